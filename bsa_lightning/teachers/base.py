@@ -1,0 +1,177 @@
+"""The three seams where foreign models meet ours: Denoiser, Conditioner, Codec."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bsa_lightning.diffusion.process import Prediction
+from bsa_lightning.diffusion.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a denoiser is told about each clip: an opaque batch of tensors, with masks.
+
+    ``tensors[name]`` is batch-first. A tensor with an entry in ``masks`` is a sequence
+    (batch, length, ...) whose mask (batch, length) is True where it is valid; what is masked has
+    no influence, so sequences are cut and padded freely. Tensors without a mask have one shape.
+    """
+
+    tensors: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, index: slice | Tensor) -> Conditioning:
+        """The clips that ``index`` (a slice or an index tensor) selects."""
+        return Conditioning(
+            {name: tensor[index] for name, tensor in self.tensors.items()},
+            {name: mask[index] for name, mask in self.masks.items()},
+        )
+
+    def to(
+        self, device: torch.device | str | None = None, *, dtype: torch.dtype | None = None, non_blocking: bool = False
+    ) -> Conditioning:
+        """Moves all tensors; ``dtype`` applies to the floating-point ones only."""
+        return Conditioning(
+            {
+                name: tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=non_blocking)
+                for name, tensor in self.tensors.items()
+            },
+            {name: mask.to(device, non_blocking=non_blocking) for name, mask in self.masks.items()},
+        )
+
+    def pin_memory(self) -> Conditioning:
+        return Conditioning(
+            {name: tensor.pin_memory() for name, tensor in self.tensors.items()},
+            {name: mask.pin_memory() for name, mask in self.masks.items()},
+        )
+
+    def repeat(self, num: int) -> Conditioning:
+        """Every clip ``num`` times in a row."""
+        return self[torch.arange(len(self)).repeat_interleave(num)]
+
+    def rows(self) -> list[dict[str, Tensor]]:
+        """One dictionary a clip, sequences cut to their valid length: how a clip is stored."""
+        lengths = {name: _valid_lengths(mask) for name, mask in self.masks.items()}
+        return [
+            {
+                name: tensor[i, : lengths[name][i]] if name in lengths else tensor[i]
+                for name, tensor in self.tensors.items()
+            }
+            for i in range(len(self))
+        ]
+
+    @staticmethod
+    def stack(rows: Sequence[Mapping[str, Tensor]], *, sequences: Sequence[str]) -> Conditioning:
+        """The inverse of :meth:`rows`: the tensors named in ``sequences`` are padded to the longest and masked."""
+        tensors, masks = {}, {}
+        for name in rows[0]:
+            values = [row[name] for row in rows]
+            if name not in sequences:
+                tensors[name] = torch.stack(values)
+                continue
+            tensors[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)
+            lengths = torch.tensor([len(value) for value in values])
+            masks[name] = torch.arange(tensors[name].shape[1])[None] < lengths[:, None]
+        return Conditioning(tensors, masks)
+
+    @staticmethod
+    def cat(parts: Sequence[Conditioning]) -> Conditioning:
+        """One batch after the other; sequences are padded to the longest."""
+        tensors = {name: _cat_padded([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+        masks = {name: _cat_padded([part.masks[name] for part in parts]) for name in parts[0].masks}
+        return Conditioning(tensors, masks)
+
+    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
+        """This conditioning where ``keep`` (batch,) is True, ``other`` (of as many clips, or of one) elsewhere.
+
+        Caption dropout is ``conditioning.where(keep, null)``.
+        """
+        if len(other) == 1:
+            other = other.repeat(len(self))
+        both = Conditioning.cat([self, other])
+        own = torch.arange(len(self), device=keep.device)
+        return both[torch.where(keep, own, own + len(self)).to(next(iter(both.tensors.values())).device)]
+
+
+class Posterior(NamedTuple):
+    """A codec's distribution over the scaled latent of a clip: N(mean, std^2), each (batch, *latent_shape)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mean + self.std * noise
+
+
+class Denoiser(nn.Module, ABC):
+    """A network, its prediction type and its time encoding, behind one call. A student is a Denoiser only."""
+
+    schedule: Schedule
+    latent_shape: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Prediction:
+        """Predicts (x, eps) in float32 from ``z_t`` (batch, *latent_shape) at times ``t`` (batch,), t in (0, 1]."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes network and scheduler in diffusers' layout (``unet/``, ``scheduler/``) into ``folder``."""
+
+    def load(self, folder: Path) -> None:
+        """Copies the weights that :meth:`save` wrote into the existing parameters, in place."""
+        raise NotImplementedError
+
+
+class Conditioner(nn.Module, ABC):
+    """Captions to conditioning, with the encoder's own tokenizer."""
+
+    fingerprint: str
+    sequences: tuple[str, ...]
+
+    @abstractmethod
+    def forward(self, captions: Sequence[str]) -> Conditioning:
+        """Encodes captions, padded to the longest of them."""
+
+    @abstractmethod
+    def null(self) -> Conditioning:
+        """The conditioning of no caption, one clip."""
+
+
+class Codec(nn.Module, ABC):
+    """Waveforms (batch, samples) to scaled latents and back."""
+
+    fingerprint: str
+    sample_rate: int
+    num_samples: int
+    latent_shape: tuple[int, ...]
+
+    @abstractmethod
+    def encode(self, waveform: Tensor) -> Posterior:
+        """Posterior over the scaled latent of ``waveform`` (batch, num_samples) at ``sample_rate``."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """Waveforms (batch, num_samples) in [-1, 1] of scaled latents ``x``."""
+
+
+def _valid_lengths(mask: Tensor) -> list[int]:
+    positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths: list[int] = (positions * mask).amax(dim=1).tolist()
+    return lengths
+
+
+def _cat_padded(parts: Sequence[Tensor]) -> Tensor:
+    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    rows = [row for part in parts for row in part]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)

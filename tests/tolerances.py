@@ -1,0 +1,10 @@
+"""The tolerances of all tests, in one place, each with its reason."""
+
+IDENTITY = {"rtol": 1e-10, "atol": 1e-10}
+"""Two ways to write one expression, in float64."""
+
+FLOAT32 = {"rtol": 1.3e-6, "atol": 1e-5}
+"""Another implementation of the same thing, in float32 (torch's own defaults)."""
+
+SAMPLES = {"rtol": 0.0, "atol": 1e-4}
+"""Whole sampling loops compared in float32: rounding grows with every step."""
