@@ -1,0 +1,214 @@
+"""Captioned sound made on the fly: what the built-in teacher knows, unlimited and deterministic from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsa_lightning.data import synthesis
+from bsa_lightning.data.audio import fit_length, normalise
+from bsa_lightning.data.clips import Clips
+from bsa_lightning.errors import UserError
+
+EVENTS = ("beep", "buzz", "bell", "chirp", "click", "knock")
+BACKGROUNDS = ("hum", "engine", "wind", "rain")
+NUMBERS = ("", "one", "two", "three", "four")
+SPACING = {"slow": (0.60, 0.70), "": (0.36, 0.42), "quick": (0.17, 0.21)}
+"""Seconds from one onset to the next."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Some sounds of one source in a row. A word that is empty is one the caption does not say."""
+
+    source: str
+    count: int
+    pitch: str
+    length: str
+    tempo: str
+    rising: bool
+
+    def phrase(self) -> str:
+        """For example "three quick high beeps"."""
+        direction = ("rising" if self.rising else "falling") if self.source == "chirp" else ""
+        words = [self.tempo if self.count > 1 else "", self.length, self.pitch, direction, self.source]
+        words = [word for word in words if word]
+        if self.count > 1:
+            return f"{NUMBERS[self.count]} {' '.join(words)}{'es' if self.source == 'buzz' else 's'}"
+        return f"a {' '.join(words)}"
+
+    def waveform(self, rng: np.random.Generator) -> synthesis.Wave:
+        """The sounds, from the first onset to the end of the last."""
+        spacing = rng.uniform(*SPACING[self.tempo])
+        sounds = [self._sound(rng) for _ in range(self.count)]
+        onsets = [int(i * spacing * synthesis.SAMPLE_RATE) for i in range(self.count)]
+        wave = np.zeros(max(onset + len(sound) for onset, sound in zip(onsets, sounds, strict=True)))
+        for onset, sound in zip(onsets, sounds, strict=True):
+            wave[onset : onset + len(sound)] += sound
+        return wave
+
+    def _sound(self, rng: np.random.Generator) -> synthesis.Wave:
+        match self.source:
+            case "beep":
+                return synthesis.beep(rng, pitch=self.pitch, length=self.length)
+            case "buzz":
+                return synthesis.buzz(rng, pitch=self.pitch, length=self.length)
+            case "bell":
+                return synthesis.bell(rng, pitch=self.pitch)
+            case "chirp":
+                return synthesis.chirp(rng, rising=self.rising)
+            case "click":
+                return synthesis.click(rng)
+            case _:
+                return synthesis.knock(rng)
+
+
+@dataclass(frozen=True)
+class Background:
+    """A sound that lasts as long as the clip."""
+
+    source: str
+    pitch: str
+
+    def phrase(self) -> str:
+        """For example "a low hum"."""
+        match self.source:
+            case "hum":
+                return f"a {self.pitch} hum"
+            case "engine":
+                return "an engine"
+            case _:
+                return self.source
+
+    def waveform(self, rng: np.random.Generator, *, num_samples: int) -> synthesis.Wave:
+        match self.source:
+            case "hum":
+                return synthesis.hum(rng, num_samples=num_samples, pitch=self.pitch)
+            case "engine":
+                return synthesis.engine(rng, num_samples=num_samples)
+            case "wind":
+                return synthesis.wind(rng, num_samples=num_samples)
+            case _:
+                return synthesis.rain(rng, num_samples=num_samples)
+
+
+@dataclass(frozen=True)
+class Soundscape:
+    """What is heard: up to two groups of events in order, over a background or over silence."""
+
+    events: tuple[Event, ...]
+    background: Background | None
+    wording: int
+
+    def caption(self) -> str:
+        """One of the ways to say it, chosen by ``wording``."""
+        events = [event.phrase() for event in self.events]
+        text = (", then " if self.wording % 2 else " followed by ").join(events)
+        if self.background is not None:
+            background = self.background.phrase()
+            if not text:
+                text = background
+            elif self.wording % 3 == 0:
+                text = f"{background}, with {text}"
+            else:
+                text = f"{text} over {background}" if self.wording % 3 == 1 else f"{text} and {background}"
+        return text[0].upper() + text[1:]
+
+    def waveform(self, rng: np.random.Generator, *, num_samples: int) -> synthesis.Wave:
+        """The mix, (num_samples,), not normalised."""
+        wave = np.zeros(num_samples)
+        if self.background is not None:
+            wave += rng.uniform(0.8, 1.2) * self.background.waveform(rng, num_samples=num_samples)
+        onset = int(rng.uniform(0.05, 0.25) * synthesis.SAMPLE_RATE)
+        for event in self.events:
+            sound = rng.uniform(0.8, 1.1) * event.waveform(rng)
+            end = min(num_samples, onset + len(sound))
+            wave[onset:end] += sound[: max(0, end - onset)]
+            onset = end + int(rng.uniform(0.12, 0.2) * synthesis.SAMPLE_RATE)
+        return wave
+
+
+def draw(rng: np.random.Generator) -> Soundscape:
+    """A soundscape of the built-in distribution: events alone, over a background, background alone, events in order."""
+    kind = str(rng.choice(["events", "layers", "background", "sequence"], p=[0.3, 0.35, 0.1, 0.25]))
+    backed = kind in ("layers", "background") or (kind == "sequence" and rng.random() < 0.25)
+    background = _draw_background(rng) if backed else None
+    match kind:
+        case "background":
+            events: tuple[Event, ...] = ()
+        case "sequence":
+            events = (_draw_event(rng, longest=2), _draw_event(rng, longest=2))
+        case _:
+            events = (_draw_event(rng, longest=4),)
+    return Soundscape(events=events, background=background, wording=int(rng.integers(6)))
+
+
+def _draw_event(rng: np.random.Generator, *, longest: int) -> Event:
+    """``longest`` is the largest count; groups of up to two are never slow, so that two of them fit a clip."""
+    source = str(rng.choice(EVENTS))
+    count = int(rng.integers(1, longest + 1))
+    tempos = ["", *(["slow"] if longest > 2 else []), *(["quick"] if source not in ("bell", "chirp") else [])]
+    tempo = str(rng.choice(tempos)) if count > 1 else ""
+    lengths = ["", "short", "long"] if count == 1 else ["short"] if tempo == "quick" else ["", "short"]
+    return Event(
+        source=source,
+        count=count,
+        pitch=_choose(rng, synthesis.PITCHES[source]) if source in synthesis.PITCHES else "",
+        length=_choose(rng, lengths) if source in ("beep", "buzz") else "",
+        tempo=tempo,
+        rising=bool(rng.random() < 0.5),
+    )
+
+
+def _draw_background(rng: np.random.Generator) -> Background:
+    source = str(rng.choice(BACKGROUNDS))
+    return Background(source=source, pitch=_choose(rng, synthesis.PITCHES["hum"]) if source == "hum" else "")
+
+
+def _choose(rng: np.random.Generator, words: Iterable[str]) -> str:
+    return str(rng.choice(list(words)))
+
+
+class Soundscapes(Clips):
+    """Procedurally synthesised, captioned sound; clip i of a seed is always the same.
+
+    Args:
+        num_clips: how many clips.
+        seed: another seed is another set of clips from the same distribution.
+    """
+
+    def __init__(self, num_clips: int, seed: int = 0) -> None:
+        if num_clips < 1:
+            raise UserError(f"num_clips is {num_clips}, but a set of soundscapes needs at least one clip")
+        self.num_clips = num_clips
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def soundscape(self, i: int) -> Soundscape:
+        """What is heard in clip ``i``: the truth behind its caption."""
+        return draw(self._rng(i))
+
+    def id(self, i: int) -> str:
+        return f"soundscape-{self.seed}-{i}"
+
+    def captions(self, i: int) -> list[str]:
+        return [self.soundscape(i).caption()]
+
+    def waveform(self, i: int, *, sample_rate: int, num_samples: int) -> Tensor:
+        if sample_rate != synthesis.SAMPLE_RATE:
+            raise UserError(
+                f"sample_rate is {sample_rate}, but soundscapes are made at {synthesis.SAMPLE_RATE} Hz;"
+                " use a teacher of that rate"
+            )
+        rng = self._rng(i)
+        wave = draw(rng).waveform(rng, num_samples=num_samples)
+        return fit_length(normalise(torch.from_numpy(wave).float()), num_samples=num_samples)
+
+    def _rng(self, i: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, i])

@@ -1,0 +1,76 @@
+"""The forward process z_t = alpha_t x + sigma_t eps, what networks predict of it, and the DDIM step.
+
+``alpha`` and ``sigma`` are scalars or (batch,); latents are (batch, ...). SNR is alpha^2 / sigma^2.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Prediction(NamedTuple):
+    """A denoiser's estimate of the clean latent ``x`` and of the noise ``eps``, each (batch, ...)."""
+
+    x: Tensor
+    eps: Tensor
+
+
+def expand(values: Tensor, like: Tensor) -> Tensor:
+    """Values (batch,) as (batch, 1, ...), so that they broadcast over ``like``; a scalar stays one."""
+    return values.reshape(-1, *[1] * (like.ndim - 1)) if values.ndim else values
+
+
+def add_noise(*, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """z_t = alpha_t x + sigma_t eps."""
+    return expand(alpha, x) * x + expand(sigma, x) * eps
+
+
+def ddim_step(*, prediction: Prediction, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
+    """z_s = alpha_s x + sigma_s eps: the deterministic step to time s (Song et al. 2021; Liu et al., Algorithm 1)."""
+    return add_noise(x=prediction.x, eps=prediction.eps, alpha=alpha_s, sigma=sigma_s)
+
+
+class Parametrization(ABC):
+    """What a network's output stands for."""
+
+    @abstractmethod
+    def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+        """The network's output at ``z_t`` as (x, eps)."""
+
+    @abstractmethod
+    def output(self, *, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What a perfect network would output where the truth is (x, eps)."""
+
+
+class V(Parametrization):
+    """v = alpha_t eps - sigma_t x (Salimans & Ho 2022); for schedules with alpha^2 + sigma^2 = 1."""
+
+    def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+        alpha, sigma = expand(alpha, z_t), expand(sigma, z_t)
+        return Prediction(x=alpha * z_t - sigma * output, eps=sigma * z_t + alpha * output)
+
+    def output(self, *, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return expand(alpha, x) * eps - expand(sigma, x) * x
+
+
+class Eps(Parametrization):
+    """The noise; x = (z_t - sigma_t eps) / alpha_t has no value where alpha_t is 0."""
+
+    def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+        return Prediction(x=(z_t - expand(sigma, z_t) * output) / expand(alpha, z_t), eps=output)
+
+    def output(self, *, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        return eps
+
+
+class X(Parametrization):
+    """The clean latent; eps = (z_t - alpha_t x) / sigma_t has no value where sigma_t is 0."""
+
+    def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+        return Prediction(x=output, eps=(z_t - expand(alpha, z_t) * output) / expand(sigma, z_t))
+
+    def output(self, *, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        return x

@@ -1,0 +1,77 @@
+"""Noise schedules: time t in [0, 1] (0 is clean) to alpha_t and sigma_t, and the grids that samplers walk."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Schedule(ABC):
+    """Variance preserving: alpha_t^2 + sigma_t^2 = 1. Computed in float64, handed out in ``dtype``."""
+
+    @abstractmethod
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at float64 times."""
+
+    @abstractmethod
+    def has_exact_grid(self, num_steps: int) -> bool:
+        """Whether diffusers' own sampler, which steps in whole timesteps, walks the same grid of ``num_steps``."""
+
+    def alpha_sigma(self, t: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Signal and noise scale at times ``t`` of any shape, on its device."""
+        alpha, sigma = self._alpha_sigma(t.double())
+        return alpha.to(dtype), sigma.to(dtype)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """alpha_t^2 / sigma_t^2 in float64; infinite at t = 0."""
+        alpha, sigma = self._alpha_sigma(t.double())
+        return (alpha / sigma) ** 2
+
+
+class TableSchedule(Schedule):
+    """A schedule of trained timesteps: position k = round(K t) of K; k = 0 is clean, the network of k sees k - 1.
+
+    Args:
+        alphas_cumprod: alpha^2 of the K trained timesteps, the cleanest first.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        self.num_timesteps = len(alphas_cumprod)
+        self._alpha_squared = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod.double().cpu()])
+
+    def position(self, t: Tensor) -> Tensor:
+        """k = round(K t), int64."""
+        return (t.double() * self.num_timesteps).round().long()
+
+    def has_exact_grid(self, num_steps: int) -> bool:
+        return self.num_timesteps % num_steps == 0
+
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha_squared = self._alpha_squared.to(t.device)[self.position(t)]
+        return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
+
+
+class CosineSchedule(Schedule):
+    """alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2): continuous time, no signal left at t = 1."""
+
+    def has_exact_grid(self, num_steps: int) -> bool:  # noqa: ARG002
+        return True
+
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = t * (math.pi / 2)
+        # cos(pi / 2) is 6e-17 in floating point; the schedule means 0.
+        return torch.where(t == 1, 0.0, angle.cos()), angle.sin()
+
+
+def scaled_linear(*, beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
+    """The table whose betas are linear in their square roots (Stable Diffusion, Tango), float64 (num_timesteps,)."""
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0)
+
+
+def trailing_grid(num_steps: int) -> Tensor:
+    """The num_steps + 1 times 1, 1 - 1/N, ..., 0 in float64; the grid of N is a subset of the grid of 2N."""
+    return torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps

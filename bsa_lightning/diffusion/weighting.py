@@ -1,0 +1,116 @@
+"""Loss weightings w(SNR) of the x-space error ||x - x_student||^2, the one thing that weighting studies vary.
+
+The same loss in another space has another weight: errors relate by ||eps||^2 = SNR ||x||^2 and
+||v||^2 = (SNR + 1) ||x||^2, so the weight there is w / SNR and w / (SNR + 1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from bsa_lightning.errors import UserError
+
+
+class Weighting(ABC):
+    """A function of SNR (any shape, 0 to infinity)."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, snr: Tensor) -> Tensor:
+        """Weight of the squared error in x."""
+
+    def in_eps(self, snr: Tensor) -> Tensor:
+        """Weight of the squared error in eps that gives the same loss."""
+        return self(snr) / snr
+
+    def in_v(self, snr: Tensor) -> Tensor:
+        """Weight of the squared error in v that gives the same loss."""
+        return self(snr) / (snr + 1)
+
+
+class Uniform(Weighting):
+    """w = 1: plain x-MSE."""
+
+    name = "uniform"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return torch.ones_like(snr)
+
+
+class SNR(Weighting):
+    """w = SNR: plain eps-MSE (Ho et al. 2020; Liu et al., eq. 6)."""
+
+    name = "snr"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return snr
+
+
+class TruncatedSNR(Weighting):
+    """w = max(SNR, 1) (Salimans & Ho 2022; Liu et al., eq. 7)."""
+
+    name = "truncated-snr"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return snr.clamp(min=1)
+
+
+class SNRPlusOne(Weighting):
+    """w = SNR + 1: plain v-MSE (Salimans & Ho 2022; Liu et al., eq. 8)."""
+
+    name = "snr+1"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return snr + 1
+
+
+class _Capped(Weighting):
+    """A weighting with a cap.
+
+    Args:
+        gamma: the cap; 5 in the papers.
+    """
+
+    def __init__(self, gamma: float = 5.0) -> None:
+        if not gamma > 0:
+            raise UserError(f"gamma is {gamma}, but a weighting's cap must be above 0; the papers use 5")
+        self.gamma = gamma
+
+
+class MinSNR(_Capped):
+    """w = min(SNR, gamma) (Hang et al. 2023; Liu et al., eq. 9)."""
+
+    name = "min-snr"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return snr.clamp(max=self.gamma)
+
+
+class BSA(_Capped):
+    """w = min(SNR + 1, gamma): balanced SNR-aware (Liu et al., eq. 10)."""
+
+    name = "bsa"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return (snr + 1).clamp(max=self.gamma)
+
+
+class Tango(_Capped):
+    """The teacher's own: Tango trained its v-loss with min(SNR, gamma) / SNR, here times SNR + 1."""
+
+    name = "tango"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        capped = self.gamma + self.gamma / snr.clamp(min=self.gamma)  # gamma (SNR + 1) / SNR, finite at infinity
+        return torch.where(snr > self.gamma, capped, snr + 1)
+
+
+def weighted_mse(*, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """mean over batch of weight (batch,) times mean over dimensions of (target - x)^2, a float32 scalar (or float64)."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    error = (target.to(dtype) - x.to(dtype)).square().flatten(1).mean(1)
+    return (weight.to(dtype) * error).mean()

@@ -1,0 +1,59 @@
+"""Tango's mel front end: 16 kHz, 1024-point Hann window, hop 160, 64 Slaney bands to 8 kHz."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+HOP_LENGTH = 160
+NUM_BANDS = 64
+_N_FFT = 1024
+_FLOOR = 1e-5
+
+
+class LogMel(nn.Module):
+    """Natural log of the magnitude mel spectrogram, floored at 1e-5.
+
+    Args:
+        sample_rate: of the waveforms, in Hz.
+    """
+
+    def __init__(self, sample_rate: int = 16_000) -> None:
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        self.mel = MelSpectrogram(
+            sample_rate, n_fft=_N_FFT, hop_length=HOP_LENGTH, n_mels=NUM_BANDS, power=1.0, norm="slaney", mel_scale="slaney"
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveforms (batch, frames * 160) to log-mels (batch, frames, 64)."""
+        num_frames = waveform.shape[-1] // HOP_LENGTH
+        mel: Tensor = self.mel(waveform)[..., :num_frames]
+        return mel.clamp(min=_FLOOR).log().transpose(-1, -2)
+
+
+class GriffinLim(nn.Module):
+    """A vocoder without weights: least-squares magnitudes of a log-mel, then phases by Griffin-Lim.
+
+    Args:
+        sample_rate: of the waveforms, in Hz.
+        num_iterations: of the fast Griffin-Lim algorithm (Perraudin et al. 2013).
+    """
+
+    inverse: Tensor
+
+    def __init__(self, sample_rate: int = 16_000, num_iterations: int = 32) -> None:
+        super().__init__()
+        from torchaudio.transforms import GriffinLim as Phases
+
+        bands = LogMel(sample_rate).mel.mel_scale.fb
+        self.register_buffer("inverse", torch.linalg.pinv(bands), persistent=False)
+        self.phases = Phases(_N_FFT, n_iter=num_iterations, hop_length=HOP_LENGTH, power=1.0, momentum=0.99, rand_init=False)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Log-mels (batch, frames, 64) to waveforms (batch, frames * 160) in [-1, 1]."""
+        magnitude = (log_mel.float().exp() @ self.inverse).clamp(min=0).transpose(-1, -2)
+        magnitude = torch.cat([magnitude, magnitude[..., -1:]], dim=-1)
+        waveform: Tensor = self.phases(magnitude)
+        return waveform.clamp(-1.0, 1.0)
