@@ -1,0 +1,53 @@
+"""Audio files to normalised waveforms, as Tango's training reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bsa_lightning.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+
+def read(path: Path, *, sample_rate: int) -> Tensor:
+    """The first channel of a file (wav, flac, ogg, mp3) at ``sample_rate``, float32 (samples,).
+
+    Raises:
+        UserError: if the file cannot be decoded or holds no samples.
+    """
+    import soundfile
+    from torchaudio.functional import resample
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path} cannot be read as audio ({error}); replace it or take it off the list") from error
+    if len(samples) == 0:
+        raise UserError(f"{path} holds no samples; replace it or take it off the list")
+    return resample(torch.from_numpy(samples[:, 0].copy()), rate, sample_rate)
+
+
+def normalise(waveform: Tensor) -> Tensor:
+    """Tango's normalisation: no mean, peak 0.5; silence stays silence."""
+    waveform = waveform - waveform.mean()
+    return 0.5 * waveform / (waveform.abs().max() + 1e-8)
+
+
+def fit_length(waveform: Tensor, *, num_samples: int) -> Tensor:
+    """Cut or zero-padded at the end to (num_samples,), with the peak of what is left at 0.5 again."""
+    waveform = torch.nn.functional.pad(waveform[:num_samples], (0, max(0, num_samples - len(waveform))))
+    peak = waveform.abs().max()
+    return 0.5 * waveform / peak if peak > 1e-6 else torch.zeros_like(waveform)
+
+
+def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
+    """Writes (samples,) in [-1, 1] as 16-bit PCM, under another name until whole."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    soundfile.write(partial, waveform.cpu().clamp(-1, 1).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    partial.replace(path)

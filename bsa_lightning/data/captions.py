@@ -1,0 +1,153 @@
+"""Manifests: lists of audio files with captions, in AudioCaps' CSV and in Tango's JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from bsa_lightning.data import audio
+from bsa_lightning.data.clips import Clips
+from bsa_lightning.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+class _Manifest(Clips):
+    """Audio files with captions. What is missing on disk is left out, counted and listed."""
+
+    def __init__(self, manifest: Path, wanted: Mapping[str, tuple[Path | None, list[str]]], max_missing: float) -> None:
+        missing = [name for name, (path, _) in wanted.items() if path is None]
+        if len(missing) > max_missing * len(wanted):
+            raise UserError(
+                f"{manifest} lists {len(wanted)} clips of which {len(missing)} are missing on disk ({_some(missing)}),"
+                f" more than max_missing={max_missing:g} allows; fetch them, correct audio_dir or raise max_missing"
+            )
+        if missing:
+            _log.warning("%s: %d of %d clips are missing on disk: %s", manifest, len(missing), len(wanted), missing)
+        self.missing = missing
+        self._items = [(name, path, captions) for name, (path, captions) in wanted.items() if path is not None]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def id(self, i: int) -> str:
+        return self._items[i][0]
+
+    def captions(self, i: int) -> list[str]:
+        return self._items[i][2]
+
+    def waveform(self, i: int, *, sample_rate: int, num_samples: int) -> Tensor:
+        waveform = audio.normalise(audio.read(self._items[i][1], sample_rate=sample_rate))
+        return audio.fit_length(waveform, num_samples=num_samples)
+
+
+class AudioCapsManifest(_Manifest):
+    """AudioCaps' own CSV: ``audiocap_id,youtube_id,start_time,caption``, one line a caption.
+
+    Args:
+        csv: the list.
+        audio_dir: where ``<youtube_id>_<start_time>.*``, ``Y<youtube_id>.*`` or ``<audiocap_id>.*`` lie.
+        max_missing: share of clips that may be missing on disk.
+    """
+
+    COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
+
+    def __init__(self, csv: Path, audio_dir: Path, max_missing: float = 0.05) -> None:
+        files = _audio_files(audio_dir)
+        wanted: dict[str, tuple[Path | None, list[str]]] = {}
+        for row in _read_csv(Path(csv), self.COLUMNS):
+            name = f"{row['youtube_id']}_{row['start_time']}"
+            if name not in wanted:
+                stems = (name, f"Y{row['youtube_id']}", row["audiocap_id"])
+                wanted[name] = (next((files[stem] for stem in stems if stem in files), None), [])
+            wanted[name][1].append(_caption(row["caption"], csv))
+        super().__init__(csv, wanted, max_missing)
+
+
+class TangoManifest(_Manifest):
+    """Tango's JSON lines: ``location`` (the authors' path; its file name is kept) and ``captions``.
+
+    Args:
+        jsonl: the list.
+        audio_dir: where the files lie here.
+        max_missing: share of clips that may be missing on disk.
+    """
+
+    def __init__(self, jsonl: Path, audio_dir: Path, max_missing: float = 0.05) -> None:
+        files = _audio_files(audio_dir)
+        wanted: dict[str, tuple[Path | None, list[str]]] = {}
+        for number, line in enumerate(_read_lines(Path(jsonl)), start=1):
+            try:
+                row = json.loads(line)
+                stem, captions = Path(row["location"]).stem, row["captions"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{jsonl} line {number} is not an object with location and captions ({error!r}); correct the line"
+                ) from error
+            captions = [captions] if isinstance(captions, str) else captions
+            entry = wanted.setdefault(stem, (files.get(stem), []))
+            entry[1].extend(_caption(caption, jsonl) for caption in captions)
+        super().__init__(jsonl, wanted, max_missing)
+
+
+def read_captions(path: Path) -> list[str]:
+    """Captions to generate from: a text file with one a line, a CSV with a column ``caption``, or JSON lines."""
+    match path.suffix:
+        case ".csv":
+            captions = [row["caption"] for row in _read_csv(path, ("caption",))]
+        case ".jsonl" | ".json":
+            rows = [json.loads(line) for line in _read_lines(path)]
+            captions = [row["captions"] if isinstance(row["captions"], str) else row["captions"][0] for row in rows]
+        case _:
+            captions = [line.strip() for line in _read_lines(path)]
+    if not captions:
+        raise UserError(f"{path} holds no captions; write one a line")
+    return captions
+
+
+def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    _require_file(path)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in columns if column not in (reader.fieldnames or [])]
+        if missing:
+            raise UserError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
+        rows = list(reader)
+    if not rows:
+        raise UserError(f"{path} lists no clips; add at least one line below the header")
+    return rows
+
+
+def _read_lines(path: Path) -> list[str]:
+    _require_file(path)
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{path} is empty; write one entry a line")
+    return lines
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; name an existing list")
+
+
+def _audio_files(folder: Path) -> dict[str, Path]:
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'audio_dir is "{folder}", but no such folder exists; name the folder of the audio files')
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in audio.SUFFIXES}
+
+
+def _caption(text: str | None, path: Path) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{path} has a clip without a caption; every clip needs one")
+    return text.strip()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

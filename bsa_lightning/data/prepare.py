@@ -1,0 +1,165 @@
+"""Audio and captions through codec and text encoder, once, into a store of latents; resumable shard by shard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from bsa_lightning.data.clips import Clips
+from bsa_lightning.data.latents import INDEX, finished_shard, write_index, write_shard
+from bsa_lightning.errors import UserError
+from bsa_lightning.files import write_json
+from bsa_lightning.teachers.base import Codec, Conditioner
+
+REQUEST = "request.json"
+
+
+def prepare_folder(
+    clips: Clips,
+    out: Path,
+    teacher: str = "tiny",
+    batch_size: int = 16,
+    shard_size: int = 512,
+    devices: int = 1,
+    accelerator: str = "auto",
+) -> int:
+    """Encodes captioned clips into a store of latents that ``fit`` streams; run again, it continues where it was.
+
+    Args:
+        clips: the captioned sound.
+        out: folder of the store.
+        teacher: model folder whose codec and text encoder are used, or "tiny" for the built-in one.
+        batch_size: clips encoded at once.
+        shard_size: clips a file.
+        devices: how many processes, one a device.
+        accelerator: "cpu", "cuda" or "auto".
+
+    Returns:
+        The number of clips in the store.
+    """
+    out = Path(out)
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise UserError(f'accelerator is "{accelerator}", but must be auto, cpu or cuda')
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments = (clips, out, teacher, batch_size, shard_size, devices, accelerator)
+    if devices == 1:
+        _prepare_share(0, *arguments)
+    else:
+        torch.multiprocessing.spawn(_prepare_share, arguments, nprocs=devices)  # type: ignore[no-untyped-call]
+    return _finish(clips, out, teacher, shard_size)
+
+
+def _prepare_share(
+    rank: int,
+    clips: Clips,
+    out: Path,
+    teacher: str,
+    batch_size: int,
+    shard_size: int,
+    devices: int,
+    accelerator: str,
+) -> None:
+    from bsa_lightning.teachers.folder import load_codec, load_conditioner
+
+    device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device("cpu")
+    codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
+    _claim(out, _request(clips, codec, conditioner, shard_size))
+    shards = _shards(len(clips), out, shard_size)[rank::devices]
+    with tqdm(total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0) as bar:
+        for path, items in shards:
+            if finished_shard(path) is None:
+                rows = [row for row in _rows(clips, items, codec, conditioner, batch_size, bar)]
+                write_shard(path, rows)
+            else:
+                bar.update(len(items))
+
+
+def _rows(
+    clips: Clips, items: range, codec: Codec, conditioner: Conditioner, batch_size: int, bar: tqdm[Any]
+) -> Iterator[dict[str, Any]]:
+    device = next(codec.parameters()).device
+    for first in range(0, len(items), batch_size):
+        batch = items[first : first + batch_size]
+        waves = [clips.waveform(i, sample_rate=codec.sample_rate, num_samples=codec.num_samples) for i in batch]
+        mean, std = codec.encode(torch.stack(waves).to(device))
+        captions = [clips.captions(i) for i in batch]
+        states = iter(conditioner([caption for several in captions for caption in several]).rows())
+        for i, several, clip_mean, clip_std in zip(batch, captions, mean, std, strict=True):
+            conditioning = [next(states) for _ in several]
+            yield {
+                "id": clips.id(i),
+                "captions": several,
+                "mean": clip_mean,
+                "std": clip_std,
+                **{name: [row[name] for row in conditioning] for name in conditioning[0]},
+            }
+        bar.update(len(batch))
+
+
+def _finish(clips: Clips, out: Path, teacher: str, shard_size: int) -> int:
+    """Writes the index from the shards that all processes have finished."""
+    from bsa_lightning.teachers.folder import load_codec, load_conditioner
+
+    conditioner = load_conditioner(teacher)
+    shards = [finished_shard(path) for path, _ in _shards(len(clips), out, shard_size)]
+    if any(shard is None for shard in shards):
+        raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
+    null = conditioner.null()
+    shapes = {
+        name: [-1, *tensor.shape[2:]] if name in conditioner.sequences else list(tensor.shape[1:])
+        for name, tensor in null.tensors.items()
+    }
+    request = _request(clips, load_codec(teacher), conditioner, shard_size)
+    content = {**request, "sequences": list(conditioner.sequences), "conditioning": shapes}
+    write_index(out, request=content, shards=[shard for shard in shards if shard is not None], null=null)
+    return len(clips)
+
+
+def _request(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int) -> dict[str, Any]:
+    """What decides the bytes of a store."""
+    return {
+        "clips": clips.fingerprint(),
+        "num_clips": len(clips),
+        "codec": codec.fingerprint,
+        "conditioner": conditioner.fingerprint,
+        "latent_shape": list(codec.latent_shape),
+        "sample_rate": codec.sample_rate,
+        "num_samples": codec.num_samples,
+        "shard_size": shard_size,
+    }
+
+
+def _claim(out: Path, request: dict[str, Any]) -> None:
+    """Takes an empty folder for this request, or finds that the folder was begun with the same one."""
+    path = out / REQUEST
+    if path.is_file():
+        begun = json.loads(path.read_text())
+        differing = [name for name in request if begun.get(name) != request[name]]
+        if differing:
+            raise UserError(
+                f"{out} was prepared with another {', '.join(differing)}; name another folder, or delete this one"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no prepared latents; name another folder")
+    else:
+        write_json(path, request)
+
+
+def _shards(num_clips: int, out: Path, shard_size: int) -> list[tuple[Path, range]]:
+    if num_clips == 0:
+        raise UserError(f"there are no clips to prepare for {out}; name a list that has some")
+    return [
+        (out / f"shard-{number:05d}.arrow", range(first, min(first + shard_size, num_clips)))
+        for number, first in enumerate(range(0, num_clips, shard_size))
+    ]
+
+
+def is_prepared(out: Path) -> bool:
+    """Whether the store at ``out`` is whole."""
+    return (Path(out) / INDEX).is_file()
