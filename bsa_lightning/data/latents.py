@@ -1,7 +1,8 @@
-"""The storage of prepared latents: Arrow shards, memory-mapped, and an index with the digest of every file.
+"""The storage of prepared latents: safetensors shards, memory-mapped, and an index with the digest of every file.
 
 A row is a clip: posterior mean and standard deviation, and each caption with its conditioning. Tensors are kept
-as float16: that rounds a unit-scale latent by 1e-4 (rms), far below the posterior's own deviation.
+as float16: that rounds a unit-scale latent by 1e-4 (rms), far below the posterior's own deviation. Sequences of
+all captions of a shard lie end to end; ``<name>.ends`` says where each stops.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +21,6 @@ from bsa_lightning.files import sha256_of_file, whole, write_json
 from bsa_lightning.teachers.base import Conditioning
 
 INDEX, NULL = "index.json", "null.safetensors"
-_DTYPE = np.float16
 _FORMAT = 1
 
 
@@ -45,26 +44,43 @@ class Row:
     conditioning: list[dict[str, Tensor]]
 
 
-def write_shard(path: Path, rows: Sequence[Mapping[str, Any]]) -> Shard:
-    """Writes rows (id, captions, mean, std, and a list of tensors for every conditioning name) as one Arrow file."""
-    import pyarrow as pa
+@dataclass(frozen=True)
+class EncodedClip:
+    """A clip on its way into the store; ``conditioning`` has an entry for each caption."""
 
-    columns: dict[str, list[Any]] = {
-        name: [_to_bytes(row[name]) for row in rows] for name in rows[0] if name not in ("id", "captions")
-    }
-    table = pa.table({"id": [r["id"] for r in rows], "captions": [r["captions"] for r in rows], **columns})
-    with whole(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    shard = Shard(path.name, len(rows), path.stat().st_size, sha256_of_file(path))
-    write_json(path.with_suffix(".json"), asdict(shard))
+    id: str
+    captions: list[str]
+    mean: Tensor
+    std: Tensor
+    conditioning: list[dict[str, Tensor]]
+
+
+def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence[str]) -> Shard:
+    """Writes clips as one file, with ids and captions in a JSON file beside it that is written last."""
+    from safetensors.torch import save_file
+
+    rows = [row for clip in clips for row in clip.conditioning]
+    tensors = {"mean": torch.stack([c.mean for c in clips]), "std": torch.stack([c.std for c in clips])}
+    for name in rows[0]:
+        tensors[name] = (torch.cat if name in sequences else torch.stack)([row[name] for row in rows])
+    tensors = {name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
+    tensors["captions.ends"] = torch.tensor([len(clip.captions) for clip in clips]).cumsum(0)
+    for name in sequences:
+        tensors[f"{name}.ends"] = torch.tensor([len(row[name]) for row in rows]).cumsum(0)
+    with whole(path) as partial:
+        save_file(tensors, partial)
+    shard = Shard(path.name, len(clips), path.stat().st_size, sha256_of_file(path))
+    texts = {"ids": [clip.id for clip in clips], "captions": [clip.captions for clip in clips]}
+    write_json(path.with_suffix(".json"), {**asdict(shard), **texts})
     return shard
 
 
 def finished_shard(path: Path) -> Shard | None:
     """The shard at ``path`` if it was written whole and still is what was written."""
     try:
-        shard = Shard(**json.loads(path.with_suffix(".json").read_text()))
-    except (OSError, ValueError, TypeError):
+        written = json.loads(path.with_suffix(".json").read_text())
+        shard = Shard(*(written[name] for name in Shard.__dataclass_fields__))
+    except (OSError, ValueError, KeyError):
         return None
     return shard if path.is_file() and sha256_of_file(path) == shard.sha256 else None
 
@@ -91,38 +107,58 @@ class LatentReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        from datasets import Dataset, concatenate_datasets
         from safetensors.torch import load_file
 
         self.folder = Path(folder)
         if not (self.folder / INDEX).is_file():
             raise UserError(f"{folder} holds no prepared latents (no {INDEX}); make them with lightning prepare")
         self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text())
-        for file in self.index["files"]:
+        self.sequences: tuple[str, ...] = tuple(self.index["sequences"])
+        self.captions: list[list[str]] = []
+        self._places: list[tuple[int, int]] = []
+        for number, file in enumerate(self.index["files"]):
             path = self.folder / file["file"]
             size = path.stat().st_size if path.is_file() else 0
             if size != file["num_bytes"]:
                 raise UserError(
                     f"{path} has {size} bytes where the index says {file['num_bytes']}; run lightning prepare again"
                 )
-        self.sequences: tuple[str, ...] = tuple(self.index["sequences"])
-        self._shapes: dict[str, list[int]] = self.index["conditioning"]
-        self._data = concatenate_datasets(
-            [Dataset.from_file(str(self.folder / file["file"])) for file in self.index["files"]]
-        )
+            self.captions += json.loads(path.with_suffix(".json").read_text())["captions"]
+            self._places += [(number, row) for row in range(file["num_clips"])]
         self.null = Conditioning.stack([load_file(self.folder / NULL)], sequences=self.sequences)
+        self._open: dict[int, Any] = {}
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._places)
 
     def __getitem__(self, i: int) -> Row:
-        row = self._data[i]
-        shape = self.index["latent_shape"]
+        number, row = self._places[i]
+        shard = self._shard(number)
+        first, end = _span(shard["captions.ends"], row)
         conditioning = [
-            {name: _from_bytes(row[name][caption], size) for name, size in self._shapes.items()}
-            for caption in range(len(row["captions"]))
+            {
+                name: shard[name][slice(*_span(shard[f"{name}.ends"], caption)) if name in self.sequences else caption].float()
+                for name in self.index["conditioning"]
+            }
+            for caption in range(first, end)
         ]
-        return Row(_from_bytes(row["mean"], shape), _from_bytes(row["std"], shape), row["captions"], conditioning)
+        return Row(shard["mean"][row].float(), shard["std"][row].float(), self.captions[i], conditioning)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers map the files anew."""
+        return {**self.__dict__, "_open": {}}
+
+    def _shard(self, number: int) -> dict[str, Any]:
+        """The memory-mapped tensors of a file; only what is read is loaded."""
+        from safetensors import safe_open
+
+        if number not in self._open:
+            with safe_open(self.folder / self.index["files"][number]["file"], framework="pt") as file:
+                self._open[number] = {
+                    name: file.get_tensor(name) if name.endswith(".ends") else file.get_slice(name)
+                    for name in file.keys()  # noqa: SIM118  (not a dictionary)
+                }
+        return self._open[number]
 
     def verify(self) -> None:
         """Reads every file against its digest; no format notices flipped bytes by itself.
@@ -135,11 +171,5 @@ class LatentReader:
                 raise UserError(f"{self.folder / file['file']} is damaged; delete it and run lightning prepare again")
 
 
-def _to_bytes(value: Tensor | Sequence[Tensor]) -> bytes | list[bytes]:
-    if isinstance(value, Tensor):
-        return value.cpu().numpy().astype(_DTYPE).tobytes()
-    return [tensor.cpu().numpy().astype(_DTYPE).tobytes() for tensor in value]
-
-
-def _from_bytes(data: bytes, shape: Sequence[int]) -> Tensor:
-    return torch.from_numpy(np.frombuffer(data, dtype=_DTYPE).astype(np.float32)).reshape(list(shape))
+def _span(ends: Tensor, i: int) -> tuple[int, int]:
+    return int(ends[i - 1]) if i else 0, int(ends[i])

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.data.latents import INDEX, finished_shard, write_index, write_shard
+from bsa_lightning.data.latents import INDEX, EncodedClip, finished_shard, write_index, write_shard
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import write_json
 from bsa_lightning.teachers.base import Codec, Conditioner
@@ -74,15 +74,15 @@ def _prepare_share(
     with tqdm(total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0) as bar:
         for path, items in shards:
             if finished_shard(path) is None:
-                rows = [row for row in _rows(clips, items, codec, conditioner, batch_size, bar)]
-                write_shard(path, rows)
+                encoded = list(_encode(clips, items, codec, conditioner, batch_size, bar))
+                write_shard(path, encoded, sequences=conditioner.sequences)
             else:
                 bar.update(len(items))
 
 
-def _rows(
+def _encode(
     clips: Clips, items: range, codec: Codec, conditioner: Conditioner, batch_size: int, bar: tqdm[Any]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[EncodedClip]:
     device = next(codec.parameters()).device
     for first in range(0, len(items), batch_size):
         batch = items[first : first + batch_size]
@@ -91,14 +91,7 @@ def _rows(
         captions = [clips.captions(i) for i in batch]
         states = iter(conditioner([caption for several in captions for caption in several]).rows())
         for i, several, clip_mean, clip_std in zip(batch, captions, mean, std, strict=True):
-            conditioning = [next(states) for _ in several]
-            yield {
-                "id": clips.id(i),
-                "captions": several,
-                "mean": clip_mean,
-                "std": clip_std,
-                **{name: [row[name] for row in conditioning] for name in conditioning[0]},
-            }
+            yield EncodedClip(clips.id(i), several, clip_mean, clip_std, [next(states) for _ in several])
         bar.update(len(batch))
 
 
@@ -111,12 +104,8 @@ def _finish(clips: Clips, out: Path, teacher: str, shard_size: int) -> int:
     if any(shard is None for shard in shards):
         raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
     null = conditioner.null()
-    shapes = {
-        name: [-1, *tensor.shape[2:]] if name in conditioner.sequences else list(tensor.shape[1:])
-        for name, tensor in null.tensors.items()
-    }
     request = _request(clips, load_codec(teacher), conditioner, shard_size)
-    content = {**request, "sequences": list(conditioner.sequences), "conditioning": shapes}
+    content = {**request, "sequences": list(conditioner.sequences), "conditioning": list(null.tensors)}
     write_index(out, request=content, shards=[shard for shard in shards if shard is not None], null=null)
     return len(clips)
 
@@ -155,7 +144,7 @@ def _shards(num_clips: int, out: Path, shard_size: int) -> list[tuple[Path, rang
     if num_clips == 0:
         raise UserError(f"there are no clips to prepare for {out}; name a list that has some")
     return [
-        (out / f"shard-{number:05d}.arrow", range(first, min(first + shard_size, num_clips)))
+        (out / f"shard-{number:05d}.safetensors", range(first, min(first + shard_size, num_clips)))
         for number, first in enumerate(range(0, num_clips, shard_size))
     ]
 

@@ -20,6 +20,10 @@ class Schedule(ABC):
     def has_exact_grid(self, num_steps: int) -> bool:
         """Whether diffusers' own sampler, which steps in whole timesteps, walks the same grid of ``num_steps``."""
 
+    @abstractmethod
+    def trained_times(self, uniform: Tensor) -> Tensor:
+        """Times in (0, 1], as a teacher is trained at, from numbers uniform in [0, 1)."""
+
     def alpha_sigma(self, t: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Signal and noise scale at times ``t`` of any shape, on its device."""
         alpha, sigma = self._alpha_sigma(t.double())
@@ -49,6 +53,9 @@ class TableSchedule(Schedule):
     def has_exact_grid(self, num_steps: int) -> bool:
         return self.num_timesteps % num_steps == 0
 
+    def trained_times(self, uniform: Tensor) -> Tensor:
+        return ((uniform.double() * self.num_timesteps).floor() + 1) / self.num_timesteps
+
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha_squared = self._alpha_squared.to(t.device)[self.position(t)]
         return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
@@ -59,6 +66,9 @@ class CosineSchedule(Schedule):
 
     def has_exact_grid(self, num_steps: int) -> bool:  # noqa: ARG002
         return True
+
+    def trained_times(self, uniform: Tensor) -> Tensor:
+        return 1 - uniform.double()
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         angle = t * (math.pi / 2)

@@ -1,0 +1,136 @@
+"""Training or fine-tuning a teacher on prepared latents: Liu et al., equation 1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bsa_lightning.data.datamodule import LatentBatch
+from bsa_lightning.diffusion.process import add_noise
+from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, weighted_mse
+from bsa_lightning.distillation.draws import draw
+from bsa_lightning.distillation.ema import EMA
+from bsa_lightning.errors import UserError
+from bsa_lightning.files import whole
+from bsa_lightning.teachers.folder import (
+    PROVENANCE,
+    load_codec,
+    load_conditioner,
+    load_denoiser,
+    read_provenance,
+    resolve_folder,
+)
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class Denoising(LightningModule):
+    """Trains a denoiser to tell the clean latent from z_t, at all noise levels alike.
+
+    At the end of a fit, ``<run>/model/`` is the starting folder with the new network.
+
+    Args:
+        teacher: the model folder to start from, or "tiny" for the built-in one.
+        weighting: of the x-space error; SNR + 1 is plain v-MSE.
+        optimizer: of the network's parameters; its rate falls linearly to zero over the fit.
+        warmup: updates over which the rate rises first.
+        ema_decay: of the average that is saved; none saves the last weights.
+        caption_dropout: share of captions replaced by none, which is what guidance needs.
+        seed: of noise, times and dropout.
+    """
+
+    def __init__(
+        self,
+        teacher: str = "tiny",
+        weighting: Weighting | None = None,
+        optimizer: OptimizerFactory = torch.optim.AdamW,
+        warmup: int = 0,
+        ema_decay: float | None = 0.999,
+        caption_dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.teacher_name = teacher
+        self.weighting = SNRPlusOne() if weighting is None else weighting
+        self.optimizer = optimizer
+        self.warmup = warmup
+        self.caption_dropout = caption_dropout
+        self.seed = seed
+        self.network = load_denoiser(teacher)
+        self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
+        self._averaged_step = 0
+
+    def setup(self, stage: str) -> None:
+        del stage
+        codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
+        self.trainer.datamodule.check_fingerprints(
+            codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
+        )
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
+        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
+        loss = self._loss(self.network, batch, self.global_step, micro_batch, self.caption_dropout)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        network = self.network if self.ema is None else self.ema.average
+        loss = self._loss(network, batch, -1, batch_idx, 0.0)
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        if self.ema is not None and self.global_step != self._averaged_step:
+            self.ema.update(self.network)
+            self._averaged_step = self.global_step
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.network.parameters())
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / (self.warmup + 1)) * max(0.0, 1 - step / total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_end(self) -> None:
+        if self.trainer.is_global_zero:
+            self.save_model(Path(self.trainer.default_root_dir) / "model")
+
+    def save_model(self, folder: Path) -> None:
+        """Writes the starting folder with the new network, whole or not at all."""
+        start = resolve_folder(self.teacher_name)
+        if folder.resolve() == start.resolve():
+            raise UserError(f"{folder} is the model that training started from; name another run folder")
+        network = self.network if self.ema is None else self.ema.average
+        with whole(folder) as partial:
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns("unet"))
+            network.save(partial)
+            provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}
+            (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+
+    def _loss(self, network: nn.Module, batch: LatentBatch, step: int, micro_batch: int, dropout: float) -> Tensor:
+        """w(SNR_t) ||x - x_network(z_t)||^2 at uniform times."""
+        draws = draw(
+            seed=self.seed,
+            step=step,
+            micro_batch=micro_batch,
+            rank=self.global_rank,
+            latents=batch.posterior.mean,
+            caption_dropout=dropout,
+        )
+        schedule = self.network.schedule
+        t = schedule.trained_times(draws.uniform)
+        alpha, sigma = schedule.alpha_sigma(t)
+        x = batch.posterior.sample(draws.posterior_noise)
+        z_t = add_noise(x=x, eps=draws.eps, alpha=alpha, sigma=sigma)
+        null = self.trainer.datamodule.null.to(self.device)
+        conditioning = batch.conditioning.where(draws.keep_caption, null) if dropout else batch.conditioning
+        prediction = network(z_t, t, conditioning)
+        return weighted_mse(x=prediction.x, target=x, weight=self.weighting(schedule.snr(t)))

@@ -1,0 +1,42 @@
+"""Exponential moving average of a student: its own weights only, never the teacher's."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from bsa_lightning.errors import UserError
+
+
+class EMA(nn.Module):
+    """A frozen copy of a network that trails its weights.
+
+    Args:
+        network: what is averaged; the copy starts as its equal.
+        decay: share of the average that an update keeps; a decay of 0.99 averages over some 100 updates.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        if not 0 < decay < 1:
+            raise UserError(f"ema_decay is {decay}, but must lie between 0 and 1; leave it out for no averaging")
+        self.decay = decay
+        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """average <- decay average + (1 - decay) network."""
+        torch._foreach_lerp_(list(self.average.parameters()), list(network.parameters()), 1 - self.decay)
+
+    def train(self, mode: bool = True) -> EMA:
+        """The average is never in training mode."""
+        return super().train(False) if mode else super().train(mode)
+
+
+@torch.no_grad()
+def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
+    """Copies parameters and buffers in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them."""
+    for name, tensor in target.state_dict().items():
+        tensor.copy_(source.state_dict()[name])

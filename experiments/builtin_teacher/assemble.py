@@ -1,0 +1,80 @@
+"""Step 3 of the built-in teacher: a model folder with an untrained UNet, and at last the packaged copy in float16.
+
+Run as ``python -m experiments.builtin_teacher.assemble start MODEL`` and ``... package MODEL OUT``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+NUM_TIMESTEPS = 1024  # a power of two, so that diffusers samples 64, 32, ..., 1 steps on exactly our grid
+PROVENANCE = {
+    "name": "the built-in teacher",
+    "recipe": "experiments/builtin_teacher",
+    "licence": "Apache-2.0",
+    "num_steps": 32,
+    "guidance": "outside",
+    "guidance_scale": 2.0,
+}
+
+
+def start(folder: Path) -> None:
+    """Adds an untrained UNet, the scheduler and the index to the codec and text encoder of steps 1 and 2."""
+    import diffusers
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    width = json.loads((folder / "text_encoder" / "config.json").read_text())["d_model"]
+    UNet2DConditionModel(
+        sample_size=(32, 8),
+        in_channels=8,
+        out_channels=8,
+        block_out_channels=(64, 96, 128),
+        layers_per_block=1,
+        attention_head_dim=(2, 3, 4),  # in diffusers' old naming, the number of heads
+        cross_attention_dim=width,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=16,
+        use_linear_projection=True,
+    ).save_pretrained(folder / "unet")
+    DDIMScheduler(
+        num_train_timesteps=NUM_TIMESTEPS,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    ).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "TangoPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "vocoder": ["transformers", "SpeechT5HifiGan"] if (folder / "vocoder").is_dir() else [None, None],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE, indent=2) + "\n")
+
+
+def package(folder: Path, out: Path) -> None:
+    """Copies a model folder with its UNet in float16; the other parts are in float16 already."""
+    from diffusers import UNet2DConditionModel
+
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet"))
+    UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(out / "unet")
+
+
+if __name__ == "__main__":
+    command, *paths = sys.argv[1:]
+    {"start": start, "package": package}[command](*map(Path, paths))
