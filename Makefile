@@ -1,0 +1,58 @@
+# python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint format types lock clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+BIN := .venv/bin
+UV := .venv/uv/bin/uv
+READY := .venv/ready
+DEMO := runs/demo
+
+help: ## show this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make the environment in .venv, with the locked versions
+
+demo: $(READY) ## distil the built-in teacher with BSA, score it, draw the figure (in runs/demo)
+	$(BIN)/lightning fit --config configs/demo.yaml --run $(DEMO) --overwrite true
+	$(BIN)/lightning test --config configs/demo.yaml --run $(DEMO)
+	$(BIN)/lightning report $(DEMO)
+
+test: $(READY) ## run the tests (what is slow or needs a GPU or a download is left out)
+	$(BIN)/pytest
+
+check: lint types test ## all that a change must pass: lint, types, test
+
+lint: $(READY) ## rules and format, nothing is changed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY) ## apply the format and the fixes that are safe
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(READY) ## check the types
+	$(BIN)/mypy
+
+lock: $(UV) ## resolve pyproject.toml anew into requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove the environment and the caches; runs/ and data/ stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv has an environment of its own, because the sync below removes whatever the lock does not name.
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv/uv
+	.venv/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(READY): requirements.lock pyproject.toml | $(UV)
+	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
