@@ -1,0 +1,88 @@
+"""The plan of a ladder: which round distils to how many steps, with how many updates. Data only, validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bsa_lightning.diffusion.schedule import Schedule
+from bsa_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: the student learns to sample in ``num_steps`` what its teacher samples in twice as many."""
+
+    index: int
+    num_steps: int
+    updates: int
+    first_update: int
+
+    @property
+    def folder(self) -> str:
+        """Name of the student's folder, ``<index>-<num_steps>steps``; rounds count from 1 there, as people do."""
+        return f"{self.index + 1}-{self.num_steps}steps"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Halve the steps round by round.
+
+    Args:
+        start_steps: of the first teacher, for example 200.
+        end_steps: of the last student, for example 25.
+        updates: optimizer steps a round (at most, with ``patience``); a list gives each round its own.
+        patience: end a round early after this many validations without a lower distillation error; none never does.
+    """
+
+    start_steps: int
+    end_steps: int
+    updates: int | list[int]
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        halvings = self._num_rounds()
+        budgets = [self.updates] * halvings if isinstance(self.updates, int) else self.updates
+        if len(budgets) != halvings:
+            raise UserError(
+                f"updates lists {len(budgets)} rounds, but {self.start_steps} to {self.end_steps} steps are {halvings};"
+                " give one number a round, or one for all"
+            )
+        if min(budgets) < 1:
+            raise UserError(f"updates is {self.updates}, but every round needs at least one update")
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"patience is {self.patience}, but must be at least 1; leave it out to spend all updates")
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """All rounds in order; ``first_update`` is where a round starts if none before it ends early."""
+        halvings = self._num_rounds()
+        budgets = [self.updates] * halvings if isinstance(self.updates, int) else self.updates
+        return tuple(
+            Round(i, self.start_steps >> (i + 1), updates, sum(budgets[:i])) for i, updates in enumerate(budgets)
+        )
+
+    @property
+    def total_updates(self) -> int:
+        """Optimizer steps of all rounds."""
+        return sum(round_.updates for round_ in self.rounds)
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Refuses students that diffusers' own sampler would put on another grid than they are trained on."""
+        for round_ in self.rounds:
+            if not schedule.has_exact_grid(round_.num_steps):
+                raise UserError(
+                    f"a student of {round_.num_steps} steps does not divide the teacher's trained timesteps, so diffusers"
+                    f" would sample it off its grid; choose start_steps (now {self.start_steps}) such that it does"
+                )
+
+    def _num_rounds(self) -> int:
+        steps, halvings = self.start_steps, 0
+        while steps > self.end_steps and steps % 2 == 0:
+            steps //= 2
+            halvings += 1
+        if steps != self.end_steps or self.end_steps < 1 or halvings == 0:
+            raise UserError(
+                f"{self.start_steps} steps cannot be halved to {self.end_steps}: start_steps must be end_steps times a"
+                " power of two, for example 200 and 25"
+            )
+        return halvings

@@ -1,0 +1,45 @@
+"""The folder of a finished student: what plain diffusers needs, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bsa_lightning.diffusion.weighting import Weighting
+from bsa_lightning.distillation.guidance import Guidance
+from bsa_lightning.distillation.plan import Round
+from bsa_lightning.files import whole
+from bsa_lightning.teachers.base import Denoiser
+from bsa_lightning.teachers.folder import PROVENANCE, read_provenance, resolve_folder
+
+
+def save_student(
+    student: Denoiser,
+    folder: Path,
+    *,
+    round_: Round,
+    teacher: str,
+    teacher_sha256: str,
+    weighting: Weighting,
+    guidance: Guidance,
+    updates: int,
+    data_fingerprint: str,
+) -> None:
+    """Writes network, scheduler and ``provenance.json``, whole or not at all."""
+    provenance = {
+        "teacher": teacher if teacher == "tiny" else str(resolve_folder(teacher).resolve()),
+        "teacher_sha256": teacher_sha256,
+        "licence": read_provenance(teacher).get("licence", "as the teacher's"),
+        "weighting": weighting.name,
+        "weighting_parameters": dict(vars(weighting)),
+        "round": round_.index + 1,
+        "updates": updates,
+        "num_steps": round_.num_steps,
+        "guidance": guidance.name,
+        "guidance_scale": guidance.scale,
+        "nfe": round_.num_steps * guidance.student_evaluations,
+        "data": data_fingerprint,
+    }
+    with whole(folder) as partial:
+        student.save(partial)
+        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
