@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import importlib.metadata
 import sys
-from argparse import ArgumentError
 from collections.abc import Callable
 
-from bsa_lightning import __version__
+from bsa_lightning.commands.messages import did_you_mean, sentence
 from bsa_lightning.errors import UserError
 
 COMMANDS = {
-    "fit": ("train", "train: a whole ladder of distillation rounds, or a teacher"),
-    "validate": ("train", "distillation and trajectory error of a run, on its validation clips"),
-    "test": ("train", "score teacher and students at every step count, with repeats and intervals"),
-    "predict": ("train", "captions file to audio files, over all devices"),
+    "fit": ("fit", "train: a whole ladder of distillation rounds, or a teacher"),
+    "validate": ("fit", "distillation and trajectory error of a run, on its validation clips"),
+    "test": ("fit", "score teacher and students at every step count, with repeats and intervals"),
+    "predict": ("fit", "captions file to audio files, over all devices"),
     "prepare": ("prepare", "audio and captions to latents and text states, over all devices; resumable"),
     "generate": ("generate", "one or more captions to wav files"),
     "report": ("report", "run folders to a table and a figure"),
@@ -47,29 +46,32 @@ def main() -> int:
         print(_USAGE.format(commands=lines), end="")
         return 0
     if words[0] == "--version":
-        print(f"bsa-lightning {__version__}")
+        print(f"bsa-lightning {_version()}")
         return 0
     try:
         _command(words[0])(words)
-    except (UserError, ArgumentError) as error:
-        print(f"lightning {words[0]}: {_one_sentence(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"\nlightning {words[0]}: stopped by the keyboard", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (text := sentence(error)) is None:
+            raise
+        print(f"lightning {words[0]}: {text}", file=sys.stderr)
+        return 2
     return 0
 
 
 def _command(name: str) -> Callable[[list[str]], None]:
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
-        raise UserError(f'there is no command "{name}"; {hint}')
+        hint = did_you_mean(name, list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS)}"
+        raise UserError(f'there is no command "{name}"{hint}')
     module = importlib.import_module(f"bsa_lightning.commands.{COMMANDS[name][0]}")
     command: Callable[[list[str]], None] = module.run
     return command
 
 
-def _one_sentence(error: Exception) -> str:
-    """The message on one line, without the parser's indentation."""
-    return " ".join(str(error).split())
+def _version() -> str:
+    try:
+        return importlib.metadata.version("bsa-lightning")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a folder that is not installed"

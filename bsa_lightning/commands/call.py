@@ -1,0 +1,37 @@
+"""A function as a command: its signature is the options, its docstring the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+Result = TypeVar("Result")
+
+
+def call(function: Callable[..., Result], words: list[str], *, several: str | None = None) -> Result:
+    """Calls ``function`` with what ``words`` (the command, then its arguments) say.
+
+    Args:
+        function: with typed and documented parameters.
+        words: options as ``--name value``, in ``--config`` files too; hyphens pass for underscores.
+        several: the parameter that takes all plain words, one or more.
+    """
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode="omegaconf+")
+    parser.add_argument("--config", action="config", help="a YAML file with any of the options")
+    if several is not None:
+        parser.add_argument(several, nargs="+", type=str, help=f"one or more {several}")
+    parser.add_function_arguments(function, skip={several} if several is not None else None, sub_configs=True)
+    config = parser.parse_args([_underscored(word) for word in words[1:]])
+    arguments = parser.instantiate_classes(config).as_dict()
+    del arguments["config"]
+    return function(**arguments)
+
+
+def _underscored(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

@@ -1,0 +1,65 @@
+"""Mistakes of a user's in one sentence: what the parser and constructors raised, without their wrapping."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Iterator
+
+from bsa_lightning.errors import UserError
+
+_KEY = re.compile(r'(?:Parser key|[Kk]ey) "([^"]+)"')
+_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_GIVEN = re.compile(r"Problem with given class_path '(.+)'$")
+_NOT_A_HELP = re.compile(
+    r"Does not validate against any|Subtypes:|Errors:|- Expected a path|- Expected a <class 'NoneType'>"
+)
+
+
+def sentence(error: BaseException) -> str | None:
+    """What the user should read about ``error``; none if it is no mistake of the user's but one of this program."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, UserError):
+            return _one_line(str(link))
+    if not any(isinstance(link, ArgumentError) for link in chain):
+        return None
+    text = str(error).partition("Given value type:")[0]
+    keys = list(dict.fromkeys(_KEY.findall(text)))
+    place = ".".join(key for key in keys if not any(key != other and other.startswith(f"{key}.") for other in keys))
+    reasons = [line for line in text.splitlines() if line.strip() and not _NOT_A_HELP.search(line)]
+    reason = _one_line(" ".join(_GIVEN.sub(r"\1:", _KEY.sub("", line).strip(" :-")) for line in reasons))
+    if unknown := _CLASS.search(text):
+        reason = unknown_class(unknown[1])
+    return f"{place}: {reason}" if place else reason
+
+
+def unknown_class(name: str) -> str:
+    """Says that a configuration names no class, and which it may have meant."""
+    known = [
+        attribute
+        for module_name, module in list(sys.modules.items())
+        if module_name.startswith("bsa_lightning.")
+        for attribute, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module_name and not attribute.startswith("_")
+    ]
+    return f'there is no class "{name}"{did_you_mean(name, known)} (a dotted path names one from elsewhere)'
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint at the nearest of the known words; empty if none is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,11 @@
+"""``lightning report RUN...``: run folders to a table and a figure."""
+
+from __future__ import annotations
+
+from bsa_lightning.commands.call import call
+from bsa_lightning.reporting.report import report
+
+
+def run(words: list[str]) -> None:
+    """Runs the command."""
+    call(report, words, several="runs")

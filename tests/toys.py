@@ -1,0 +1,64 @@
+"""A module and a data module that fit in milliseconds, for tests of the command line."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from bsa_lightning.diffusion.weighting import Weighting
+from bsa_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Steps:
+    num_steps: int = 4
+
+    def __post_init__(self):
+        if self.num_steps % 2:
+            raise UserError(f"num_steps is {self.num_steps}, which cannot be halved; use an even number")
+
+
+class ToyModule(LightningModule):
+    def __init__(
+        self,
+        weighting: Weighting,
+        steps: Steps = Steps(),  # noqa: B008
+        optimizer: Callable[[Iterable], Optimizer] = torch.optim.SGD,
+        seed: int = 0,
+        width: int = 2,
+    ) -> None:
+        super().__init__()
+        if width < 1:
+            raise UserError(f"width is {width}, but must be at least 1")
+        self.weighting = weighting
+        self.steps = steps
+        self.optimizer = optimizer
+        self.seed = seed
+        self.net = torch.nn.Linear(2, width)
+
+    def training_step(self, batch, batch_idx):
+        loss = self.net(batch).square().mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.net(batch).square().mean())
+
+    test_step = validation_step
+
+    def configure_optimizers(self):
+        return self.optimizer(self.net.parameters())
+
+
+class ToyData(LightningDataModule):
+    def __init__(self, num_items: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        self.num_items = num_items
+
+    def train_dataloader(self):
+        return DataLoader(torch.ones(self.num_items, 2), batch_size=4)
+
+    val_dataloader = test_dataloader = train_dataloader
