@@ -25,7 +25,7 @@ class ToyModule(LightningModule):
     def __init__(
         self,
         weighting: Weighting,
-        steps: Steps = Steps(),  # noqa: B008
+        steps: Steps = Steps(),
         optimizer: Callable[[Iterable], Optimizer] = torch.optim.SGD,
         seed: int = 0,
         width: int = 2,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import warnings
 from argparse import ArgumentError
@@ -118,7 +117,9 @@ class Command(LightningCLI):
         mode = self._get(self.config, "wandb")
         if mode != "disabled":
             if mode == "offline":
-                os.environ.setdefault("WANDB_SILENT", "true")
+                import wandb
+
+                wandb.setup(wandb.Settings(silent=True, mode="offline"))
             run, config = self.folder.path.resolve(), self._dumped()
             run.mkdir(parents=True, exist_ok=True)
             loggers.append(
@@ -148,10 +149,8 @@ class Command(LightningCLI):
             unknown = re.match(r"unrecognized arguments: --([\w.]+)", str(error))
             if unknown is None:
                 raise
-            options = [
-                option.lstrip("-") for action in self._parser("fit")._actions for option in action.option_strings
-            ]
-            hint = did_you_mean(unknown[1], options)
+            known = [option for action in self._parser("fit")._actions for option in action.option_strings]
+            hint = did_you_mean(f"--{unknown[1]}", known)
             raise UserError(f"there is no option --{unknown[1]}{hint}") from error
 
     def _parse_ckpt_path(self) -> None:

@@ -42,8 +42,12 @@ class Captions(LightningDataModule):
 
     def __init__(self, file: Path, batch_size: int = 16) -> None:
         super().__init__()
-        self.captions = read_captions(Path(file))
+        self.file = Path(file)
         self.batch_size = batch_size
+
+    def setup(self, stage: str) -> None:
+        del stage
+        self.captions = read_captions(self.file)
 
     def predict_dataloader(self) -> DataLoader[tuple[int, str]]:
         trainer = self.trainer

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from bsa_lightning.commands.run_folder import RunFolder, environment
+from bsa_lightning.errors import UserError
+
+CONFIG = {"model": {"init_args": {"width": 2, "plan": {"updates": 5}}}, "seed_everything": 0}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "run", fresh=True)
+    folder.record(CONFIG)
+    return folder
+
+
+def test_it_says_what_it_is(run):
+    assert RunFolder(run.path).config() == CONFIG
+    recorded = json.loads((run.path / "environment.json").read_text())
+    assert recorded.keys() == environment(wandb_id="").keys()
+    assert recorded["packages"]["torch"].startswith("2.11")
+
+
+def test_a_run_keeps_its_wandb_id_until_it_is_replaced(run):
+    assert RunFolder(run.path).wandb_id == run.wandb_id
+    assert RunFolder(run.path, fresh=True).wandb_id != run.wandb_id
+
+
+def test_a_used_folder_is_refused_unless_overwritten(run):
+    with pytest.raises(UserError, match="holds a run already"):
+        run.refuse_if_used(overwrite=False)
+    run.refuse_if_used(overwrite=True)
+
+
+@pytest.mark.parametrize("names", [[], ["wandb"]])
+def test_a_new_folder_or_one_with_logs_of_a_refused_start_is_free(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+    RunFolder(tmp_path).refuse_if_used(overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_is_no_run_is_never_overwritten(tmp_path, overwrite):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not a run's folder"):
+        RunFolder(tmp_path).refuse_if_used(overwrite=overwrite)
+
+
+def test_clearing_leaves_what_the_run_did_not_write(run):
+    (run.path / "rounds").mkdir()
+    (run.path / "notes.txt").write_text("mine")
+    run.clear()
+    assert [path.name for path in run.path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({**CONFIG, "model": {"init_args": {"width": 3}}}, "model.init_args.width is 3"),
+        ({**CONFIG, "model": {"init_args": {"plan": {"updates": 6}}}}, "model.init_args.plan.updates is 6"),
+        ({**CONFIG, "seed_everything": 1}, "seed_everything is 1"),
+    ],
+)
+def test_a_contradiction_is_refused_by_name(run, config, key):
+    with pytest.raises(UserError, match=key):
+        run.refuse_contradiction(config, sections=("model", "seed_everything"))
+
+
+def test_what_only_one_side_names_is_no_contradiction(run):
+    run.refuse_contradiction({"model": {"init_args": {"depth": 1}}, "trainer": {"devices": 2}}, sections=("model",))

@@ -1,0 +1,41 @@
+"""The README is true: its commands can be read, its targets exist, its tree is the repository's."""
+
+import re
+
+import pytest
+from command_lines import ROOT, read
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+SHELL = "\n".join(body for language, body in BLOCKS if language == "bash").replace("\\\n", " ")
+COMMANDS = [line.partition("  #")[0].strip() for line in SHELL.splitlines() if line.startswith("lightning ")]
+TARGETS = sorted(set(re.findall(r"^make (\w+)", SHELL, flags=re.MULTILINE)))
+TREE = next(body for language, body in BLOCKS if language == "text" and body.startswith("bsa_lightning/"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_read(command, monkeypatch, tmp_path, capsys):
+    code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False)
+    assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_target_exists(target):
+    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+def test_tree_lists_every_module_once():
+    folder, listed = "", []
+    for line in TREE.splitlines():
+        name = line.split()[0]
+        indent = len(line) - len(line.lstrip())
+        if name.endswith("/"):
+            folder = name if indent == 0 else f"bsa_lightning/{name}"
+        elif name.endswith(".py"):
+            listed.append(f"{folder if indent > 2 else 'bsa_lightning/'}{name}")
+    modules = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "bsa_lightning").rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
+    assert sorted(listed) == sorted(modules)
