@@ -126,7 +126,7 @@ class LatentReader:
             self.captions += json.loads(path.with_suffix(".json").read_text())["captions"]
             self._places += [(number, row) for row in range(file["num_clips"])]
         self.null = Conditioning.stack([load_file(self.folder / NULL)], sequences=self.sequences)
-        self._open: dict[int, Any] = {}
+        self._open: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -148,16 +148,13 @@ class LatentReader:
         """Workers map the files anew."""
         return {**self.__dict__, "_open": {}}
 
-    def _shard(self, number: int) -> dict[str, Any]:
+    def _shard(self, number: int) -> dict[str, Tensor]:
         """The memory-mapped tensors of a file; only what is read is loaded."""
         from safetensors import safe_open
 
         if number not in self._open:
             with safe_open(self.folder / self.index["files"][number]["file"], framework="pt") as file:
-                self._open[number] = {
-                    name: file.get_tensor(name) if name.endswith(".ends") else file.get_slice(name)
-                    for name in file.keys()  # noqa: SIM118  (not a dictionary)
-                }
+                self._open[number] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return self._open[number]
 
     def verify(self) -> None:

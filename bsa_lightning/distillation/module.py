@@ -157,6 +157,9 @@ class ProgressiveDistillation(LightningModule):
         final = self.sample_student(batch.conditioning, draws.eps)
         self._log_mean("val/trajectory_error", (final - self._zero_final(batch, batch_idx, draws.eps)).square())
 
+    def test_step(self, batch: object) -> None:
+        """Nothing: ``Scoring`` walks clips of its own when a test starts."""
+
     def on_validation_end(self) -> None:
         self._zero.clear()
 

@@ -13,7 +13,7 @@ from bsa_lightning.distillation.plan import Round
 from bsa_lightning.errors import UserError
 
 
-class RoundObserver(ABC):
+class RoundObserver(Callback, ABC):
     """A callback that wants to know when a round's student is finished and saved."""
 
     @abstractmethod

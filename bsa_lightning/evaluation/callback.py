@@ -1,0 +1,177 @@
+"""Scoring inside a run: after every round of ``fit``, and in full in ``test``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+from tqdm import tqdm
+
+from bsa_lightning.data import audio
+from bsa_lightning.data.clips import Clips
+from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.plan import Round
+from bsa_lightning.distillation.promotion import RoundObserver
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
+from bsa_lightning.evaluation.scores import Score, ScoreFile
+from bsa_lightning.teachers.folder import load_teacher, resolve_folder
+
+
+class Scoring(RoundObserver):
+    """Scores a round's student, and the undistilled teacher under DDIM at the same steps, into ``scores.csv``.
+
+    ``fit`` scores with the first seed after every round; ``test`` scores the teacher at every step count and every
+    student of the run with all seeds, and skips what is scored already.
+
+    Args:
+        clips: held-out captioned sound; all of it is the reference.
+        num_captions: generate for the first so many clips.
+        seeds: of the sampling noise, one repeat each.
+        batch_size: clips generated at once.
+        num_samples: wav files to keep of each system, of the first seed.
+        during_fit: whether to score after each round of ``fit``.
+        baselines: further whole models to score at the first teacher's steps, for example "tiny".
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        num_captions: int = 64,
+        seeds: Sequence[int] = (0, 1, 2, 3, 4),
+        batch_size: int = 32,
+        num_samples: int = 4,
+        during_fit: bool = True,
+        baselines: Sequence[str] = (),
+    ) -> None:
+        if not seeds:
+            raise UserError("seeds is empty, but scoring needs at least one sampling seed")
+        self.clips = clips
+        self.num_captions = num_captions
+        self.seeds = list(seeds)
+        self.batch_size = batch_size
+        self.num_samples = num_samples
+        self.during_fit = during_fit
+        self.baselines = list(baselines)
+        self._protocol: Protocol | None = None
+
+    def on_round_end(self, trainer: Trainer, module: ProgressiveDistillation, round_: Round, folder: Path) -> None:
+        if self.during_fit:
+            teacher = self._teacher(module, round_.num_steps)
+            self._score_all(trainer, module, [teacher, student_system(folder)], self.seeds[:1])
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, ProgressiveDistillation):
+            raise UserError(f"model is {type(pl_module).__name__}, but test scores ProgressiveDistillation's students")
+        steps = [pl_module.plan.start_steps, *(round_.num_steps for round_ in pl_module.plan.rounds)]
+        systems = [self._teacher(pl_module, num_steps) for num_steps in steps]
+        folders = [pl_module.run_folder / "rounds" / round_.folder for round_ in pl_module.plan.rounds]
+        students = [folder for folder in folders if folder.is_dir()]
+        if not students:
+            raise UserError(f"{pl_module.run_folder} has no students to score; run lightning fit first")
+        systems += [student_system(folder) for folder in students]
+        for model in self.baselines:
+            scale = load_teacher(model).guidance_scale
+            folder = resolve_folder(model)
+            systems.append(teacher_system(folder, num_steps=steps[0], guidance_scale=scale, model=f"baseline-{model}"))
+        self._score_all(trainer, pl_module, systems, self.seeds)
+
+    def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
+        return teacher_system(
+            resolve_folder(module.teacher_name), num_steps=num_steps, guidance_scale=module.guidance.scale
+        )
+
+    def _score_all(
+        self, trainer: Trainer, module: ProgressiveDistillation, systems: Sequence[System], seeds: Sequence[int]
+    ) -> None:
+        """Scores every system with every seed, except what ``scores.csv`` has; on every rank alike."""
+        file = ScoreFile(module.run_folder / "scores.csv")
+        done = trainer.strategy.broadcast(file.keys())
+        captions = min(self.num_captions, len(self.clips))
+        todo = [
+            (system, seed)
+            for seed in seeds
+            for system in systems
+            if system.score(seed=seed, num_clips=captions).key not in done
+        ]
+        if not todo:
+            return
+        sizes = -(-captions // trainer.world_size)  # of the first rank, which shows the progress
+        generator_state = torch.get_rng_state()
+        with tqdm(desc="score", unit="clip", total=sizes * len(todo), disable=not trainer.is_global_zero) as bar:
+            protocol = self._make_protocol(trainer, module)
+            protocol.on_batch = bar.update
+            if not any(key[0] == "reference" for key in done):
+                self._record(trainer, file, protocol.floor())
+            for system, seed in todo:
+                bar.set_description(f"score {system.name} seed {seed}")
+                keep = _Samples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate) if seed == self.seeds[0] else None
+                score = protocol.score(system, seed=seed, on_clip=keep or (lambda _i, _wave: None))
+                self._record(trainer, file, score)
+                trainer.strategy.barrier("samples")
+                if keep is not None and trainer.is_global_zero:
+                    self._log_samples(trainer, keep)
+        torch.set_rng_state(generator_state)
+
+    def _make_protocol(self, trainer: Trainer, module: ProgressiveDistillation) -> Protocol:
+        """Made once: reference rows, text states and the teacher's own samples are kept between rounds."""
+        if self._protocol is None:
+            self._protocol = Protocol(
+                self.clips,
+                num_captions=self.num_captions,
+                batch_size=self.batch_size,
+                teacher=load_teacher(module.teacher_name),
+                zero=self._teacher(module, module.plan.start_steps),
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                device=module.device,
+            )
+        return self._protocol
+
+    def _record(self, trainer: Trainer, file: ScoreFile, score: Score) -> None:
+        if not trainer.is_global_zero:
+            return
+        file.append(score)
+        name = "-".join(part for part in (score.model, score.weighting) if part)
+        values = {f"scores/{name}/{metric}": value for metric, value in score.metrics.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.define_metric("num_steps")
+                logger.experiment.define_metric("scores/*", step_metric="num_steps")
+                logger.experiment.log({**values, "num_steps": score.num_steps, "seed": score.seed})
+
+    def _log_samples(self, trainer: Trainer, samples: _Samples) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                paths = sorted(samples.folder.glob("*.wav"))
+                captions = [self.clips.captions(i)[0] for i in range(len(paths))]
+                logger.log_audio(f"samples/{samples.folder.name}", [str(path) for path in paths], caption=captions)
+
+
+class _Samples:
+    """Keeps a system's first clips as wav files, with the reference's beside them."""
+
+    def __init__(self, run_folder: Path, system: System, clips: Clips, num_samples: int, sample_rate: int) -> None:
+        self.folder = run_folder / "samples" / system.name
+        self.clips = clips
+        self.num_samples = num_samples
+        self.sample_rate = sample_rate
+
+    def __call__(self, clip: int, waveform: Tensor) -> None:
+        if clip >= self.num_samples:
+            return
+        name = f"{clip:02d}-{_slug(self.clips.captions(clip)[0])}.wav"
+        audio.write(self.folder / name, waveform, sample_rate=self.sample_rate)
+        reference = self.folder.parent / "reference" / name
+        if not reference.is_file():
+            wave = self.clips.waveform(clip, sample_rate=self.sample_rate, num_samples=len(waveform))
+            audio.write(reference, wave, sample_rate=self.sample_rate)
+
+
+def _slug(caption: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60]

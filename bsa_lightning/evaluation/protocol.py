@@ -1,0 +1,197 @@
+"""What is generated and compared: systems, captions, noise and the reference, the same for every system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from bsa_lightning.data.clips import Clips
+from bsa_lightning.distillation.guidance import evaluations
+from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics, round_to_pcm16
+from bsa_lightning.evaluation.frechet import FrechetDistance
+from bsa_lightning.evaluation.generation import generate_latents, noise_of
+from bsa_lightning.evaluation.scores import Score
+from bsa_lightning.teachers.base import Conditioning, Denoiser
+from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_provenance
+
+
+@dataclass(frozen=True)
+class System:
+    """A denoiser with a way to sample it. ``sampling_scale`` is the guidance outside the network."""
+
+    model: str
+    folder: Path
+    num_steps: int
+    guidance: str
+    guidance_scale: float
+    sampling_scale: float
+    weighting: str = ""
+    round: int = 0
+
+    @property
+    def name(self) -> str:
+        """For folders and progress bars, for example ``student-bsa-8steps``."""
+        return "-".join(part for part in (self.model, self.weighting, f"{self.num_steps}steps") if part)
+
+    def score(self, *, seed: int, num_clips: int, metrics: dict[str, float] | None = None) -> Score:
+        """This system's row of ``scores.csv``."""
+        return Score(
+            model=self.model,
+            weighting=self.weighting,
+            round=self.round,
+            num_steps=self.num_steps,
+            guidance=self.guidance,
+            guidance_scale=self.guidance_scale,
+            nfe=self.num_steps * evaluations(self.sampling_scale),
+            seed=seed,
+            num_clips=num_clips,
+            metrics=metrics or {},
+        )
+
+
+def teacher_system(folder: Path, *, num_steps: int, guidance_scale: float, model: str = "teacher") -> System:
+    """An undistilled model under DDIM, guided outside the network."""
+    return System(model, folder, num_steps, "outside", guidance_scale, guidance_scale)
+
+
+def student_system(folder: Path) -> System:
+    """A student's folder, sampled as its provenance says."""
+    provenance: dict[str, Any] = read_provenance(folder)
+    scale = provenance["guidance_scale"]
+    return System(
+        model="student",
+        folder=folder,
+        num_steps=provenance["num_steps"],
+        guidance=provenance["guidance"],
+        guidance_scale=scale,
+        sampling_scale=scale if provenance["nfe"] > provenance["num_steps"] else 1.0,
+        weighting=provenance["weighting"],
+        round=provenance["round"],
+    )
+
+
+class Protocol:
+    """Scores systems against the same reference, from the same captions and noise, shared out over ranks.
+
+    Args:
+        clips: held-out captioned sound; all of it is the reference.
+        num_captions: the first so many clips' captions are generated from.
+        batch_size: clips generated at once.
+        teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
+        zero: the undistilled teacher at its full steps.
+        rank: of this process.
+        world_size: number of processes.
+        device: where networks run.
+        on_batch: told after each batch how many clips are done.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        *,
+        num_captions: int,
+        batch_size: int,
+        teacher: Teacher,
+        zero: System,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.clips = clips
+        self.num_captions = min(num_captions, len(clips))
+        self.teacher = teacher
+        self.zero = zero
+        self.rank, self.world_size = rank, world_size
+        self.device = torch.device(device)
+        self.on_batch = on_batch
+        self.codec = teacher.codec.to(self.device)
+        self.embedding: Embedding = LogMelStatistics().to(self.device)
+        self.frechet = FrechetDistance(self.embedding.num_features).to(self.device)
+        mine = list(range(self.num_captions))[rank::world_size]
+        self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+        conditioner = teacher.conditioner.to(self.device)
+        self.conditioning = [conditioner([clips.captions(i)[0] for i in batch]) for batch in self.batches]
+        self.null: Conditioning = conditioner.null()
+        self._zero_latents: dict[int, list[Tensor]] = {}
+        self._denoiser: tuple[Path, Denoiser] | None = None
+        self._embed_reference(batch_size)
+
+    @torch.no_grad()
+    def score(
+        self, system: System, *, seed: int, on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None
+    ) -> Score:
+        """One repeat of one system; ``on_clip`` receives (clip number, waveform) of this rank's clips."""
+        self.frechet.reset()
+        distance = MeanMetric().to(self.device)
+        latents = self._latents(system, seed)
+        zero_latents = self._latents(self.zero, seed)
+        for batch, x, zero_x in zip(self.batches, latents, zero_latents, strict=True):
+            waveform = round_to_pcm16(self.codec.decode(x))
+            self.frechet.update(self._rows(waveform))
+            distance.update((x - zero_x).square().flatten(1).mean(1))
+            for clip, wave in zip(batch, waveform, strict=True):
+                on_clip(clip, wave)
+        metrics = {self.embedding.metric: float(self.frechet.compute()), "trajectory_error": float(distance.compute())}
+        return system.score(seed=seed, num_clips=self.num_captions, metrics=metrics)
+
+    def floor(self) -> Score:
+        """The distance of the two halves of the reference from one another: what no system can be expected to beat."""
+        halves = FrechetDistance(self.embedding.num_features).to(self.device)
+        for i in range(self.rank, len(self.clips), self.world_size):
+            halves.update(self._rows(self._reference([i])), reference=bool(i % 2))
+        metrics = {self.embedding.metric: float(halves.compute())}
+        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics)
+
+    def _latents(self, system: System, seed: int) -> list[Tensor]:
+        """This rank's final latents, batch by batch; those of the undistilled teacher are kept."""
+        if system == self.zero and seed in self._zero_latents:
+            return self._zero_latents[seed]
+        denoiser = self._load(system.folder)
+        latents = []
+        for batch, conditioning in zip(self.batches, self.conditioning, strict=True):
+            noise = noise_of(batch, seed=seed, shape=denoiser.latent_shape).to(self.device)
+            latents.append(
+                generate_latents(
+                    denoiser=denoiser,
+                    conditioning=conditioning,
+                    null=self.null,
+                    guidance_scale=system.sampling_scale,
+                    num_steps=system.num_steps,
+                    noise=noise,
+                )
+            )
+            self.on_batch(len(batch))
+        if system == self.zero:
+            self._zero_latents[seed] = latents
+        return latents
+
+    def _load(self, folder: Path) -> Denoiser:
+        """The denoiser of a folder; the last one used stays loaded."""
+        if folder == self.teacher.folder:
+            return self.teacher.denoiser.to(self.device).eval()
+        if self._denoiser is None or self._denoiser[0] != folder:
+            self._denoiser = (folder, load_denoiser(folder).to(self.device).eval())
+        return self._denoiser[1]
+
+    def _embed_reference(self, batch_size: int) -> None:
+        mine = range(self.rank, len(self.clips), self.world_size)
+        for first in range(0, len(mine), batch_size):
+            self.frechet.update(self._rows(self._reference(mine[first : first + batch_size])), reference=True)
+
+    def _rows(self, waveform: Tensor) -> Tensor:
+        from torchaudio.functional import resample
+
+        rows: Tensor = self.embedding(resample(waveform, self.codec.sample_rate, self.embedding.sample_rate))
+        return rows
+
+    def _reference(self, clips: Sequence[int]) -> Tensor:
+        codec = self.codec
+        waves = [self.clips.waveform(i, sample_rate=codec.sample_rate, num_samples=codec.num_samples) for i in clips]
+        return round_to_pcm16(torch.stack(waves).to(self.device))
