@@ -25,7 +25,7 @@ def call(function: Callable[..., Result], words: list[str], *, several: str | No
         parser.add_argument(several, nargs="+", type=str, help=f"one or more {several}")
     parser.add_function_arguments(function, skip={several} if several is not None else None, sub_configs=True)
     config = parser.parse_args([_underscored(word) for word in words[1:]])
-    arguments = parser.instantiate_classes(config).as_dict()
+    arguments = parser.instantiate(config).as_dict()
     del arguments["config"]
     return function(**arguments)
 

@@ -37,6 +37,7 @@ NEEDLESS_WARNINGS = (
     r"The '\w+' does not have many workers",  # latents are memory-mapped: reading ahead gains nothing
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # short epochs, long runs
     r"Checkpoint directory .* exists and is not empty",  # a resumed run
+    r"\s+(By default only one Jsonargparse|``instantiate_classes``)",  # Lightning's command line
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
 )
 
@@ -139,7 +140,7 @@ class Command(LightningCLI):
         """The resolved configuration, without what only says how this one process was started."""
         assert self.subcommand is not None
         parser = self._parser(self.subcommand)
-        dumped: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_none=False))
+        dumped: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self.subcommand]))
         return {key: value for key, value in dumped.items() if key not in _NOT_RECORDED}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

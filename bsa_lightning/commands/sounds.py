@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from bsa_lightning.data import audio
-from bsa_lightning.data.order import seeded
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.generation import generate
+from bsa_lightning.evaluation.generation import generate, noise_of
 from bsa_lightning.teachers.folder import load_teacher
 
 
@@ -42,8 +41,7 @@ class Sounds(nn.Module):
     def write(self, folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:
         """Makes one clip a caption and writes each to ``<folder>/<number>-<caption>.wav``, 16 bit."""
         device = next(self.denoiser.parameters()).device
-        shape = self.denoiser.latent_shape
-        noise = torch.stack([torch.randn(shape, generator=seeded(self.seed, number)) for number in numbers])
+        noise = noise_of(numbers, seed=self.seed, shape=self.denoiser.latent_shape)
         waveforms = generate(
             denoiser=self.denoiser,
             codec=self.codec,

@@ -1,0 +1,131 @@
+import csv
+import sys
+
+import pytest
+import yaml
+
+from bsa_lightning.commands import classes, fit  # noqa: F401 - its log handlers must not hold a captured stream
+from bsa_lightning.commands.main import main
+
+CONFIG = """
+trainer: {max_steps: 6, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}
+model:
+  class_path: toys.ToyModule
+  init_args:
+    weighting: BSA
+    seed: ${seed_everything}
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
+data: {class_path: toys.ToyData, init_args: {seed: "${seed_everything}"}}
+wandb: disabled
+checkpoint_every: 4
+"""
+
+
+@pytest.fixture
+def lightning(monkeypatch, capsys, tmp_path):
+    """Runs a command with the toy configuration; gives exit code and stderr without Lightning's remarks."""
+    # The classes that the toys need; the others take seconds to import.
+    monkeypatch.setattr(classes, "MODULES", ("bsa_lightning.diffusion.weighting",))
+    (tmp_path / "toy.yaml").write_text(CONFIG)
+
+    def run(command, *words):
+        words = [command, "--config", str(tmp_path / "toy.yaml"), "--run", str(tmp_path / "run"), *words]
+        monkeypatch.setattr(sys, "argv", ["lightning", *words])
+        code = main()
+        return code, "\n".join(line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning"))
+
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path / "run"
+
+
+def steps(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def test_fit_leaves_a_whole_run_folder(lightning, run):
+    assert lightning("fit") == (0, "")
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yaml", "environment.json", "metrics.csv"}
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert steps(run) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_recorded_configuration_is_resolved_and_can_be_run(lightning, run, tmp_path):
+    lightning("fit", "--seed_everything", "7")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["init_args"]["seed"] == config["data"]["init_args"]["seed"] == 7
+    assert config["model"]["init_args"]["weighting"]["class_path"] == "bsa_lightning.diffusion.weighting.BSA"
+    assert config["trainer"]["use_distributed_sampler"] is False
+    again = tmp_path / "again"
+    assert lightning("fit", "--config", str(run / "config.yaml"), "--run", str(again)) == (0, "")
+    assert yaml.safe_load((again / "config.yaml").read_text()) == {**config, "run": str(again)}
+
+
+def test_resume_goes_on_where_the_checkpoint_is(lightning, run):
+    lightning("fit", "--trainer.max_steps", "5")
+    assert lightning("fit", "--ckpt_path", "last") == (0, "")
+    assert steps(run) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_second_fit_is_refused_and_damages_nothing(lightning, run):
+    lightning("fit")
+    before = (run / "metrics.csv").read_bytes()
+    code, err = lightning("fit")
+    assert code == 2
+    assert "holds a run already" in err
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_overwrite_starts_anew(lightning, run):
+    lightning("fit")
+    assert lightning("fit", "--overwrite", "true", "--trainer.max_steps", "4") == (0, "")
+    assert steps(run) == [0, 1, 2, 3]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_test_keeps_what_fit_logged(lightning, run):
+    lightning("fit")
+    config = (run / "config.yaml").read_text()
+    assert lightning("test", "--ckpt_path", "last") == (0, "")
+    assert steps(run) == [0, 1, 2, 3, 4, 5]
+    assert (run / "config.yaml").read_text() == config
+
+
+def test_a_contradicting_resume_is_refused(lightning, run):
+    lightning("fit")
+    code, err = lightning("fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--model.weighting", "SNR")
+    assert code == 2
+    assert "model.init_args.weighting.class_path is bsa_lightning.diffusion.weighting.SNR" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--model.weighting BSAA", 'model.weighting: there is no class "BSAA", did you mean BSA?'),
+        ("--model.weighting.gamma -1", "gamma is -1.0, but a weighting's cap must be above 0"),
+        ("--model.steps.num_steps 3", "num_steps is 3, which cannot be halved"),
+        ("--model.width 0", "width is 0, but must be at least 1"),
+        ("--model.width x", "model.width: toys.ToyModule: Expected a <class 'int'>. Got value: x"),
+        ("--model.init_args.heigth 3", "model: toys.ToyModule: Option 'heigth' is not accepted"),
+        ("--trainer.max_stps 3", "there is no option --trainer.max_stps, did you mean --trainer.max_steps?"),
+        ("--trainer.max_steps x", "trainer.max_steps: Expected a <class 'int'>. Got value: x"),
+        ("--ckpt_path last", "last.ckpt; leave it out to start anew"),
+        ("--config nowhere.yaml", "File does not exist"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_no_trace(lightning, run, words, text):
+    code, err = lightning("fit", *words.split())
+    assert code == 2
+    assert text in err
+    assert "\n" not in err
+    assert not run.exists()
+
+
+def test_without_a_run_folder_nothing_starts(lightning, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["lightning", "fit", "--config", str(tmp_path / "toy.yaml")])
+    assert main() == 2
+    assert "run" in capsys.readouterr().err
