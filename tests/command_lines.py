@@ -2,16 +2,25 @@
 
 import functools
 import importlib
+import re
 import shlex
 import sys
 from pathlib import Path
+
+import jsonargparse
+
+# Imported here, because Lightning's log handlers keep the stderr of their import, which a test would close.
+from bsa_lightning.commands.fit import Command
+from bsa_lightning.commands.main import main
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = {"prepare": "prepare_folder", "generate": "generate", "report": "report"}
 
 
 def read(command, *, monkeypatch, run, instantiate):
-    """The exit code of ``command``, where it would start to work.
+    """The exit code of ``command``, stopped where it would start to work.
+
+    A run's own configuration is replaced by that of the demo, which runs are made with.
 
     Args:
         command: as typed in the repository's root.
@@ -19,22 +28,22 @@ def read(command, *, monkeypatch, run, instantiate):
         run: a run folder that is not there.
         instantiate: build model, data and trainer as well.
     """
-    from bsa_lightning.commands.main import main
-
-    words = shlex.split(command)
+    words = shlex.split(re.sub(r"runs/\S+/config.yaml", "configs/demo.yaml", command))
     assert words[0] == "lightning"
     monkeypatch.chdir(ROOT)
     if words[1] in FUNCTIONS:
         module = importlib.import_module(f"bsa_lightning.commands.{words[1]}")
         function = getattr(module, FUNCTIONS[words[1]])
         monkeypatch.setattr(module, function.__name__, functools.wraps(function)(lambda **_: None))
+        monkeypatch.setattr(jsonargparse.ArgumentParser, "instantiate", lambda _, config: config)
     else:
-        from bsa_lightning.commands.fit import Command
-
         words += ["--run", str(run), "--wandb", "disabled"]
         monkeypatch.setattr(Command, "_run_subcommand", lambda *_: None)
         monkeypatch.setattr(Command, "_parse_ckpt_path", lambda *_: None)
         if not instantiate:
             monkeypatch.setattr(Command, "instantiate_classes", lambda *_: None)
     monkeypatch.setattr(sys, "argv", words)
-    return main()
+    try:
+        return main()
+    except SystemExit as exit_:  # --print_config
+        return exit_.code

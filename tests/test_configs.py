@@ -1,14 +1,29 @@
 """Every YAML names its command in its first line, and that command builds all that it is about to run."""
 
+from pathlib import Path
+
 import pytest
 from command_lines import ROOT, read
 
-CONFIGS = sorted(path for folder in ("configs", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
+from bsa_lightning.teachers import folder
+
+CONFIGS = sorted(path for name in ("configs", "experiments") for path in (ROOT / name).rglob("*.yaml"))
 WEIGHTINGS = sorted((ROOT / "configs" / "weighting").glob("*.yaml"))
 
 
 def command_of(path):
     return path.read_text().splitlines()[0].removeprefix("# ")
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    """Where a teacher's weights are not there, the built-in one stands in."""
+    resolve = folder.resolve_folder
+
+    def resolve_or_stand_in(model):
+        return resolve(model if Path(model).is_dir() else folder.BUILT_IN)
+
+    monkeypatch.setattr(folder, "resolve_folder", resolve_or_stand_in)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))

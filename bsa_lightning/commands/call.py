@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Callable
 from typing import TypeVar
 
 from jsonargparse import ArgumentParser, set_parsing_settings
+
+from bsa_lightning.commands.messages import unknown_option
+from bsa_lightning.errors import UserError
 
 Result = TypeVar("Result")
 
@@ -24,7 +28,12 @@ def call(function: Callable[..., Result], words: list[str], *, several: str | No
     if several is not None:
         parser.add_argument(several, nargs="+", type=str, help=f"one or more {several}")
     parser.add_function_arguments(function, skip={several} if several is not None else None, sub_configs=True)
-    config = parser.parse_args([_underscored(word) for word in words[1:]])
+    try:
+        config = parser.parse_args([_underscored(word) for word in words[1:]])
+    except ArgumentError as error:
+        if text := unknown_option(error, parser):
+            raise UserError(text) from error
+        raise
     arguments = parser.instantiate(config).as_dict()
     del arguments["config"]
     return function(**arguments)

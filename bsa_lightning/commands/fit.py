@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
@@ -13,13 +12,13 @@ import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bsa_lightning.commands import classes
-from bsa_lightning.commands.messages import did_you_mean
+from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.commands.metrics_file import MetricsFile
 from bsa_lightning.commands.run_folder import RunFolder
 from bsa_lightning.errors import UserError
@@ -108,9 +107,14 @@ class Command(LightningCLI):
         ]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        trainer = self._get(self.config_init, "trainer")
         own: dict[str, Any] = {"default_root_dir": self.folder.path}
-        if self._get(self.config_init, "trainer").logger is None:
+        if trainer.logger is None:
             own["logger"] = self._loggers()
+        own_bar = any(isinstance(callback, ProgressBar) for callback in trainer.callbacks or [])
+        if trainer.enable_progress_bar is not False and not own_bar:
+            # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
+            self.trainer_defaults["callbacks"].append(TQDMProgressBar(refresh_rate=10))
         return super().instantiate_trainer(**own, **kwargs)
 
     def _loggers(self) -> list[Logger]:
@@ -147,12 +151,9 @@ class Command(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            unknown = re.match(r"unrecognized arguments: --([\w.]+)", str(error))
-            if unknown is None:
-                raise
-            known = [option for action in self._parser("fit")._actions for option in action.option_strings]
-            hint = did_you_mean(f"--{unknown[1]}", known)
-            raise UserError(f"there is no option --{unknown[1]}{hint}") from error
+            if text := unknown_option(error, self._parser("fit")):
+                raise UserError(text) from error
+            raise
 
     def _parse_ckpt_path(self) -> None:
         """Refuses a configuration that contradicts the checkpoint's run; Lightning would overwrite it silently.

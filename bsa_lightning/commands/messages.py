@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from argparse import ArgumentError
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterator
 
 from bsa_lightning.errors import UserError
@@ -44,8 +44,18 @@ def unknown_class(name: str) -> str:
         if module_name.startswith("bsa_lightning.")
         for attribute, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module_name and not attribute.startswith("_")
+        if attribute != name
     ]
     return f'there is no class "{name}"{did_you_mean(name, known)} (a dotted path names one from elsewhere)'
+
+
+def unknown_option(error: ArgumentError, parser: ArgumentParser) -> str | None:
+    """Says that there is no such option, if that is what ``error`` is about, and which may have been meant."""
+    unknown = re.match(r"unrecognized arguments: (--[\w.]+)", str(error))
+    if unknown is None:
+        return None
+    known = [option for action in parser._actions for option in action.option_strings]
+    return f"there is no option {unknown[1]}{did_you_mean(unknown[1], known)}"
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

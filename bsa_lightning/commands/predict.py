@@ -27,9 +27,9 @@ class Generation(LightningModule):
         super().__init__()
         self.sounds = Sounds(model, num_steps=num_steps, guidance_scale=guidance_scale, seed=seed)
 
-    def predict_step(self, batch: list[tuple[int, str]]) -> None:
+    def predict_step(self, batch: list[tuple[int, str]]) -> list[Path]:
         numbers, captions = zip(*batch, strict=True)
-        self.sounds.write(Path(self.trainer.default_root_dir) / "samples", captions, numbers)
+        return self.sounds.write(Path(self.trainer.default_root_dir) / "samples", captions, numbers)
 
 
 class Captions(LightningDataModule):
