@@ -17,7 +17,7 @@ COMMANDS = {
     "predict": ("fit", "captions file to audio files, over all devices"),
     "prepare": ("prepare", "audio and captions to latents and text states, over all devices; resumable"),
     "generate": ("generate", "one or more captions to wav files"),
-    "report": ("report", "run folders to a table and a figure"),
+    "report": ("report", "run folders to a table, a figure and a listening page"),
 }
 """Command: the module of this package that runs it, and its line of help."""
 

@@ -1,4 +1,4 @@
-"""``lightning report RUN...``: run folders to a table and a figure."""
+"""``lightning report RUN...``: run folders to a table, a figure and a listening page."""
 
 from __future__ import annotations
 

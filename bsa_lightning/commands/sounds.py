@@ -59,4 +59,4 @@ class Sounds(nn.Module):
 
 def _file_name(number: int, caption: str) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
-    return f"{number:04d}-{words[:60]}.wav"
+    return f"{number:04d}-{words[:60]}".rstrip("-") + ".wav"
