@@ -30,7 +30,9 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise UserError(f"the disk of {path.parent} is full; free some space and run the same command again") from error
+            raise UserError(
+                f"the disk of {path.parent} is full; free some space and run the same command again"
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"{path.parent} cannot be written ({error.strerror}); name a folder that can") from error
         raise

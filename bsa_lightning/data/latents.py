@@ -93,7 +93,9 @@ def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Sh
     with whole(folder / NULL) as partial:
         save_file({name: tensor.float().contiguous() for name, tensor in rows.items()}, partial)
     files = [asdict(shard) for shard in shards]
-    write_json(folder / INDEX, {"format": _FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files})
+    write_json(
+        folder / INDEX, {"format": _FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files}
+    )
 
 
 class LatentReader:
@@ -137,7 +139,9 @@ class LatentReader:
         first, end = _span(shard["captions.ends"], row)
         conditioning = [
             {
-                name: shard[name][slice(*_span(shard[f"{name}.ends"], caption)) if name in self.sequences else caption].float()
+                name: shard[name][
+                    slice(*_span(shard[f"{name}.ends"], caption)) if name in self.sequences else caption
+                ].float()
                 for name in self.index["conditioning"]
             }
             for caption in range(first, end)

@@ -71,7 +71,9 @@ def _prepare_share(
     codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
     _claim(out, _request(clips, codec, conditioner, shard_size))
     shards = _shards(len(clips), out, shard_size)[rank::devices]
-    with tqdm(total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0) as bar:
+    with tqdm(
+        total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0
+    ) as bar:
         for path, items in shards:
             if finished_shard(path) is None:
                 encoded = list(_encode(clips, items, codec, conditioner, batch_size, bar))

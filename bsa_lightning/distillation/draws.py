@@ -23,9 +23,7 @@ class Draws(NamedTuple):
     """(batch,) bool: False where the caption is dropped."""
 
 
-def draw(
-    *, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, caption_dropout: float = 0.0
-) -> Draws:
+def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, caption_dropout: float = 0.0) -> Draws:
     """Draws for a batch shaped like ``latents``, on the CPU (so that every device sees the same), then moved there."""
     generator = seeded(seed, step, micro_batch, rank)
     shape, device = latents.shape, latents.device
@@ -35,4 +33,3 @@ def draw(
         posterior_noise=torch.randn(shape, generator=generator).to(device),
         keep_caption=(torch.rand(shape[0], generator=generator) >= caption_dropout).to(device),
     )
-

@@ -201,7 +201,9 @@ class ProgressiveDistillation(LightningModule):
         checkpoint.drop_teacher(checkpoint_, folder=self._teacher_folder, sha256=self._teacher_sha256)
 
     def on_load_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
-        self._teacher_folder, self._teacher_sha256 = checkpoint.restore_teacher(checkpoint_, self.teacher, self.run_folder)
+        self._teacher_folder, self._teacher_sha256 = checkpoint.restore_teacher(
+            checkpoint_, self.teacher, self.run_folder
+        )
 
     def _student_and_target(
         self, batch: LatentBatch, draws: Draws, conditioning: Conditioning, student: Denoiser
@@ -240,9 +242,7 @@ class ProgressiveDistillation(LightningModule):
         if batch_idx not in self._zero_latents:
             if not self._zero:
                 self._zero.append(load_denoiser(self.teacher_name).to(self.device).eval())
-            final = self._sample(
-                self._zero[0], batch.conditioning, noise, self.plan.start_steps, self.guidance.scale
-            )
+            final = self._sample(self._zero[0], batch.conditioning, noise, self.plan.start_steps, self.guidance.scale)
             self._zero_latents[batch_idx] = final.cpu()
         return self._zero_latents[batch_idx].to(self.device)
 

@@ -110,7 +110,11 @@ class Scoring(RoundObserver):
                 self._record(trainer, file, protocol.floor())
             for system, seed in todo:
                 bar.set_description(f"score {system.name} seed {seed}")
-                keep = _Samples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate) if seed == self.seeds[0] else None
+                keep = (
+                    _Samples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate)
+                    if seed == self.seeds[0]
+                    else None
+                )
                 score = protocol.score(system, seed=seed, on_clip=keep or (lambda _i, _wave: None))
                 self._record(trainer, file, score)
                 trainer.strategy.barrier("samples")

@@ -51,7 +51,9 @@ class FrechetDistance(Metric):
         for side in ("generated", "reference"):
             self.add_state(f"{side}_count", zeros((), dtype=torch.float64), dist_reduce_fx="sum")
             self.add_state(f"{side}_sum", zeros(num_features, dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state(f"{side}_outer", zeros(num_features, num_features, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(
+                f"{side}_outer", zeros(num_features, num_features, dtype=torch.float64), dist_reduce_fx="sum"
+            )
 
     def update(self, rows: Tensor, reference: bool = False) -> None:
         """Adds rows (..., num_features) to one side.

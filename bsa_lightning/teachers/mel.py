@@ -23,7 +23,13 @@ class LogMel(nn.Module):
         from torchaudio.transforms import MelSpectrogram
 
         self.mel = MelSpectrogram(
-            sample_rate, n_fft=_N_FFT, hop_length=HOP_LENGTH, n_mels=NUM_BANDS, power=1.0, norm="slaney", mel_scale="slaney"
+            sample_rate,
+            n_fft=_N_FFT,
+            hop_length=HOP_LENGTH,
+            n_mels=NUM_BANDS,
+            power=1.0,
+            norm="slaney",
+            mel_scale="slaney",
         )
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -49,7 +55,9 @@ class GriffinLim(nn.Module):
 
         bands = LogMel(sample_rate).mel.mel_scale.fb
         self.register_buffer("inverse", torch.linalg.pinv(bands), persistent=False)
-        self.phases = Phases(_N_FFT, n_iter=num_iterations, hop_length=HOP_LENGTH, power=1.0, momentum=0.99, rand_init=False)
+        self.phases = Phases(
+            _N_FFT, n_iter=num_iterations, hop_length=HOP_LENGTH, power=1.0, momentum=0.99, rand_init=False
+        )
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mels (batch, frames, 64) to waveforms (batch, frames * 160) in [-1, 1]."""

@@ -43,9 +43,7 @@ class MelCodec(Codec):
         from diffusers import AutoencoderKL
         from transformers import SpeechT5HifiGan
 
-        vae = AutoencoderKL.from_pretrained(
-            folder / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False
-        ).eval()
+        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False).eval()
         vocoder: nn.Module
         if (folder / "vocoder").is_dir():
             vocoder = SpeechT5HifiGan.from_pretrained(folder / "vocoder", dtype=torch.float32).eval()

@@ -47,9 +47,7 @@ class UNetDenoiser(Denoiser):
         from diffusers import DDIMScheduler, UNet2DConditionModel
 
         _require(folder, "unet/config.json", "scheduler/scheduler_config.json")
-        unet = UNet2DConditionModel.from_pretrained(
-            folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
-        )
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
         return cls(unet, DDIMScheduler.from_pretrained(folder / "scheduler"))
 
     def forward(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Prediction:

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+from gaussian import noise
+from tolerances import IDENTITY
+
+from bsa_lightning.diffusion.process import Eps, V, add_noise
+from bsa_lightning.diffusion.weighting import (
+    BSA,
+    SNR,
+    MinSNR,
+    SNRPlusOne,
+    Tango,
+    TruncatedSNR,
+    Uniform,
+    Weighting,
+    weighted_mse,
+)
+from bsa_lightning.errors import UserError
+
+SNRS = torch.tensor([0.0047, 0.5, 1.0, 4.0, 5.0, 5.1, 1175.0], dtype=torch.float64)
+FORMULAS = [
+    (Uniform(), lambda s: 1.0),
+    (SNR(), lambda s: s),
+    (TruncatedSNR(), lambda s: max(s, 1)),
+    (SNRPlusOne(), lambda s: s + 1),
+    (MinSNR(5), lambda s: min(s, 5)),
+    (BSA(5), lambda s: min(s + 1, 5)),
+    (BSA(20), lambda s: min(s + 1, 20)),
+    (Tango(5), lambda s: min(s, 5) / s * (s + 1)),
+]
+weightings = pytest.mark.parametrize("weighting", [weighting for weighting, _ in FORMULAS], ids=lambda w: w.name)
+
+
+@pytest.mark.parametrize(("weighting", "formula"), FORMULAS, ids=lambda item: getattr(item, "name", ""))
+def test_formula(weighting: Weighting, formula):
+    expected = torch.tensor([formula(snr) for snr in SNRS.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(weighting(SNRS), expected, **IDENTITY)
+
+
+@weightings
+def test_the_loss_is_the_same_in_every_space(weighting):
+    alpha, sigma = (SNRS / (1 + SNRS)).sqrt(), (1 / (1 + SNRS)).sqrt()
+    scales = {"alpha": alpha, "sigma": sigma}
+    x, eps = noise(len(SNRS), 6), noise(len(SNRS), 6, seed=1)
+    z_t = add_noise(x=x, eps=eps, **scales)
+    student_x = x + noise(len(SNRS), 6, seed=2)
+    student_eps = (z_t - alpha[:, None] * student_x) / sigma[:, None]
+    in_x = weighted_mse(x=student_x, target=x, weight=weighting(SNRS))
+    for space, weight in ((Eps(), weighting.in_eps(SNRS)), (V(), weighting.in_v(SNRS))):
+        ours, truth = (space.output(x=a, eps=b, **scales) for a, b in ((student_x, student_eps), (x, eps)))
+        torch.testing.assert_close(weighted_mse(x=ours, target=truth, weight=weight), in_x, **IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "at_zero", "at_infinity"),
+    [
+        (Uniform(), 1, 1),
+        (SNR(), 0, math.inf),
+        (TruncatedSNR(), 1, math.inf),
+        (SNRPlusOne(), 1, math.inf),
+        (MinSNR(5), 0, 5),
+        (BSA(5), 1, 5),
+        (Tango(5), 1, 5),
+    ],
+    ids=lambda item: getattr(item, "name", str(item)),
+)
+def test_limits(weighting, at_zero, at_infinity):
+    assert weighting(torch.tensor([0.0, math.inf])).tolist() == [at_zero, at_infinity]
+
+
+@pytest.mark.parametrize("weighting", [MinSNR, BSA, Tango])
+def test_a_cap_must_be_positive(weighting):
+    with pytest.raises(UserError, match="gamma is 0"):
+        weighting(0)
+
+
+def test_loss_is_float32_whatever_comes_in():
+    x = torch.ones(2, 3, dtype=torch.bfloat16)
+    assert weighted_mse(x=x, target=x + 1, weight=torch.ones(2)).dtype == torch.float32

@@ -1,0 +1,22 @@
+"""A teacher with known truth: for x ~ N(mean, std^2) the best denoiser has a closed form."""
+
+import torch
+
+from bsa_lightning.diffusion.process import Prediction, expand
+
+
+class GaussianTeacher:
+    """``(z_t, t) -> Prediction`` with the posterior mean of x, exact in the precision of z_t."""
+
+    def __init__(self, schedule, *, mean=0.7, std=1.6):
+        self.schedule, self.mean, self.std = schedule, mean, std
+
+    def __call__(self, z_t, t):
+        alpha, sigma = (expand(value, z_t) for value in self.schedule.alpha_sigma(t, dtype=z_t.dtype))
+        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
+        x = self.mean + gain * (z_t - alpha * self.mean)
+        return Prediction(x, (z_t - alpha * x) / sigma)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
