@@ -10,6 +10,7 @@ from torch import Tensor
 from bsa_lightning.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+_SILENCE = 1e-6
 
 
 def read(path: Path, *, sample_rate: int) -> Tensor:
@@ -33,14 +34,16 @@ def read(path: Path, *, sample_rate: int) -> Tensor:
 def normalise(waveform: Tensor) -> Tensor:
     """Tango's normalisation: no mean, peak 0.5; silence stays silence."""
     waveform = waveform - waveform.mean()
-    return 0.5 * waveform / (waveform.abs().max() + 1e-8)
+    peak = waveform.abs().max()
+    # A constant minus its mean leaves rounding, which must not be blown up to a sound.
+    return 0.5 * waveform / (peak + 1e-8) if peak > _SILENCE else torch.zeros_like(waveform)
 
 
 def fit_length(waveform: Tensor, *, num_samples: int) -> Tensor:
     """Cut or zero-padded at the end to (num_samples,), with the peak of what is left at 0.5 again."""
     waveform = torch.nn.functional.pad(waveform[:num_samples], (0, max(0, num_samples - len(waveform))))
     peak = waveform.abs().max()
-    return 0.5 * waveform / peak if peak > 1e-6 else torch.zeros_like(waveform)
+    return 0.5 * waveform / peak if peak > _SILENCE else torch.zeros_like(waveform)
 
 
 def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:

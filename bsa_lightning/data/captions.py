@@ -82,16 +82,9 @@ class TangoManifest(_Manifest):
         files = _audio_files(audio_dir)
         wanted: dict[str, tuple[Path | None, list[str]]] = {}
         for number, line in enumerate(_read_lines(Path(jsonl)), start=1):
-            try:
-                row = json.loads(line)
-                stem, captions = Path(row["location"]).stem, row["captions"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{jsonl} line {number} is not an object with location and captions ({error!r}); correct the line"
-                ) from error
-            captions = [captions] if isinstance(captions, str) else captions
-            entry = wanted.setdefault(stem, (files.get(stem), []))
-            entry[1].extend(_caption(caption, jsonl) for caption in captions)
+            captions = _parse_line(line, jsonl, number, "location")
+            stem = Path(json.loads(line)["location"]).stem
+            wanted.setdefault(stem, (files.get(stem), []))[1].extend(captions)
         super().__init__(jsonl, wanted, max_missing)
 
 
@@ -101,8 +94,7 @@ def read_captions(path: Path) -> list[str]:
         case ".csv":
             captions = [row["caption"] for row in _read_csv(path, ("caption",))]
         case ".jsonl" | ".json":
-            rows = [json.loads(line) for line in _read_lines(path)]
-            captions = [row["captions"] if isinstance(row["captions"], str) else row["captions"][0] for row in rows]
+            captions = [_parse_line(line, path, number)[0] for number, line in enumerate(_read_lines(path), start=1)]
         case _:
             captions = [line.strip() for line in _read_lines(path)]
     if not captions:
@@ -129,6 +121,19 @@ def _read_lines(path: Path) -> list[str]:
     if not lines:
         raise UserError(f"{path} is empty; write one entry a line")
     return lines
+
+
+def _parse_line(line: str, path: Path, number: int, *more: str) -> list[str]:
+    """The captions (a text or several) of a JSON object that must have the fields ``more`` too."""
+    try:
+        row = json.loads(line)
+        captions = row["captions"]
+        missing = [name for name in more if name not in row]
+    except (ValueError, KeyError, TypeError):
+        missing = ["captions", *more]
+    if missing:
+        raise UserError(f"{path} line {number} is not a JSON object with {' and '.join(missing)}; correct the line")
+    return [_caption(caption, path) for caption in ([captions] if isinstance(captions, str) else captions)]
 
 
 def _require_file(path: Path) -> None:

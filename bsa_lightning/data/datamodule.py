@@ -95,7 +95,7 @@ class AudioCapsLatents(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.num_val_clips = num_val_clips
-        self._start = 0
+        self._resumed_clips = self._resumed_batches = 0
 
     def prepare_data(self) -> None:
         for store in (self.train, self.val):
@@ -139,7 +139,7 @@ class AudioCapsLatents(LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
-            start=self._start,
+            position=self._position,
         )
         if sampler.batches_per_epoch == 0:
             raise UserError(
@@ -161,14 +161,23 @@ class AudioCapsLatents(LightningDataModule):
         return DataLoader([0])  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
-        """How many clips of the endless stream are used up, over all ranks."""
-        if self.trainer is None:
-            return {"start": self._start}
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return {"start": batches * self.batch_size * self.trainer.world_size}
+        """How many clips of the endless stream are used up, over all ranks, and in how many batches."""
+        return {"clips": self._position(), "batches": self._batches()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._start = state_dict["start"]
+        self._resumed_clips, self._resumed_batches = state_dict["clips"], state_dict["batches"]
+
+    def _position(self) -> int:
+        """Counted in clips, so that a resume may have another number of devices or another batch size."""
+        _, world_size = self._rank_and_world_size()
+        return self._resumed_clips + (self._batches() - self._resumed_batches) * self.batch_size * world_size
+
+    def _batches(self) -> int:
+        """Batches that the trainer has finished since the very start."""
+        if self.trainer is None:
+            return self._resumed_batches
+        batches: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        return batches
 
     def _loader(self, reader: LatentReader, batches: Any) -> DataLoader[LatentBatch]:
         return DataLoader(

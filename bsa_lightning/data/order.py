@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import Sampler
@@ -26,7 +26,7 @@ def seeded(*numbers: int) -> torch.Generator:
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (item, epoch) of one rank, endless over epochs, from any position.
+    """Batches of (item, epoch) of one rank, from wherever the stream of all epochs has got to.
 
     Every item comes once an epoch, over all ranks together; a tail that fills no batch on every rank is dropped.
 
@@ -34,20 +34,28 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         num_items: in the data set.
         batch_size: of one rank.
         seed: of the order.
+        position: how many items of the whole stream (all ranks) are used up, asked at the start of every pass.
+            A trainer knows it; counting passes would not do, since Lightning leaves them before their end.
         rank: of this process.
         world_size: number of processes.
-        start: items of the whole stream (all ranks) that have been used up.
     """
 
     def __init__(
-        self, num_items: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0
+        self,
+        num_items: int,
+        *,
+        batch_size: int,
+        seed: int,
+        position: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.num_items = num_items
         self.batch_size = batch_size
         self.seed = seed
+        self.position = position
         self.rank = rank
         self.world_size = world_size
-        self.start = start
 
     @property
     def batches_per_epoch(self) -> int:
@@ -58,14 +66,13 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """The rest of the epoch that ``start`` falls in, or the whole next one."""
+        """What is left of the epoch that the stream has got to."""
         step = self.batch_size * self.world_size
-        epoch, done = divmod(self.start // step, self.batches_per_epoch)
+        epoch, done = divmod(self.position() // step, self.batches_per_epoch)
         order = epoch_order(self.num_items, seed=self.seed, epoch=epoch)
         for batch in range(done, self.batches_per_epoch):
             first = batch * step + self.rank * self.batch_size
             yield [(i, epoch) for i in order[first : first + self.batch_size].tolist()]
-        self.start = (epoch + 1) * self.batches_per_epoch * step
 
 
 _MASK = (1 << 64) - 1

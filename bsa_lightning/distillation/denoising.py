@@ -64,9 +64,8 @@ class Denoising(LightningModule):
         self.warmup = warmup
         self.caption_dropout = caption_dropout
         self.seed = seed
-        self.network = load_denoiser(teacher)
+        self.network = load_denoiser(teacher).train()
         self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
-        self._averaged_step = 0
 
     def setup(self, stage: str) -> None:
         del stage
@@ -86,10 +85,13 @@ class Denoising(LightningModule):
         loss = self._loss(network, batch, -1, batch_idx, 0.0)
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
-    def on_train_batch_end(self, *_: object) -> None:
-        if self.ema is not None and self.global_step != self._averaged_step:
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """The average moves with every update, before any callback sees (and saves) the step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None:
             self.ema.update(self.network)
-            self._averaged_step = self.global_step
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(self.network.parameters())

@@ -30,10 +30,6 @@ class EMA(nn.Module):
         """average <- decay average + (1 - decay) network."""
         torch._foreach_lerp_(list(self.average.parameters()), list(network.parameters()), 1 - self.decay)
 
-    def train(self, mode: bool = True) -> EMA:
-        """The average is never in training mode."""
-        return super().train(False) if mode else super().train(mode)
-
 
 @torch.no_grad()
 def copy_weights(*, source: nn.Module, target: nn.Module) -> None:

@@ -68,15 +68,14 @@ class ProgressiveDistillation(LightningModule):
         self.optimizer = optimizer
         self.caption_dropout = caption_dropout
         self.seed = seed
-        self.teacher = load_denoiser(teacher).requires_grad_(False)
-        self.student: Denoiser = copy.deepcopy(self.teacher).requires_grad_(True)
+        self.teacher = load_denoiser(teacher).requires_grad_(False).eval()
+        self.student: Denoiser = copy.deepcopy(self.teacher).requires_grad_(True).train()
         self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
         self.register_buffer("round", torch.tensor(0))
         self.register_buffer("round_start", torch.tensor(0))
         plan.check_schedule(self.teacher.schedule)
         self._teacher_folder: Path | str = teacher
         self._teacher_sha256 = folder_sha256(teacher)
-        self._averaged_step = 0
         self._zero: list[Denoiser] = []  # the first teacher, in a list so that it is no submodule
         self._zero_latents: dict[int, Tensor] = {}
 
@@ -134,13 +133,13 @@ class ProgressiveDistillation(LightningModule):
         self.log_dict({"round": float(self.round + 1), "num_steps": float(self.current_round.num_steps)})
         return loss
 
-    def on_train_start(self) -> None:
-        self._averaged_step = self.global_step
-
-    def on_train_batch_end(self, *_: object) -> None:
-        if self.ema is not None and self.global_step != self._averaged_step:
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """The average moves with every update, before any callback sees (and saves) the step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None:
             self.ema.update(self.student)
-            self._averaged_step = self.global_step
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Distillation error with fixed draws, and the distance of final latents from the first teacher's."""

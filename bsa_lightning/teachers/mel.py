@@ -49,14 +49,14 @@ class GriffinLim(nn.Module):
 
     inverse: Tensor
 
-    def __init__(self, sample_rate: int = 16_000, num_iterations: int = 32) -> None:
+    def __init__(self, sample_rate: int = 16_000, num_iterations: int = 12) -> None:
         super().__init__()
         from torchaudio.transforms import GriffinLim as Phases
 
         bands = LogMel(sample_rate).mel.mel_scale.fb
         self.register_buffer("inverse", torch.linalg.pinv(bands), persistent=False)
         self.phases = Phases(
-            _N_FFT, n_iter=num_iterations, hop_length=HOP_LENGTH, power=1.0, momentum=0.99, rand_init=False
+            _N_FFT, n_iter=num_iterations, hop_length=HOP_LENGTH, power=1.0, momentum=0.9, rand_init=False
         )
 
     def forward(self, log_mel: Tensor) -> Tensor:

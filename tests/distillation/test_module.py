@@ -1,0 +1,158 @@
+import json
+
+import pytest
+import torch
+from ladder import Watch, data_of, module_of, trainer_of
+from tolerances import FLOAT32
+
+from bsa_lightning.diffusion import weighting
+from bsa_lightning.diffusion.sampling import sample
+from bsa_lightning.distillation.draws import draw
+from bsa_lightning.distillation.guidance import Baked, Outside
+from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.folder import load_denoiser, load_teacher
+from bsa_lightning.teachers.guided import predictor
+
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:.*(does not have many workers|module\(s\) in eval mode|exists and is not empty|LeafSpec)"
+)
+
+
+def weights(network):
+    return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
+
+
+@pytest.fixture(scope="module")
+def ladder(teacher_folder, latents_folder, tmp_path_factory):
+    """A finished run, with what was seen on the way."""
+    run = tmp_path_factory.mktemp("run")
+    seen = []
+
+    def look(trainer, module, _batch):
+        optimizer = trainer.optimizers[0]
+        steps = {int(state["step"]) for state in optimizer.state.values()}
+        seen.append({
+            "round": int(module.round),
+            "teacher": weights(module.teacher),
+            "lr": optimizer.param_groups[0]["lr"],
+            "adam": steps,
+            "training": (module.teacher.training, module.student.training),
+        })  # fmt: skip
+
+    module = module_of(teacher_folder, ema_decay=0.5)
+    trainer_of(run, Watch(look)).fit(module, data_of(latents_folder))
+    return run, module, seen
+
+
+def test_rounds_follow_the_plan_and_training_stops(ladder):
+    run, module, seen = ladder
+    assert [entry["round"] for entry in seen] == [0] * 4 + [1] * 4
+    assert sorted(path.name for path in (run / "rounds").iterdir()) == ["1-4steps", "2-2steps"]
+    assert torch.equal(weights(load_denoiser(run / "rounds" / "2-2steps")), weights(module.ema.average))
+
+
+def test_the_teacher_is_frozen_in_eval_mode_and_becomes_the_finished_student(ladder, teacher_folder):
+    run, _, seen = ladder
+    assert {entry["training"] for entry in seen} == {(False, True)}
+    expected = [weights(load_denoiser(teacher_folder))] * 4 + [weights(load_denoiser(run / "rounds" / "1-4steps"))] * 4
+    assert all(torch.equal(entry["teacher"], teacher) for entry, teacher in zip(seen, expected, strict=True))
+
+
+def test_the_optimizer_starts_afresh_and_its_rate_falls_to_zero_in_each_round(ladder):
+    _, _, seen = ladder
+    assert [entry["adam"] for entry in seen] == [{1}, {2}, {3}, {4}] * 2
+    assert [entry["lr"] for entry in seen] == pytest.approx([0.75e-3, 0.5e-3, 0.25e-3, 0] * 2)
+
+
+def test_only_the_student_is_optimized(ladder):
+    _, module, _ = ladder
+    assert not any(parameter.requires_grad for parameter in [*module.teacher.parameters(), *module.ema.parameters()])
+    ours = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert ours == {id(parameter) for parameter in module.student.parameters()}
+
+
+def test_provenance(ladder, teacher_folder):
+    run, _, _ = ladder
+    provenance = json.loads((run / "rounds" / "2-2steps" / "provenance.json").read_text())
+    expected = {"weighting": "bsa", "round": 2, "num_steps": 2, "guidance": "baked", "guidance_scale": 2.0, "nfe": 2}
+    assert expected.items() <= provenance.items()
+    assert provenance["teacher"] == str(teacher_folder.resolve())
+    assert load_teacher(run / "rounds" / "2-2steps").num_steps == 2
+
+
+def test_checkpoints_refer_to_their_teacher(ladder):
+    run, _, _ = ladder
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert not [name for name in checkpoint["state_dict"] if name.startswith("teacher.")]
+    assert checkpoint["teacher"]["folder"] == "rounds/1-4steps"
+
+
+WEIGHTINGS = [weighting.BSA(), weighting.MinSNR(), weighting.SNRPlusOne(), weighting.TruncatedSNR()]
+
+
+def test_weightings_see_the_same_batches_times_and_noise(teacher_folder, latents_folder, tmp_path, monkeypatch):
+    records = []
+    for number, weight in enumerate(WEIGHTINGS):
+        module, record = module_of(teacher_folder, weighting=weight), []
+        original = module._student_and_target
+
+        def spy(batch, draws, conditioning, student, original=original, record=record):
+            t, x, target = original(batch, draws, conditioning, student)
+            record.append((batch.index, draws, t))
+            return t, x, target
+
+        monkeypatch.setattr(module, "_student_and_target", spy)
+        trainer_of(tmp_path / str(number), max_steps=6).fit(module, data_of(latents_folder))
+        records.append(record)
+    for other in records[1:]:
+        for (index, draws, t), (other_index, other_draws, other_t) in zip(records[0], other, strict=True):
+            assert torch.equal(index, other_index)
+            assert torch.equal(t, other_t)
+            assert all(torch.equal(a, b) for a, b in zip(draws, other_draws, strict=True))
+
+
+def test_draws_are_a_function_of_seed_step_micro_batch_and_rank():
+    def eps(**numbers):
+        return draw(**{"seed": 0, "step": 5, "micro_batch": 0, "rank": 0} | numbers, latents=torch.zeros(2, 3)).eps
+
+    assert torch.equal(eps(), eps())
+    assert len({eps(**{name: 9}) for name in ("seed", "step", "micro_batch", "rank")}) == 4
+
+
+def test_caption_dropout_drops_about_its_share():
+    kept = draw(seed=0, step=0, micro_batch=0, rank=0, latents=torch.zeros(4000, 1), caption_dropout=0.25).keep_caption
+    assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize(("guidance", "num_calls"), [(Baked(2.0), [8, 8, 4]), (Outside(2.0), [4, 4, 4])])
+def test_baked_guides_the_first_target_only(teacher_folder, latents_folder, tmp_path, guidance, num_calls):
+    """Network evaluations are counted by a hook: two teacher steps, then the student."""
+    module = module_of(teacher_folder, guidance=guidance, plan=Plan(8, 2, 1))
+    sizes = {"teacher": [], "student": []}
+    for name, network in (("teacher", module.teacher), ("student", module.student)):
+        network.register_forward_hook(lambda _m, args, _o, name=name: sizes[name].append(len(args[0])))
+    trainer_of(tmp_path).fit(module, data_of(latents_folder))
+    assert sizes["teacher"][:2] + sizes["student"][:1] == num_calls
+    assert sizes["teacher"][2:] == [4, 4]
+
+
+def test_trajectory_error_is_the_distance_to_the_teacher_on_its_own_grid(teacher_folder, latents_folder, tmp_path):
+    data, module = data_of(latents_folder), module_of(teacher_folder, guidance=Outside(2.0))
+    metrics = trainer_of(tmp_path, limit_val_batches=1.0).validate(module, data, verbose=False)[0]
+    batch, teacher = next(iter(data.val_dataloader())), load_denoiser(teacher_folder)
+    noise = draw(seed=0, step=-1, micro_batch=0, rank=0, latents=batch.posterior.mean).eps
+    denoise = predictor(teacher, batch.conditioning, null=data.null, guidance_scale=2.0)
+    finals = [sample(denoise=denoise, schedule=teacher.schedule, noise=noise, num_steps=n) for n in (8, 4)]
+    expected = (finals[0] - finals[1]).square().mean()
+    torch.testing.assert_close(torch.tensor(metrics["val/trajectory_error"]), expected, **FLOAT32)
+    assert metrics["val/distillation_error"] > 0
+
+
+def test_latents_of_another_model_are_refused_before_training(latents_folder, tmp_path):
+    from tiny_model import write_model
+
+    module = module_of(write_model(tmp_path / "other", seed=1))
+    with pytest.raises(UserError, match="prepared with another"):
+        trainer_of(tmp_path / "run").fit(module, data_of(latents_folder))
+    assert not (tmp_path / "run" / "rounds").exists()

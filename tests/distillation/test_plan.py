@@ -1,0 +1,46 @@
+import pytest
+
+from bsa_lightning.diffusion.schedule import TableSchedule, scaled_linear
+from bsa_lightning.distillation.guidance import Baked, Outside
+from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.errors import UserError
+
+
+def test_tango_rounds():
+    plan = Plan(200, 25, [10, 20, 30])
+    assert [(r.num_steps, r.updates, r.first_update) for r in plan.rounds] == [(100, 10, 0), (50, 20, 10), (25, 30, 30)]
+    assert [r.folder for r in plan.rounds] == ["1-100steps", "2-50steps", "3-25steps"]
+    assert plan.total_updates == 60
+
+
+@pytest.mark.parametrize(("start", "end"), [(200, 24), (25, 12), (8, 8), (4, 8), (8, 0), (7, 1)])
+def test_steps_that_cannot_be_halved(start, end):
+    with pytest.raises(UserError, match=f"{start} steps cannot be halved to {end}"):
+        Plan(start, end, 1)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"updates": [1, 2]}, "updates lists 2 rounds"),
+    ({"updates": 0}, "at least one update"),
+    ({"updates": 1, "patience": 0}, "patience is 0"),
+])  # fmt: skip
+def test_other_mistakes(settings, message):
+    with pytest.raises(UserError, match=message):
+        Plan(64, 8, **settings)
+
+
+def test_a_student_off_diffusers_grid_is_refused():
+    schedule = TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000))
+    Plan(200, 25, 1).check_schedule(schedule)
+    with pytest.raises(UserError, match="student of 32 steps"):
+        Plan(64, 8, 1).check_schedule(schedule)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "targets", "teacher_nfe", "student_nfe", "drops"),
+    [(Outside(3.0), [1, 1], 2, 2, True), (Baked(3.0), [3, 1], 2, 1, False), (Outside(1.0), [1, 1], 1, 1, True)],
+)
+def test_guidance_modes(guidance, targets, teacher_nfe, student_nfe, drops):
+    assert [guidance.target_scale(i) for i in (0, 1)] == targets
+    assert (guidance.teacher_evaluations, guidance.student_evaluations) == (teacher_nfe, student_nfe)
+    assert guidance.drops_captions is drops

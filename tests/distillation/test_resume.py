@@ -1,0 +1,45 @@
+import pytest
+import torch
+from ladder import StopAt, data_of, module_of, trainer_of
+
+from bsa_lightning.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:.*(many workers|in eval mode|exists and is not empty|LeafSpec|dataloader is not resumable|Detected KeyboardInt)"
+)
+
+
+def students(run):
+    files = sorted((run / "rounds").rglob("*.safetensors"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def untouched(teacher_folder, latents_folder, tmp_path_factory):
+    run = tmp_path_factory.mktemp("untouched")
+    trainer_of(run).fit(module_of(teacher_folder, ema_decay=0.5), data_of(latents_folder))
+    return students(run)
+
+
+@pytest.mark.parametrize("step", [2, 4, 5, 6])
+def test_interrupted_and_resumed_equals_uninterrupted(untouched, teacher_folder, latents_folder, tmp_path, step):
+    """In a round, at the boundary (4), after it, and at the end of an epoch (6 batches)."""
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer_of(tmp_path, StopAt(step)).fit(module_of(teacher_folder, ema_decay=0.5), data_of(latents_folder))
+    module = module_of(teacher_folder, ema_decay=0.5)
+    trainer_of(tmp_path).fit(
+        module, data_of(latents_folder), ckpt_path=tmp_path / "checkpoints" / "last.ckpt", weights_only=True
+    )
+    assert students(tmp_path) == untouched
+
+
+def test_another_teacher_than_the_checkpoints_is_refused(teacher_folder, latents_folder, tmp_path):
+    trainer_of(tmp_path, max_steps=5).fit(module_of(teacher_folder), data_of(latents_folder))
+    path = next((tmp_path / "rounds").rglob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match="holds another teacher"):
+        trainer_of(tmp_path).fit(module_of(teacher_folder), data_of(latents_folder), ckpt_path=last)
+    assert torch.load(last, weights_only=True)["global_step"] == 5

@@ -1,0 +1,26 @@
+"""A few captioned sounds, without files."""
+
+import torch
+from tiny_model import CAPTIONS
+
+from bsa_lightning.data.clips import Clips
+
+
+class ToyClips(Clips):
+    """Noise bursts; every third clip has two captions."""
+
+    def __init__(self, num_clips, name="toy"):
+        self.num_clips, self.name = num_clips, name
+
+    def __len__(self):
+        return self.num_clips
+
+    def id(self, i):
+        return f"{self.name}-{i}"
+
+    def captions(self, i):
+        return [CAPTIONS[i % 3], "rain"] if i % 3 == 0 else [CAPTIONS[i % 3]]
+
+    def waveform(self, i, *, sample_rate, num_samples):
+        generator = torch.Generator().manual_seed(i)
+        return 0.5 * torch.rand(num_samples, generator=generator) * (torch.arange(num_samples) % (50 + 7 * i) < 25)
