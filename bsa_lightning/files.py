@@ -50,5 +50,6 @@ def write_json(path: Path, content: object) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader, Row
@@ -176,12 +176,14 @@ class AudioCapsLatents(LightningDataModule):
         """Batches that the trainer has finished since the very start."""
         if self.trainer is None:
             return self._resumed_batches
-        batches: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        batches: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         return batches
 
-    def _loader(self, reader: LatentReader, batches: Any) -> DataLoader[LatentBatch]:
+    def _loader(
+        self, reader: LatentReader, batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]]
+    ) -> DataLoader[LatentBatch]:
         return DataLoader(
-            _Items(reader, self.seed),
+            _Items(reader, self.seed),  # type: ignore[arg-type]
             batch_sampler=batches,
             collate_fn=_Collate(reader.sequences),
             num_workers=self.num_workers,

@@ -51,7 +51,7 @@ def prepare_folder(
     if devices == 1:
         _prepare_share(0, *arguments)
     else:
-        torch.multiprocessing.spawn(_prepare_share, arguments, nprocs=devices)  # type: ignore[no-untyped-call]
+        torch.multiprocessing.spawn(_prepare_share, arguments, nprocs=devices)
     return _finish(clips, out, teacher, shard_size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def sample(
     """
     grid = trailing_grid(num_steps).to(noise.device)
     z = noise
-    for step, (t, s) in enumerate(zip(grid[:-1], grid[1:], strict=True), start=1):
+    for step, (t, s) in enumerate(pairwise(grid), start=1):
         prediction = denoise(z, t.expand(len(z)))
         alpha_s, sigma_s = schedule.alpha_sigma(s, dtype=z.dtype)
         z = ddim_step(prediction=prediction, alpha_s=alpha_s, sigma_s=sigma_s)

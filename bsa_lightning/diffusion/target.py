@@ -43,7 +43,7 @@ def two_step_target(
     mid: Tensor,
     s: Tensor,
 ) -> Tensor:
-    """x* (batch, ...): where the student must point at ``z_t`` to land, in one DDIM step, where the teacher lands in two.
+    """x* (batch, ...): the x with which one DDIM step from ``z_t`` lands where the teacher lands in two.
 
     Args:
         teacher: ``(z, t) -> Prediction``, conditioning and guidance bound.

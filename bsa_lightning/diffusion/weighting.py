@@ -110,7 +110,7 @@ class Tango(_Capped):
 
 
 def weighted_mse(*, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """mean over batch of weight (batch,) times mean over dimensions of (target - x)^2, a float32 scalar (or float64)."""
+    """mean over batch of weight (batch,) times mean over dimensions of (target - x)^2, in float32 or float64."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     error = (target.to(dtype) - x.to(dtype)).square().flatten(1).mean(1)
     return (weight.to(dtype) * error).mean()

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bsa_lightning.data.datamodule import LatentBatch
+from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
 from bsa_lightning.diffusion.process import add_noise
 from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, weighted_mse
 from bsa_lightning.distillation.draws import draw
@@ -67,10 +69,16 @@ class Denoising(LightningModule):
         self.network = load_denoiser(teacher).train()
         self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
 
+    @property
+    def data(self) -> AudioCapsLatents:
+        """The stream of latents that the trainer was given."""
+        data: AudioCapsLatents = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
     def setup(self, stage: str) -> None:
         del stage
         codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
-        self.trainer.datamodule.check_fingerprints(
+        self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
         )
 
@@ -86,14 +94,18 @@ class Denoising(LightningModule):
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """The average moves with every update, before any callback sees (and saves) the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.ema is not None:
             self.ema.update(self.network)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.network.parameters())
         total = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -113,7 +125,7 @@ class Denoising(LightningModule):
         network = self.network if self.ema is None else self.ema.average
         with whole(folder) as partial:
             shutil.copytree(start, partial, ignore=shutil.ignore_patterns("unet"))
-            network.save(partial)
+            network.save(partial)  # type: ignore[operator]
             provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}
             (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
@@ -132,7 +144,7 @@ class Denoising(LightningModule):
         alpha, sigma = schedule.alpha_sigma(t)
         x = batch.posterior.sample(draws.posterior_noise)
         z_t = add_noise(x=x, eps=draws.eps, alpha=alpha, sigma=sigma)
-        null = self.trainer.datamodule.null.to(self.device)
+        null = self.data.null.to(self.device)
         conditioning = batch.conditioning.where(draws.keep_caption, null) if dropout else batch.conditioning
         prediction = network(z_t, t, conditioning)
         return weighted_mse(x=prediction.x, target=x, weight=self.weighting(schedule.snr(t)))

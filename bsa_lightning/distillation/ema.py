@@ -33,6 +33,6 @@ class EMA(nn.Module):
 
 @torch.no_grad()
 def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
-    """Copies parameters and buffers in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them."""
+    """Copies in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them."""
     for name, tensor in target.state_dict().items():
         tensor.copy_(source.state_dict()[name])

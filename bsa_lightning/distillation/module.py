@@ -1,4 +1,4 @@
-"""Progressive distillation (Liu et al., Algorithm 1): the student learns in one DDIM step what its teacher does in two."""
+"""Progressive distillation (Liu et al., Algorithm 1): one DDIM step learns what the teacher does in two."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bsa_lightning.data.datamodule import LatentBatch
+from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
 from bsa_lightning.diffusion.process import Prediction, add_noise
 from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.diffusion.target import two_step_target
@@ -96,16 +98,25 @@ class ProgressiveDistillation(LightningModule):
     @property
     def finished_student(self) -> Denoiser:
         """What a round hands on: the average where there is one, else the student."""
-        return self.student if self.ema is None else self.ema.average
+        if self.ema is None:
+            return self.student
+        average: Denoiser = self.ema.average  # type: ignore[assignment]
+        return average
 
     @property
     def run_folder(self) -> Path:
         return Path(self.trainer.default_root_dir)
 
+    @property
+    def data(self) -> AudioCapsLatents:
+        """The stream of latents that the trainer was given."""
+        data: AudioCapsLatents = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
     def setup(self, stage: str) -> None:
         del stage
         codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
-        self.trainer.datamodule.check_fingerprints(
+        self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
         )
 
@@ -115,7 +126,7 @@ class ProgressiveDistillation(LightningModule):
         self.teacher.eval()
         return self
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.student.parameters())
         updates = self.current_round.updates
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / updates))
@@ -134,7 +145,11 @@ class ProgressiveDistillation(LightningModule):
         return loss
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """The average moves with every update, before any callback sees (and saves) the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -181,7 +196,7 @@ class ProgressiveDistillation(LightningModule):
                 weighting=self.weighting,
                 guidance=self.guidance,
                 updates=self.updates_in_round,
-                data_fingerprint=self.trainer.datamodule.fingerprint,
+                data_fingerprint=self.data.fingerprint,
             )
         self.trainer.strategy.barrier("student folder")
         return folder
@@ -252,7 +267,7 @@ class ProgressiveDistillation(LightningModule):
         return sample(denoise=denoise, schedule=denoiser.schedule, noise=noise, num_steps=num_steps)
 
     def _null(self) -> Conditioning:
-        null: Conditioning = self.trainer.datamodule.null.to(self.device)
+        null: Conditioning = self.data.null.to(self.device)
         return null
 
     def _log_mean(self, name: str, values: Tensor) -> None:

@@ -71,8 +71,8 @@ class Plan:
         for round_ in self.rounds:
             if not schedule.has_exact_grid(round_.num_steps):
                 raise UserError(
-                    f"a student of {round_.num_steps} steps does not divide the teacher's trained timesteps, so diffusers"
-                    f" would sample it off its grid; choose start_steps (now {self.start_steps}) such that it does"
+                    f"a student of {round_.num_steps} steps does not divide the teacher's trained timesteps, so that"
+                    f" diffusers would sample it off its grid; choose another start_steps than {self.start_steps}"
                 )
 
     def _num_rounds(self) -> int:

@@ -34,36 +34,37 @@ class RoundPromotion(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         del trainer, stage
-        if not isinstance(pl_module, ProgressiveDistillation):
-            raise UserError(
-                f"model is {type(pl_module).__name__}, but RoundPromotion works on ProgressiveDistillation; drop it"
-            )
+        _distillation(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._is_over(pl_module) and pl_module.is_last_round:
+        module = _distillation(pl_module)
+        if self._is_over(module) and module.is_last_round:
             trainer.should_stop = True  # resumed from the checkpoint of the very last update
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         del batch, batch_idx
-        if self._is_over(pl_module) and not pl_module.is_last_round:
-            folder = self._finish(trainer, pl_module)
-            pl_module.promote(folder)
+        module = _distillation(pl_module)
+        if self._is_over(module) and not module.is_last_round:
+            folder = self._finish(trainer, module)
+            module.promote(folder)
             self._best, self._stale = float("inf"), 0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        if self._is_over(pl_module) and pl_module.is_last_round:
+        module = _distillation(pl_module)
+        if self._is_over(module) and module.is_last_round:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         error = trainer.callback_metrics.get("val/distillation_error")
-        if pl_module.plan.patience is None or error is None or trainer.sanity_checking:
+        if _distillation(pl_module).plan.patience is None or error is None or trainer.sanity_checking:
             return
         self._stale = 0 if error < self._best else self._stale + 1
         self._best = min(self._best, float(error))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._is_over(pl_module) and pl_module.is_last_round:
-            self._finish(trainer, pl_module)
+        module = _distillation(pl_module)
+        if self._is_over(module) and module.is_last_round:
+            self._finish(trainer, module)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self._best, "stale": self._stale}
@@ -71,14 +72,22 @@ class RoundPromotion(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best, self._stale = state_dict["best"], state_dict["stale"]
 
-    def _is_over(self, module: LightningModule) -> bool:
+    def _is_over(self, module: ProgressiveDistillation) -> bool:
         spent = module.updates_in_round >= module.current_round.updates
         return spent or (module.plan.patience is not None and self._stale >= module.plan.patience)
 
     def _finish(self, trainer: Trainer, module: ProgressiveDistillation) -> Path:
         round_ = module.current_round
         folder = module.finish_round()
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RoundObserver):
                 callback.on_round_end(trainer, module, round_, folder)
         return folder
+
+
+def _distillation(module: LightningModule) -> ProgressiveDistillation:
+    if not isinstance(module, ProgressiveDistillation):
+        raise UserError(
+            f"model is {type(module).__name__}, but RoundPromotion works on ProgressiveDistillation; drop it"
+        )
+    return module

@@ -73,7 +73,7 @@ def vggish_bands() -> Tensor:
 
 def round_to_pcm16(waveform: Tensor) -> Tensor:
     """What a 16-bit file would hold: published scores were measured on files."""
-    return (waveform.clamp(-1.0, 1.0) * 32767).round() / 32768
+    return (waveform * 32768).round().clamp(-32768, 32767) / 32768
 
 
 _WINDOW, _HOP = 400, 160

@@ -102,7 +102,7 @@ class Protocol:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
-        on_batch: Callable[[int], None] = lambda _: None,
+        on_batch: Callable[[int], object] = lambda _: None,
     ) -> None:
         self.clips = clips
         self.num_captions = min(num_captions, len(clips))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
@@ -75,7 +76,7 @@ def load_teacher(model: str | Path) -> Teacher:
     )
 
 
-def read_provenance(model: str | Path) -> dict[str, object]:
+def read_provenance(model: str | Path) -> dict[str, Any]:
     """What ``provenance.json`` says; empty where a folder has none."""
     path = resolve_folder(model) / PROVENANCE
     return _read_json(path) if path.is_file() else {}
@@ -94,9 +95,9 @@ def _whole(folder: Path) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, object] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); name a whole model folder") from error
     return content

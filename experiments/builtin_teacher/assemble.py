@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -77,4 +78,5 @@ def package(folder: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]
-    {"start": start, "package": package}[command](*map(Path, paths))
+    commands: dict[str, Callable[..., None]] = {"start": start, "package": package}
+    commands[command](*map(Path, paths))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from lightning import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -33,6 +34,7 @@ class SoundscapeMels(LightningDataModule):
         self.seed = seed
 
     def setup(self, stage: str) -> None:
+        del stage
         self.train_mels = self._mels(self.num_clips, self.seed)
         self.val_mels = self._mels(self.num_clips // 10, self.seed + 1)
 
@@ -101,7 +103,7 @@ class TrainCodec(LightningModule):
         decoded = self.vae.decode(self.vae.encode(mel).latent_dist.mean).sample
         self.log("val/l1", (decoded - mel).float().abs().mean(), prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.vae.parameters(), lr=self.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -111,7 +113,7 @@ class TrainCodec(LightningModule):
 
     @torch.no_grad()
     def on_fit_end(self) -> None:
-        mels = self.trainer.datamodule.val_mels[:256, None]
+        mels = self.trainer.datamodule.val_mels[:256, None]  # type: ignore[attr-defined]
         latents = self.vae.float().eval().to("cpu").encode(mels).latent_dist.sample()
         self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
         self.vae.half().save_pretrained(self.out / "vae")

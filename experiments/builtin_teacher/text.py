@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -63,6 +64,7 @@ class Captions(LightningDataModule):
         self.vocab_size = vocab_size
 
     def setup(self, stage: str) -> None:
+        del stage
         from transformers import PreTrainedTokenizerFast
 
         soundscapes = [draw(np.random.default_rng([200, i])) for i in range(self.num_captions * 11 // 10)]
@@ -137,7 +139,7 @@ class TrainText(LightningModule):
         right = torch.stack([y.argmax(-1) == truth[:, i] for i, y in enumerate(self(tokens, mask))])
         self.log_dict({"val/answers_right": right.float().mean(), "val/captions_right": right.all(0).float().mean()})
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)

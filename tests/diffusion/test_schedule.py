@@ -42,7 +42,8 @@ def test_a_grid_is_a_subset_of_the_grid_of_twice_the_steps(num_steps):
 @pytest.mark.parametrize("schedule", [TABLE, CosineSchedule()], ids=["table", "cosine"])
 def test_trained_times_are_never_clean(schedule):
     t = schedule.trained_times(torch.tensor([0.0, 0.5, math.nextafter(1, 0)], dtype=torch.float64))
-    assert (t > 0).all() and (t <= 1).all()
+    assert (t > 0).all()
+    assert (t <= 1).all()
 
 
 @pytest.mark.parametrize(("num_steps", "exact"), [(25, True), (8, True), (16, False), (64, False)])

@@ -21,15 +21,22 @@ def student_steps(num_steps):
     return i / num_steps, (i - 0.5) / num_steps, (i - 1) / num_steps
 
 
-def two_steps_then_invert(teacher, schedule, z_t, t, mid, s):
-    """Salimans & Ho's form: two DDIM steps, then the x whose single step lands there."""
-    double = {"dtype": torch.float64}
-    z = ddim_step(prediction=teacher(z_t, t), **dict(zip(("alpha_s", "sigma_s"), schedule.alpha_sigma(mid, **double))))
-    z = ddim_step(prediction=teacher(z, mid), **dict(zip(("alpha_s", "sigma_s"), schedule.alpha_sigma(s, **double))))
-    alpha_t, sigma_t = (expand(value, z_t) for value in schedule.alpha_sigma(t, **double))
-    alpha_s, sigma_s = (expand(value, z_t) for value in schedule.alpha_sigma(s, **double))
+def step_to(prediction, schedule, s):
+    alpha_s, sigma_s = schedule.alpha_sigma(s, dtype=torch.float64)
+    return ddim_step(prediction=prediction, alpha_s=alpha_s, sigma_s=sigma_s)
+
+
+def invert(schedule, z_t, z_s, t, s):
+    """The x whose single DDIM step from z_t lands on z_s (Salimans & Ho's form)."""
+    alpha_t, sigma_t = (expand(value, z_t) for value in schedule.alpha_sigma(t, dtype=torch.float64))
+    alpha_s, sigma_s = (expand(value, z_t) for value in schedule.alpha_sigma(s, dtype=torch.float64))
     ratio = sigma_s / sigma_t
-    return (z - ratio * z_t) / (alpha_s - ratio * alpha_t)
+    return (z_s - ratio * z_t) / (alpha_s - ratio * alpha_t)
+
+
+def two_steps_then_invert(teacher, schedule, z_t, t, mid, s):
+    z_mid = step_to(teacher(z_t, t), schedule, mid)
+    return invert(schedule, z_t, step_to(teacher(z_mid, mid), schedule, s), t, s)
 
 
 @schedules
@@ -76,24 +83,17 @@ def test_many_steps_of_the_exact_teacher_reach_its_distribution():
 
 
 def test_bf16_latents_survive_the_mix_but_not_the_division():
-    """Latents that a half-precision sampler keeps in bf16: rms error of the target at the top of Tango's first round."""
+    """Latents kept in bf16, as a half-precision sampler does, at the top of Tango's first round."""
     schedule = SCHEDULES["tango"]
     t, mid, s = (value[-1:].expand(4096) for value in student_steps(100))
     teacher, z_t = GaussianTeacher(schedule, mean=0.0, std=1.0), noise(4096, 1)
 
     def rounded(z, times):
-        prediction = teacher(z, times)
-        return Prediction(*(value.bfloat16().double() for value in prediction))
+        return Prediction(*(value.bfloat16().double() for value in teacher(z, times)))
 
     truth = two_step_target(teacher=teacher, schedule=schedule, z_t=z_t, t=t, mid=mid, s=s)
     mix = two_step_target(teacher=rounded, schedule=schedule, z_t=z_t, t=t, mid=mid, s=s)
-    z_mid = ddim_step(prediction=teacher(z_t, t), **dict(zip(("alpha_s", "sigma_s"), schedule.alpha_sigma(mid))))
-    z_s = ddim_step(
-        prediction=teacher(z_mid.bfloat16().double(), mid),
-        **dict(zip(("alpha_s", "sigma_s"), schedule.alpha_sigma(s))),
-    )
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = (schedule.alpha_sigma(value, dtype=torch.float64) for value in (t, s))
-    ratio = expand(sigma_s / sigma_t, z_t)
-    textbook = (z_s.bfloat16().double() - ratio * z_t) / (expand(alpha_s, z_t) - ratio * expand(alpha_t, z_t))
+    z_mid = step_to(teacher(z_t, t), schedule, mid).bfloat16().double()
+    z_s = step_to(teacher(z_mid, mid), schedule, s).bfloat16().double()
     assert (mix - truth).square().mean().sqrt() < 0.01
-    assert (textbook - truth).square().mean().sqrt() > 0.3
+    assert (invert(schedule, z_t, z_s, t, s) - truth).square().mean().sqrt() > 0.3

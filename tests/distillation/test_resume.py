@@ -5,7 +5,7 @@ from ladder import StopAt, data_of, module_of, trainer_of
 from bsa_lightning.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*(many workers|in eval mode|exists and is not empty|LeafSpec|dataloader is not resumable|Detected KeyboardInt)"
+    r"ignore:.*(many workers|in eval mode|not empty|LeafSpec|dataloader is not resumable|Detected Keyboard)"
 )
 
 

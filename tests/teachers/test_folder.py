@@ -111,7 +111,7 @@ def test_student_folder_borrows_from_its_teacher(teacher_folder, tmp_path):
 def test_an_incomplete_folder_is_refused_in_a_sentence(tmp_path, missing):
     folder = write_model(tmp_path / "model")
     (folder / missing).rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="not a .*model folder"):
+    with pytest.raises(UserError, match=r"not a .*model folder"):
         load_teacher(folder)
 
 
