@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -82,9 +84,9 @@ class TangoManifest(_Manifest):
         files = _audio_files(audio_dir)
         wanted: dict[str, tuple[Path | None, list[str]]] = {}
         for number, line in enumerate(_read_lines(Path(jsonl)), start=1):
-            captions = _parse_line(line, jsonl, number, "location")
-            stem = Path(json.loads(line)["location"]).stem
-            wanted.setdefault(stem, (files.get(stem), []))[1].extend(captions)
+            row = _parse_line(line, jsonl, number, "location")
+            stem = Path(row["location"]).stem
+            wanted.setdefault(stem, (files.get(stem), []))[1].extend(_captions(row["captions"], jsonl))
         super().__init__(jsonl, wanted, max_missing)
 
 
@@ -94,7 +96,8 @@ def read_captions(path: Path) -> list[str]:
         case ".csv":
             captions = [row["caption"] for row in _read_csv(path, ("caption",))]
         case ".jsonl" | ".json":
-            captions = [_parse_line(line, path, number)[0] for number, line in enumerate(_read_lines(path), start=1)]
+            rows = [_parse_line(line, path, number) for number, line in enumerate(_read_lines(path), start=1)]
+            captions = [_captions(row["captions"], path)[0] for row in rows]
         case _:
             captions = [line.strip() for line in _read_lines(path)]
     if not captions:
@@ -103,42 +106,49 @@ def read_captions(path: Path) -> list[str]:
 
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    _require_file(path)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in columns if column not in (reader.fieldnames or [])]
-        if missing:
-            raise UserError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
-        rows = list(reader)
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
+    missing = [column for column in columns if column not in (reader.fieldnames or [])]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
+    rows = list(reader)
     if not rows:
         raise UserError(f"{path} lists no clips; add at least one line below the header")
     return rows
 
 
 def _read_lines(path: Path) -> list[str]:
-    _require_file(path)
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in _read_text(path).splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{path} is empty; write one entry a line")
     return lines
 
 
-def _parse_line(line: str, path: Path, number: int, *more: str) -> list[str]:
-    """The captions (a text or several) of a JSON object that must have the fields ``more`` too."""
-    try:
-        row = json.loads(line)
-        captions = row["captions"]
-        missing = [name for name in more if name not in row]
-    except (ValueError, KeyError, TypeError):
-        missing = ["captions", *more]
-    if missing:
-        raise UserError(f"{path} line {number} is not a JSON object with {' and '.join(missing)}; correct the line")
-    return [_caption(caption, path) for caption in ([captions] if isinstance(captions, str) else captions)]
-
-
-def _require_file(path: Path) -> None:
+def _read_text(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path} does not exist; name an existing list")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 ({error.reason}); save it as UTF-8") from error
+
+
+def _parse_line(line: str, path: Path, number: int, *texts: str) -> dict[str, Any]:
+    """A JSON object with captions (a text or several), and with ``texts``, fields that hold a text each."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or "captions" not in row or any(not isinstance(row.get(name), str) for name in texts):
+        needed = " and ".join(["captions", *texts])
+        raise UserError(f"{path} line {number} is not a JSON object with {needed}; correct the line")
+    return row
+
+
+def _captions(captions: object, path: Path) -> list[str]:
+    """One caption or several, as Tango's lines have them."""
+    return [
+        _caption(caption, path) for caption in (captions if isinstance(captions, list) and captions else [captions])
+    ]
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:
@@ -148,7 +158,7 @@ def _audio_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in audio.SUFFIXES}
 
 
-def _caption(text: str | None, path: Path) -> str:
+def _caption(text: object, path: Path) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{path} has a clip without a caption; every clip needs one")
     return text.strip()

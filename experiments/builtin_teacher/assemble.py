@@ -35,7 +35,7 @@ def start(folder: Path) -> None:
         sample_size=(32, 8),
         in_channels=8,
         out_channels=8,
-        block_out_channels=(64, 96, 128),
+        block_out_channels=(48, 96, 128),
         layers_per_block=1,
         attention_head_dim=(2, 3, 4),  # in diffusers' old naming, the number of heads
         cross_attention_dim=width,

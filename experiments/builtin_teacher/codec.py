@@ -65,7 +65,7 @@ class TrainCodec(LightningModule):
     def __init__(
         self,
         out: str,
-        block_out_channels: tuple[int, ...] = (16, 32, 64, 64),
+        block_out_channels: tuple[int, ...] = (8, 16, 32, 64),
         kl_weight: float = 1e-2,
         learning_rate: float = 1.5e-3,
     ) -> None:

@@ -8,6 +8,7 @@ generated sound how well the model did. Guessing the most frequent answer is pri
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Listener(nn.Module):
         super().__init__()
         widths = (1, 24, 48, 96, 128)
         layers: list[nn.Module] = []
-        for inside, outside in zip(widths[:-1], widths[1:], strict=True):
+        for inside, outside in pairwise(widths):
             layers += [nn.Conv2d(inside, outside, 5, stride=2, padding=2), nn.BatchNorm2d(outside), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(128 * 16 * 4, 256), nn.ReLU())
         self.heads = nn.ModuleList([nn.Linear(256, classes) for classes in CLASSES])

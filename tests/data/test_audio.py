@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bsa_lightning.data import audio
+from bsa_lightning.errors import UserError
+
+
+def tone(rate, seconds=0.5, frequency=440.0):
+    return 0.3 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)
+
+
+@pytest.mark.parametrize("suffix", audio.SUFFIXES)
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 1)])
+def test_any_format_rate_and_channel_count_is_read(tmp_path, suffix, rate, channels):
+    path = tmp_path / f"tone{suffix}"
+    wave = tone(rate)
+    soundfile.write(path, np.stack([wave, *[np.zeros_like(wave)] * (channels - 1)], axis=1), rate)
+    read = audio.read(path, sample_rate=16_000)
+    assert len(read) == pytest.approx(8000, abs=1200 if suffix == ".mp3" else 10)  # mp3 pads with its frames
+    middle = read[2000:6000].double()
+    assert float(middle.square().mean().sqrt()) == pytest.approx(0.3 / 2**0.5, rel=0.02)
+    assert int(torch.fft.rfft(middle).abs().argmax()) == round(440 * 4000 / 16_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(b"not a sound", "cannot be read as audio"), (b"", "cannot be read as audio"), (None, "cannot be read as audio")],
+    ids=["broken", "no bytes", "missing"],
+)
+def test_what_is_no_audio_is_refused_by_name(tmp_path, content, text):
+    path = tmp_path / "clip.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=text) as error:
+        audio.read(path, sample_rate=16_000)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_without_samples_is_refused(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
+    with pytest.raises(UserError, match="holds no samples"):
+        audio.read(tmp_path / "empty.wav", sample_rate=16_000)
+
+
+def test_normalised_has_no_mean_and_its_peak_at_one_half():
+    wave = audio.normalise(torch.randn(1000) * 3 + 2)
+    assert float(wave.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(wave.abs().max()) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_silence_and_a_constant_stay_silent():
+    for wave in (torch.zeros(10), torch.full((1000,), 0.1)):
+        assert not audio.normalise(wave).any()
+        assert not audio.fit_length(audio.normalise(wave), num_samples=20).any()
+
+
+@pytest.mark.parametrize("num_samples", [5, 10, 15])
+def test_length_is_cut_or_padded_at_the_end(num_samples):
+    wave = audio.fit_length(torch.arange(1.0, 11.0), num_samples=num_samples)
+    assert wave.shape == (num_samples,)
+    kept = min(num_samples, 10)
+    torch.testing.assert_close(wave[:kept], torch.arange(1.0, kept + 1) / kept / 2)
+    assert not wave[kept:].any()
+
+
+def test_written_files_are_16_bit_and_nothing_else_is_left(tmp_path):
+    audio.write(tmp_path / "new" / "a.wav", torch.tensor([0.5, -2.0]), sample_rate=16_000)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.wav"]
+    assert soundfile.info(tmp_path / "new" / "a.wav").subtype == "PCM_16"
+    assert soundfile.read(tmp_path / "new" / "a.wav")[0].tolist() == [0.5, -1.0]

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from ladder import data_of
+from tiny_model import write_model
+from toy_clips import ToyClips
+
+from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
+from bsa_lightning.data.latents import LatentReader
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.folder import load_codec, load_conditioner
+
+
+def ready(latents_folder, **settings):
+    data = data_of(latents_folder, **settings)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def test_batches_are_the_rows_of_the_store(latents_folder):
+    reader = LatentReader(latents_folder)
+    batch = next(iter(ready(latents_folder).train_dataloader()))
+    assert len(batch) == 4
+    for place, i in enumerate(batch.index.tolist()):
+        row = reader[i]
+        assert torch.equal(batch.posterior.mean[place], row.mean)
+        assert batch.captions[place] in row.captions
+        states = row.conditioning[row.captions.index(batch.captions[place])]["states"]
+        assert torch.equal(batch.conditioning.tensors["states"][place, : len(states)], states)
+        assert batch.conditioning.masks["states"][place].sum() == len(states)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_change_nothing(latents_folder, num_workers):
+    ours = [batch.index for batch in ready(latents_folder).train_dataloader()]
+    theirs = [batch.index for batch in ready(latents_folder, num_workers=num_workers).train_dataloader()]
+    assert torch.equal(torch.cat(ours), torch.cat(theirs))
+
+
+def test_seeds_shuffle_anew(latents_folder):
+    first, second = (
+        torch.cat([batch.index for batch in ready(latents_folder, seed=seed).train_dataloader()]) for seed in (0, 1)
+    )
+    assert not torch.equal(first, second)
+    assert set(first.tolist()) == set(second.tolist()) == set(range(24))
+
+
+def test_several_captions_of_a_clip_take_turns(latents_folder):
+    data = ready(latents_folder)
+    items = data.train_dataloader().dataset
+    assert {items[(0, epoch)][2] for epoch in range(12)} == {0, 1}
+    assert items[(0, 3)][2] == items[(0, 3)][2]
+
+
+def test_validation_reads_the_first_clips_in_order(latents_folder):
+    batches = list(ready(latents_folder, num_val_clips=6).val_dataloader())
+    assert torch.cat([batch.index for batch in batches]).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_missing_store_is_prepared_from_its_clips(teacher_folder, tmp_path):
+    store = Prepared(str(tmp_path / "store"), ToyClips(5), str(teacher_folder))
+    data = AudioCapsLatents(store, batch_size=2)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.train_reader) == 5
+    assert data.val_dataloader() == []
+
+
+def test_another_codec_or_text_encoder_is_refused(latents_folder, teacher_folder, tmp_path):
+    data = ready(latents_folder)
+    codec, conditioner = load_codec(teacher_folder).fingerprint, load_conditioner(teacher_folder).fingerprint
+    data.check_fingerprints(codec=codec, conditioner=conditioner, teacher="same")
+    other = write_model(tmp_path, seed=1)
+    with pytest.raises(UserError, match='another codec than that of teacher "other"'):
+        data.check_fingerprints(codec=load_codec(other).fingerprint, conditioner=conditioner, teacher="other")
+    with pytest.raises(UserError, match='another conditioner than that of teacher "other"'):
+        data.check_fingerprints(codec=codec, conditioner=load_conditioner(other).fingerprint, teacher="other")
+
+
+def test_mistakes(latents_folder, tmp_path):
+    with pytest.raises(UserError, match="batch_size is 0"):
+        data_of(latents_folder, batch_size=0)
+    with pytest.raises(UserError, match="fewer than one batch of 32"):
+        ready(latents_folder, batch_size=32).train_dataloader()
+    with pytest.raises(UserError, match="holds no prepared latents"):
+        ready(tmp_path)
