@@ -17,20 +17,21 @@ ROOT = Path(__file__).parent.parent
 FUNCTIONS = {"prepare": "prepare_folder", "generate": "generate", "report": "report"}
 
 
-def read(command, *, monkeypatch, run, instantiate):
+def read(command, *, monkeypatch, run, instantiate, root=ROOT):
     """The exit code of ``command``, stopped where it would start to work.
 
     A run's own configuration is replaced by that of the demo, which runs are made with.
 
     Args:
-        command: as typed in the repository's root.
+        command: as typed in ``root``.
         monkeypatch: pytest's.
         run: a run folder that is not there.
         instantiate: build model, data and trainer as well.
+        root: of the repository, or of a copy.
     """
     words = shlex.split(re.sub(r"runs/\S+/config.yaml", "configs/demo.yaml", command))
     assert words[0] == "lightning"
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(root)
     if words[1] in FUNCTIONS:
         module = importlib.import_module(f"bsa_lightning.commands.{words[1]}")
         function = getattr(module, FUNCTIONS[words[1]])

@@ -8,3 +8,6 @@ FLOAT32 = {"rtol": 1.3e-6, "atol": 1e-5}
 
 SAMPLES = {"rtol": 0.0, "atol": 1e-4}
 """Whole sampling loops compared in float32: rounding grows with every step."""
+
+SCORES = {"rel": 1e-3, "abs": 1e-6}
+"""One score from other batches or ranks: rounding to 16 bit may fall the other way."""

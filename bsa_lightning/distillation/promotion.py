@@ -55,11 +55,14 @@ class RoundPromotion(Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module = _distillation(pl_module)
         error = trainer.callback_metrics.get("val/distillation_error")
-        if _distillation(pl_module).plan.patience is None or error is None or trainer.sanity_checking:
+        # Lightning validates once more when it stops: what is over stays so, whatever that one says.
+        if module.plan.patience is None or error is None or trainer.sanity_checking or self._is_over(module):
             return
         self._stale = 0 if error < self._best else self._stale + 1
         self._best = min(self._best, float(error))
+        trainer.should_stop |= self._is_over(module) and module.is_last_round
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = _distillation(pl_module)

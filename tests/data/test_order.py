@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,16 +9,14 @@ from bsa_lightning.data.order import EpochSampler, epoch_order, seeded
 def batches(num_items=23, world_size=1, epochs=1, start=0, **settings):
     """All items of all ranks in the order of the stream, for so many epochs."""
     settings = {"batch_size": 2, "seed": 0} | settings
-    step = settings["batch_size"] * world_size
-    position, seen = start, []
+    seen = []
     for _ in range(epochs):
-        ranks = [
-            list(EpochSampler(num_items, **settings, rank=rank, world_size=world_size, position=lambda: position)  # noqa: B023 - read before it moves)
+        position = start + len(seen) * settings["batch_size"] * world_size
+        samplers = [
+            EpochSampler(num_items, **settings, rank=rank, world_size=world_size, position=partial(int, position))
             for rank in range(world_size)
         ]
-        for together in zip(*ranks, strict=True):
-            seen.append([item for batch in together for item in batch])
-            position += step
+        seen += [[item for batch in together for item in batch] for together in zip(*samplers, strict=True)]
     return seen
 
 

@@ -24,7 +24,7 @@ def contents(folder):
 
 def prepare_again(folder, teacher_folder, clips=None, **settings):
     settings = {"batch_size": 4, "shard_size": 9} | settings
-    return prepare_folder(clips or ToyClips(24), folder, str(teacher_folder), **settings)
+    return prepare_folder(ToyClips(24) if clips is None else clips, folder, str(teacher_folder), **settings)
 
 
 def test_a_row_is_what_codec_and_text_encoder_say(latents_folder, teacher_folder):

@@ -14,10 +14,6 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.folder import load_denoiser, load_teacher
 from bsa_lightning.teachers.guided import predictor
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*(does not have many workers|module\(s\) in eval mode|exists and is not empty|LeafSpec)"
-)
-
 
 def weights(network):
     return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])

@@ -4,10 +4,6 @@ from ladder import StopAt, data_of, module_of, trainer_of
 
 from bsa_lightning.errors import UserError
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*(many workers|in eval mode|not empty|LeafSpec|dataloader is not resumable|Detected Keyboard)"
-)
-
 
 def students(run):
     files = sorted((run / "rounds").rglob("*.safetensors"))

@@ -11,8 +11,6 @@ from bsa_lightning.evaluation.protocol import Protocol, teacher_system
 from bsa_lightning.evaluation.scores import ScoreFile
 from bsa_lightning.teachers.folder import load_teacher
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*(many workers|in eval mode|exists and is not empty|LeafSpec)")
-
 
 @pytest.fixture(scope="module")
 def run(teacher_folder, latents_folder, tmp_path_factory):

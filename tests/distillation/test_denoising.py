@@ -1,0 +1,67 @@
+import functools
+import json
+
+import pytest
+import torch
+from ladder import data_of
+from lightning.pytorch import Trainer
+
+from bsa_lightning.diffusion.process import V, add_noise
+from bsa_lightning.distillation.denoising import Denoising
+from bsa_lightning.distillation.draws import draw
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.folder import load_teacher
+
+
+def train(module, latents_folder, run, **settings):
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=-1,
+        enable_checkpointing=False, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=run,
+        **{"max_steps": 12} | settings,
+    )  # fmt: skip
+    trainer.fit(module, data_of(latents_folder))
+    return trainer
+
+
+def module_of(teacher_folder, **settings):
+    optimizer = functools.partial(torch.optim.Adam, lr=3e-3)
+    return Denoising(**{"teacher": str(teacher_folder), "optimizer": optimizer, "ema_decay": 0.5} | settings)
+
+
+def test_training_lowers_the_loss_and_leaves_a_whole_model(teacher_folder, latents_folder, tmp_path):
+    module = module_of(teacher_folder)
+    losses = []
+    for steps, run in ((1, "before"), (60, "after")):
+        trainer = train(module, latents_folder, tmp_path / run, max_steps=steps)
+        losses.append(trainer.validate(module, data_of(latents_folder), verbose=False)[0]["val/loss"])
+    assert losses[1] < 0.9 * losses[0]
+    teacher = load_teacher(tmp_path / "after" / "model")
+    trained = module.ema.average.state_dict()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in teacher.denoiser.state_dict().items())
+    provenance = json.loads((tmp_path / "after" / "model" / "provenance.json").read_text())
+    assert provenance["fine_tuned_from"] == str(teacher_folder)
+    assert provenance["updates"] == 60
+
+
+def test_the_default_loss_is_plain_v_mse(teacher_folder, latents_folder):
+    """Tango's and the paper's equation 1, at the trained times, written out."""
+    module, data = module_of(teacher_folder), data_of(latents_folder)
+    data.setup("fit")
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.trainer.datamodule = data
+    batch = next(iter(data.train_dataloader()))
+    with torch.no_grad():
+        loss = module._loss(module.network, batch, 3, 0, 0.0)
+        draws = draw(seed=0, step=3, micro_batch=0, rank=0, latents=batch.posterior.mean)
+        schedule = module.network.schedule
+        t = schedule.trained_times(draws.uniform)
+        alpha, sigma = schedule.alpha_sigma(t)
+        x = batch.posterior.sample(draws.posterior_noise)
+        prediction = module.network(add_noise(x=x, eps=draws.eps, alpha=alpha, sigma=sigma), t, batch.conditioning)
+    v = [V().output(**pair, alpha=alpha, sigma=sigma) for pair in (prediction._asdict(), {"x": x, "eps": draws.eps})]
+    torch.testing.assert_close(loss, (v[0] - v[1]).square().mean(), rtol=1e-4, atol=0)
+
+
+def test_the_model_that_training_started_from_is_never_written_over(teacher_folder):
+    with pytest.raises(UserError, match="is the model that training started from"):
+        module_of(teacher_folder).save_model(teacher_folder)

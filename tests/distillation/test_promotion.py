@@ -1,0 +1,39 @@
+import pytest
+import torch
+from ladder import Watch, data_of, module_of, trainer_of
+from lightning.pytorch import Trainer
+
+from bsa_lightning.distillation.denoising import Denoising
+from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.distillation.promotion import RoundPromotion
+from bsa_lightning.errors import UserError
+
+
+@pytest.mark.parametrize(("errors", "ends"), [([3.0, 2.0, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0], 8), ([3.0, 2.0, 1.0], 12)])
+def test_a_round_ends_when_its_validation_error_has_stopped_falling(
+    teacher_folder, latents_folder, tmp_path, monkeypatch, errors, ends
+):
+    """Validated every second update, with a patience of two validations and a budget of 12 updates."""
+    module, rounds = module_of(teacher_folder, plan=Plan(8, 4, 12, patience=2)), []
+    told = iter([*errors, *[0.9 - 0.1 * i for i in range(12)]])
+
+    def validation_step(batch, batch_idx):
+        module.log("val/distillation_error", torch.tensor(next(told)), batch_size=1)
+
+    monkeypatch.setattr(module, "validation_step", validation_step)
+    trainer = trainer_of(
+        tmp_path,
+        Watch(lambda _t, m, _b: rounds.append(m.global_step)),
+        limit_val_batches=1,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+    )
+    trainer.fit(module, data_of(latents_folder))
+    assert rounds == list(range(1, ends + 1))
+    assert (tmp_path / "rounds" / "1-4steps" / "unet").is_dir()
+
+
+def test_it_works_on_distillation_alone(teacher_folder, latents_folder, tmp_path):
+    trainer = Trainer(callbacks=[RoundPromotion()], default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    with pytest.raises(UserError, match="model is Denoising, but RoundPromotion works on ProgressiveDistillation"):
+        trainer.fit(Denoising(str(teacher_folder)), data_of(latents_folder))
