@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types lock clean
+.PHONY: help setup demo test check bench lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -24,6 +24,9 @@ test: $(READY) ## run the tests (what is slow or needs a GPU or a download is le
 	$(BIN)/pytest
 
 check: lint types test ## all that a change must pass: lint, types, test
+
+bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
+	$(BIN)/python -m experiments.benchmarks.bench
 
 lint: $(READY) ## rules and format, nothing is changed
 	$(BIN)/ruff check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def prepare_folder(
         The number of clips in the store.
     """
     out = Path(out)
+    if devices < 1 or batch_size < 1 or shard_size < 1:
+        raise UserError(f"devices={devices}, batch_size={batch_size}, shard_size={shard_size}: each must be at least 1")
     if accelerator not in ("auto", "cpu", "cuda"):
         raise UserError(f'accelerator is "{accelerator}", but must be auto, cpu or cuda')
     if accelerator == "auto":
@@ -51,8 +54,19 @@ def prepare_folder(
     if devices == 1:
         _prepare_share(0, *arguments)
     else:
-        torch.multiprocessing.spawn(_prepare_share, arguments, nprocs=devices)
+        mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
+        torch.multiprocessing.spawn(_prepare_and_tell, (mistakes, *arguments), nprocs=devices)
+        if not mistakes.empty():
+            raise UserError(mistakes.get())
     return _finish(clips, out, teacher, shard_size)
+
+
+def _prepare_and_tell(rank: int, mistakes: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - passed on
+    """A mistake reaches the first process as a sentence, not as the traceback of another process."""
+    try:
+        _prepare_share(rank, *arguments)
+    except UserError as error:
+        mistakes.put(str(error))
 
 
 def _prepare_share(

@@ -50,6 +50,7 @@ def load_conditioner(model: str | Path) -> Conditioner:
     """The text side of a model folder."""
     from bsa_lightning.teachers.t5 import T5Conditioner
 
+    _hide_loading_bars()
     return T5Conditioner.from_folder(_whole(resolve_folder(model)))
 
 
@@ -57,6 +58,7 @@ def load_codec(model: str | Path) -> Codec:
     """The sound side of a model folder."""
     from bsa_lightning.teachers.mel_codec import MelCodec
 
+    _hide_loading_bars()
     folder = _whole(resolve_folder(model))
     return MelCodec.from_folder(folder, latent_frames=_read_json(folder / "unet" / "config.json")["sample_size"][0])
 
@@ -86,6 +88,13 @@ def folder_sha256(model: str | Path) -> str:
     """Digest of the network and its schedule: what identifies a teacher or student."""
     folder = resolve_folder(model)
     return sha256_of(folder / "unet", folder / "scheduler")
+
+
+def _hide_loading_bars() -> None:
+    """A bar for each half second of loading would tear those of training and scoring."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
 
 def _whole(folder: Path) -> Path:

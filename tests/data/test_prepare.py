@@ -105,6 +105,12 @@ def test_another_request_is_refused_and_damages_nothing(latents_folder, teacher_
     assert contents(latents_folder) == before
 
 
+def test_a_mistake_in_another_process_is_still_one_sentence(teacher_folder, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="is not empty and holds no prepared latents"):
+        prepare_again(tmp_path, teacher_folder, devices=2)
+
+
 def test_a_folder_of_something_else_is_not_touched(teacher_folder, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match="is not empty and holds no prepared latents"):
@@ -115,6 +121,8 @@ def test_a_folder_of_something_else_is_not_touched(teacher_folder, tmp_path):
 def test_no_clips_and_no_device(teacher_folder, tmp_path):
     with pytest.raises(UserError, match="no clips to prepare"):
         prepare_again(tmp_path / "store", teacher_folder, clips=ToyClips(0))
+    with pytest.raises(UserError, match="shard_size is 0"):
+        prepare_again(tmp_path / "store", teacher_folder, shard_size=0)
     with pytest.raises(UserError, match='accelerator is "tpu"'):
         prepare_again(tmp_path / "store", teacher_folder, accelerator="tpu")
 
