@@ -6,12 +6,16 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 @contextmanager
@@ -26,21 +30,35 @@ def whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         if path.is_dir():
-            shutil.rmtree(path)
-        partial.replace(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(
-                f"the disk of {path.parent} is full; free some space and run the same command again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"{path.parent} cannot be written ({error.strerror}); name a folder that can") from error
+            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            path.replace(old)
+            partial.replace(path)
+            shutil.rmtree(old)
+        else:
+            partial.replace(path)
+    except Exception as error:
+        if text := disk_trouble(error, path.parent):
+            raise UserError(text) from error
         raise
     finally:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+
+
+def disk_trouble(error: BaseException, folder: Path) -> str:
+    """The sentence for a disk that is full or a folder that cannot be written; empty for any other error.
+
+    Rust's libraries (safetensors) tell the number of an operating system's error only in their text.
+    """
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if number in _FULL:
+        return f"the disk of {folder} is full; free some space and run the same command again"
+    if number in _FORBIDDEN:
+        return f"{folder} cannot be written ({os.strerror(number)}); name a folder that can"
+    return ""
 
 
 def write_json(path: Path, content: object) -> None:

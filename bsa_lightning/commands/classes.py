@@ -14,6 +14,7 @@ MODULES = (
     "bsa_lightning.distillation.module",
     "bsa_lightning.distillation.promotion",
     "bsa_lightning.evaluation.callback",
+    "bsa_lightning.evaluation.embeddings",
     "bsa_lightning.commands.predict",
 )
 

@@ -80,7 +80,7 @@ class Command(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, required=True, help="folder of the run, such as runs/demo")
-        parser.add_argument("--overwrite", type=bool, default=False, help="fit: replace the run that is there already")
+        parser.add_argument("--overwrite", type=bool, default=False, help="fit, predict: replace the run that is there")
         parser.add_argument(
             "--wandb", type=Literal["offline", "online", "disabled"], default="offline", help="Weights & Biases"
         )
@@ -90,7 +90,7 @@ class Command(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         self.resumed = self._get(self.config, "ckpt_path") is not None
-        fresh = self.subcommand == "fit" and not self.resumed
+        fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
         # Other ranks start when the first has made the folder.
         if fresh:
@@ -156,23 +156,27 @@ class Command(LightningCLI):
             raise
 
     def _parse_ckpt_path(self) -> None:
-        """Refuses a configuration that contradicts the checkpoint's run; Lightning would overwrite it silently.
+        """Refuses a configuration that contradicts the run's; Lightning would overwrite it silently.
+
+        What is validated is what a run has trained: its last checkpoint, unless another is named.
 
         Raises:
             UserError: if there is no such checkpoint, or naming the setting that differs.
         """
         self.subcommand = self.config["subcommand"]
-        ckpt_path = self._get(self.config, "ckpt_path")
-        if ckpt_path is None:
-            return
-        if ckpt_path == "last":
-            path = Path(self._get(self.config, "run")) / "checkpoints" / "last.ckpt"
-        else:
-            path = Path(ckpt_path)
-        if not path.is_file():
-            raise UserError(f"ckpt_path is {ckpt_path}, but there is no {path}; leave it out to start anew")
-        sections = ("model", "data", "seed_everything") if self.subcommand == "fit" else ("model",)
-        RunFolder(path.parent.parent).refuse_contradiction(self._dumped(), sections=sections)
+        run, ckpt_path = Path(self._get(self.config, "run")), self._get(self.config, "ckpt_path")
+        last = run / "checkpoints" / "last.ckpt"
+        if self.subcommand == "validate" and ckpt_path is None:
+            ckpt_path = self.config[self.subcommand].ckpt_path = str(last)
+        if ckpt_path is not None:
+            path = last if ckpt_path == "last" else Path(ckpt_path)
+            if not path.is_file():
+                hint = "leave it out to start anew" if self.subcommand == "fit" else "run lightning fit first"
+                raise UserError(f"ckpt_path is {ckpt_path}, but there is no {path}; {hint}")
+            run = path.parent.parent
+        if ckpt_path is not None or self.subcommand == "test":
+            sections = ("model", "data", "seed_everything") if self.subcommand == "fit" else ("model",)
+            RunFolder(run).refuse_contradiction(self._dumped(), sections=sections)
 
 
 class _Record(Callback):
@@ -202,4 +206,4 @@ class _Record(Callback):
             self.folder.record(self.config)
 
     on_validation_start = on_test_start
-    on_predict_start = on_test_start
+    on_predict_start = on_fit_start

@@ -7,8 +7,10 @@ import re
 import sys
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterator
+from pathlib import Path
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.files import disk_trouble
 
 _KEY = re.compile(r'(?:Parser key|[Kk]ey) "([^"]+)"')
 _CLASS = re.compile(r"Expected a dot import path string: (\S+)")
@@ -24,6 +26,9 @@ def sentence(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return _one_line(str(link))
+    for link in chain:
+        if text := disk_trouble(link, Path(getattr(link, "filename", None) or ".").parent):
+            return text
     if not any(isinstance(link, ArgumentError) for link in chain):
         return None
     text = str(error).partition("Given value type:")[0]

@@ -21,7 +21,8 @@ from bsa_lightning.files import whole, write_json
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 OUTPUTS = (
-    CONFIG, ENVIRONMENT, "metrics.csv", "scores.csv", "checkpoints", "rounds", "samples", "model", "report",
+    CONFIG, ENVIRONMENT, "metrics.csv", "scores.csv", "scores.json",
+    "checkpoints", "rounds", "samples", "model", "report",
 )  # fmt: skip
 """What a run writes, and ``--overwrite true`` removes. W&B keeps its own runs apart in ``wandb/``."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.files import whole
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _SILENCE = 1e-6
@@ -28,6 +30,8 @@ def read(path: Path, *, sample_rate: int) -> Tensor:
         raise UserError(f"{path} cannot be read as audio ({error}); replace it or take it off the list") from error
     if len(samples) == 0:
         raise UserError(f"{path} holds no samples; replace it or take it off the list")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path} holds samples that are no numbers; replace it or take it off the list")
     return resample(torch.from_numpy(samples[:, 0].copy()), rate, sample_rate)
 
 
@@ -50,7 +54,5 @@ def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
     """Writes (samples,) in [-1, 1] as 16-bit PCM, under another name until whole."""
     import soundfile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    soundfile.write(partial, waveform.cpu().clamp(-1, 1).numpy(), sample_rate, format="WAV", subtype="PCM_16")
-    partial.replace(path)
+    with whole(path) as partial:
+        soundfile.write(partial, waveform.cpu().clamp(-1, 1).numpy(), sample_rate, format="WAV", subtype="PCM_16")

@@ -94,7 +94,7 @@ def read_captions(path: Path) -> list[str]:
     """Captions to generate from: a text file with one a line, a CSV with a column ``caption``, or JSON lines."""
     match path.suffix:
         case ".csv":
-            captions = [row["caption"] for row in _read_csv(path, ("caption",))]
+            captions = [_caption(row["caption"], path) for row in _read_csv(path, ("caption",))]
         case ".jsonl" | ".json":
             rows = [_parse_line(line, path, number) for number, line in enumerate(_read_lines(path), start=1)]
             captions = [_captions(row["captions"], path)[0] for row in rows]

@@ -57,9 +57,18 @@ class Prepared:
     teacher: str = "tiny"
 
     def make(self) -> None:
-        """Prepares the store if it is missing and can be."""
+        """Prepares the store if it is missing and can be; one that is there is read against its digests.
+
+        Raises:
+            UserError: if the store is damaged, or holds other clips than these.
+        """
         if not is_prepared(Path(self.folder)) and self.clips is not None:
             prepare_folder(self.clips, Path(self.folder), self.teacher)
+            return
+        reader = LatentReader(Path(self.folder))
+        reader.verify()
+        if self.clips is not None and reader.index["clips"] != self.clips.fingerprint():
+            raise UserError(f"{self.folder} holds other clips than its setting clips names; name another folder")
 
 
 class AudioCapsLatents(LightningDataModule):
@@ -152,7 +161,11 @@ class AudioCapsLatents(LightningDataModule):
         if self.val_reader is None:
             return []
         rank, world_size = self._rank_and_world_size()
-        items = [(i, 0) for i in range(min(self.num_val_clips, len(self.val_reader)))][rank::world_size]
+        # As many clips on each rank: one that walked another batch would wait for the others for ever.
+        share = min(self.num_val_clips, len(self.val_reader)) // world_size
+        if share == 0:
+            raise UserError(f"there are fewer clips to validate on than the {world_size} devices; validate on more")
+        items = [(i, 0) for i in range(share * world_size)][rank::world_size]
         batches = [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
         return self._loader(self.val_reader, batches)
 

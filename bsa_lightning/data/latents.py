@@ -26,7 +26,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Shard:
-    """One Arrow file of the store."""
+    """One file of clips."""
 
     file: str
     num_clips: int
@@ -71,14 +71,14 @@ def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence
         save_file(tensors, partial)
     shard = Shard(path.name, len(clips), path.stat().st_size, sha256_of_file(path))
     texts = {"ids": [clip.id for clip in clips], "captions": [clip.captions for clip in clips]}
-    write_json(path.with_suffix(".json"), {**asdict(shard), **texts})
+    write_json(_texts(path), {**asdict(shard), **texts})
     return shard
 
 
 def finished_shard(path: Path) -> Shard | None:
     """The shard at ``path`` if it was written whole and still is what was written."""
     try:
-        written = json.loads(path.with_suffix(".json").read_text())
+        written = json.loads(_texts(path).read_text())
         shard = Shard(*(written[name] for name in Shard.__dataclass_fields__))
     except (OSError, ValueError, KeyError):
         return None
@@ -92,7 +92,7 @@ def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Sh
     rows = null.rows()[0]
     with whole(folder / NULL) as partial:
         save_file({name: tensor.float().contiguous() for name, tensor in rows.items()}, partial)
-    files = [asdict(shard) for shard in shards]
+    files = [{**asdict(shard), "texts_sha256": sha256_of_file(_texts(folder / shard.file))} for shard in shards]
     write_json(
         folder / INDEX, {"format": _FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files}
     )
@@ -125,7 +125,9 @@ class LatentReader:
                 raise UserError(
                     f"{path} has {size} bytes where the index says {file['num_bytes']}; run lightning prepare again"
                 )
-            self.captions += json.loads(path.with_suffix(".json").read_text())["captions"]
+            if not _texts(path).is_file():
+                raise UserError(f"{_texts(path)} is missing; run lightning prepare again")
+            self.captions += json.loads(_texts(path).read_text())["captions"]
             self._places += [(number, row) for row in range(file["num_clips"])]
         self.null = Conditioning.stack([load_file(self.folder / NULL)], sequences=self.sequences)
         self._open: dict[int, dict[str, Tensor]] = {}
@@ -167,9 +169,18 @@ class LatentReader:
         Raises:
             UserError: naming the first damaged file.
         """
-        for file in [*self.index["files"], {"file": NULL, "sha256": self.index["null_sha256"]}]:
-            if sha256_of_file(self.folder / file["file"]) != file["sha256"]:
-                raise UserError(f"{self.folder / file['file']} is damaged; delete it and run lightning prepare again")
+        digests = {self.folder / NULL: self.index["null_sha256"]}
+        for file in self.index["files"]:
+            path = self.folder / file["file"]
+            digests |= {path: file["sha256"], _texts(path): file["texts_sha256"]}
+        for path, sha256 in digests.items():
+            if sha256_of_file(path) != sha256:
+                raise UserError(f"{path} is damaged; delete it and run lightning prepare again")
+
+
+def _texts(shard: Path) -> Path:
+    """Where the ids and captions of a shard lie."""
+    return shard.with_suffix(".json")
 
 
 def _span(ends: Tensor, i: int) -> tuple[int, int]:

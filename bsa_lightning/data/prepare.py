@@ -16,6 +16,7 @@ from bsa_lightning.data.latents import INDEX, EncodedClip, finished_shard, write
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import write_json
 from bsa_lightning.teachers.base import Codec, Conditioner
+from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
 REQUEST = "request.json"
 
@@ -50,6 +51,11 @@ def prepare_folder(
         raise UserError(f'accelerator is "{accelerator}", but must be auto, cpu or cuda')
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and (num_gpus := torch.cuda.device_count()) < devices:
+        raise UserError(f"devices is {devices}, but there are {num_gpus} GPUs; lower it, or set accelerator to cpu")
+    codec, conditioner = load_codec(teacher), load_conditioner(teacher)
+    request = _request(clips, codec, conditioner, shard_size)
+    _claim(out, request)
     arguments = (clips, out, teacher, batch_size, shard_size, devices, accelerator)
     if devices == 1:
         _prepare_share(0, *arguments)
@@ -58,7 +64,7 @@ def prepare_folder(
         torch.multiprocessing.spawn(_prepare_and_tell, (mistakes, *arguments), nprocs=devices)
         if not mistakes.empty():
             raise UserError(mistakes.get())
-    return _finish(clips, out, teacher, shard_size)
+    return _finish(out, request, conditioner)
 
 
 def _prepare_and_tell(rank: int, mistakes: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - passed on
@@ -79,11 +85,8 @@ def _prepare_share(
     devices: int,
     accelerator: str,
 ) -> None:
-    from bsa_lightning.teachers.folder import load_codec, load_conditioner
-
     device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device("cpu")
     codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
-    _claim(out, _request(clips, codec, conditioner, shard_size))
     shards = _shards(len(clips), out, shard_size)[rank::devices]
     with tqdm(
         total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0
@@ -111,19 +114,16 @@ def _encode(
         bar.update(len(batch))
 
 
-def _finish(clips: Clips, out: Path, teacher: str, shard_size: int) -> int:
+def _finish(out: Path, request: dict[str, Any], conditioner: Conditioner) -> int:
     """Writes the index from the shards that all processes have finished."""
-    from bsa_lightning.teachers.folder import load_codec, load_conditioner
-
-    conditioner = load_conditioner(teacher)
-    shards = [finished_shard(path) for path, _ in _shards(len(clips), out, shard_size)]
+    num_clips: int = request["num_clips"]
+    shards = [finished_shard(path) for path, _ in _shards(num_clips, out, request["shard_size"])]
     if any(shard is None for shard in shards):
         raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
     null = conditioner.null()
-    request = _request(clips, load_codec(teacher), conditioner, shard_size)
     content = {**request, "sequences": list(conditioner.sequences), "conditioning": list(null.tensors)}
     write_index(out, request=content, shards=[shard for shard in shards if shard is not None], null=null)
-    return len(clips)
+    return num_clips
 
 
 def _request(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
             raise UserError(
                 f"{out} was prepared with another {', '.join(differing)}; name another folder, or delete this one"
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(not path.name.startswith(f".{REQUEST}") for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no prepared latents; name another folder")
     else:
         write_json(path, request)

@@ -107,7 +107,9 @@ class Denoising(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.network.parameters())
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise UserError("trainer.max_steps is not set, but the learning rate falls to zero over it; set it")
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / (self.warmup + 1)) * max(0.0, 1 - step / total)
         )

@@ -34,5 +34,6 @@ class EMA(nn.Module):
 @torch.no_grad()
 def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
     """Copies in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them."""
+    weights = source.state_dict()
     for name, tensor in target.state_dict().items():
-        tensor.copy_(source.state_dict()[name])
+        tensor.copy_(weights[name])

@@ -13,6 +13,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
 from bsa_lightning.diffusion.process import Prediction, add_noise
@@ -25,6 +26,7 @@ from bsa_lightning.distillation.ema import EMA, copy_weights
 from bsa_lightning.distillation.guidance import Guidance
 from bsa_lightning.distillation.plan import Plan, Round
 from bsa_lightning.distillation.student import save_student
+from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import folder_sha256, load_codec, load_conditioner, load_denoiser
 from bsa_lightning.teachers.guided import predictor
@@ -32,6 +34,8 @@ from bsa_lightning.teachers.guided import predictor
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SNR_EDGES = (0.1, 1.0, 5.0)
 """Where validation splits the distillation error by SNR."""
+ERROR_BINS = ("val/error_snr<0.1", "val/error_snr<1", "val/error_snr<5", "val/error_snr>5")
+VALIDATION_MEANS = ("val/distillation_error", "val/trajectory_error", *ERROR_BINS)
 
 
 class ProgressiveDistillation(LightningModule):
@@ -78,6 +82,7 @@ class ProgressiveDistillation(LightningModule):
         plan.check_schedule(self.teacher.schedule)
         self._teacher_folder: Path | str = teacher
         self._teacher_sha256 = folder_sha256(teacher)
+        self._means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in VALIDATION_MEANS)
         self._zero: list[Denoiser] = []  # the first teacher, in a list so that it is no submodule
         self._zero_latents: dict[int, Tensor] = {}
 
@@ -119,6 +124,12 @@ class ProgressiveDistillation(LightningModule):
         self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
         )
+
+    def on_fit_start(self) -> None:
+        from bsa_lightning.distillation.promotion import RoundPromotion
+
+        if not any(isinstance(callback, RoundPromotion) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise UserError("trainer.callbacks has no RoundPromotion, so that no round would ever end; add it")
 
     def train(self, mode: bool = True) -> ProgressiveDistillation:
         """The teacher is never in training mode."""
@@ -162,14 +173,20 @@ class ProgressiveDistillation(LightningModule):
         t, student_x, target = self._student_and_target(batch, draws, batch.conditioning, self.finished_student)
         error = (student_x - target).square().flatten(1).mean(1)
         snr = self.student.schedule.snr(t)
-        self._log_mean("val/distillation_error", self.weighting(snr).float() * error)
-        edges = torch.tensor(SNR_EDGES, device=snr.device, dtype=snr.dtype)
-        for bin_, name in enumerate(("snr<0.1", "snr<1", "snr<5", "snr>5")):
-            inside = torch.bucketize(snr, edges) == bin_
-            if inside.any():
-                self._log_mean(f"val/error_{name}", error[inside])
         final = self.sample_student(batch.conditioning, draws.eps)
-        self._log_mean("val/trajectory_error", (final - self._zero_final(batch, batch_idx, draws.eps)).square())
+        distance = (final - self._zero_final(batch, batch_idx, draws.eps)).square().flatten(1).mean(1)
+        bins = torch.bucketize(snr, torch.tensor(SNR_EDGES, device=snr.device, dtype=snr.dtype))
+        by_snr = [error[bins == bin_] for bin_ in range(len(ERROR_BINS))]
+        for mean, values in zip(self._means, [self.weighting(snr).float() * error, distance, *by_snr], strict=True):
+            mean.update(values)
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over all values of all batches and ranks; a bin of SNR without any is left out, on every rank alike."""
+        for name, mean in zip(VALIDATION_MEANS, self._means, strict=True):
+            value = mean.compute()
+            mean.reset()
+            if value.isfinite() or name not in ERROR_BINS:
+                self.log(name, value, batch_size=1, sync_dist=True)
 
     def test_step(self, batch: object) -> None:
         """Nothing: ``Scoring`` walks clips of its own when a test starts."""
@@ -269,7 +286,3 @@ class ProgressiveDistillation(LightningModule):
     def _null(self) -> Conditioning:
         null: Conditioning = self.data.null.to(self.device)
         return null
-
-    def _log_mean(self, name: str, values: Tensor) -> None:
-        """Logs the mean over all values of all batches and ranks."""
-        self.log(name, values.float().mean(), batch_size=len(values), on_epoch=True, sync_dist=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.distillation.promotion import RoundObserver
 from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.embeddings import Embedding
 from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
 from bsa_lightning.evaluation.scores import Score, ScoreFile
-from bsa_lightning.teachers.folder import load_teacher, resolve_folder
+from bsa_lightning.files import write_json
+from bsa_lightning.teachers.folder import folder_sha256, load_codec, load_teacher, resolve_folder
 
 
 class Scoring(RoundObserver):
@@ -36,7 +39,8 @@ class Scoring(RoundObserver):
         batch_size: clips generated at once.
         num_samples: wav files to keep of each system, of the first seed.
         during_fit: whether to score after each round of ``fit``.
-        baselines: further whole models to score at the first teacher's steps, for example "tiny".
+        baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
+        embeddings: each gives a column of Frechet distances; none is log-mel statistics.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Scoring(RoundObserver):
         num_samples: int = 4,
         during_fit: bool = True,
         baselines: Sequence[str] = (),
+        embeddings: Sequence[Embedding] = (),
     ) -> None:
         if not seeds:
             raise UserError("seeds is empty, but scoring needs at least one sampling seed")
@@ -58,6 +63,7 @@ class Scoring(RoundObserver):
         self.num_samples = num_samples
         self.during_fit = during_fit
         self.baselines = list(baselines)
+        self.embeddings = list(embeddings)
         self._protocol: Protocol | None = None
 
     def on_round_end(self, trainer: Trainer, module: ProgressiveDistillation, round_: Round, folder: Path) -> None:
@@ -75,10 +81,7 @@ class Scoring(RoundObserver):
         if not students:
             raise UserError(f"{pl_module.run_folder} has no students to score; run lightning fit first")
         systems += [student_system(folder) for folder in students]
-        for model in self.baselines:
-            scale = load_teacher(model).guidance_scale
-            folder = resolve_folder(model)
-            systems.append(teacher_system(folder, num_steps=steps[0], guidance_scale=scale, model=f"baseline-{model}"))
+        systems += [self._baseline(pl_module, model) for model in self.baselines]
         self._score_all(trainer, pl_module, systems, self.seeds)
 
     def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
@@ -86,11 +89,22 @@ class Scoring(RoundObserver):
             resolve_folder(module.teacher_name), num_steps=num_steps, guidance_scale=module.guidance.scale
         )
 
+    def _baseline(self, module: ProgressiveDistillation, model: str) -> System:
+        if load_codec(model).fingerprint != load_codec(module.teacher_name).fingerprint:
+            raise UserError(f'baselines names "{model}", whose codec is not that of teacher "{module.teacher_name}"')
+        return teacher_system(
+            resolve_folder(model),
+            num_steps=module.plan.start_steps,
+            guidance_scale=module.guidance.scale,
+            model=f"baseline-{_slug(model)}",
+        )
+
     def _score_all(
         self, trainer: Trainer, module: ProgressiveDistillation, systems: Sequence[System], seeds: Sequence[int]
     ) -> None:
         """Scores every system with every seed, except what ``scores.csv`` has; on every rank alike."""
         file = ScoreFile(module.run_folder / "scores.csv")
+        self._claim(trainer, module, file)
         done = trainer.strategy.broadcast(file.keys())
         captions = min(self.num_captions, len(self.clips))
         todo = [
@@ -107,7 +121,7 @@ class Scoring(RoundObserver):
             protocol = self._make_protocol(trainer, module)
             protocol.on_batch = bar.update
             if not any(key[0] == "reference" for key in done):
-                self._record(trainer, file, protocol.floor())
+                self._record(trainer, file, protocol.halves())
             for system, seed in todo:
                 bar.set_description(f"score {system.name} seed {seed}")
                 keep = (
@@ -129,6 +143,7 @@ class Scoring(RoundObserver):
                 self.clips,
                 num_captions=self.num_captions,
                 batch_size=self.batch_size,
+                embeddings=self.embeddings,
                 teacher=load_teacher(module.teacher_name),
                 zero=self._teacher(module, module.plan.start_steps),
                 rank=trainer.global_rank,
@@ -136,6 +151,18 @@ class Scoring(RoundObserver):
                 device=module.device,
             )
         return self._protocol
+
+    def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:
+        """Notes beside the scores what they compare with, and refuses to mix them with others."""
+        path = file.path.with_suffix(".json")
+        ours = {"clips": self.clips.fingerprint(), "teacher": folder_sha256(module.teacher_name)}
+        theirs = trainer.strategy.broadcast(json.loads(path.read_text()) if path.is_file() else ours)
+        if differing := [name for name in ours if theirs.get(name) != ours[name]]:
+            raise UserError(
+                f"{file.path} holds scores of another {' and '.join(differing)}; delete it, or start another run"
+            )
+        if trainer.is_global_zero:
+            write_json(path, ours)
 
     def _record(self, trainer: Trainer, file: ScoreFile, score: Score) -> None:
         if not trainer.is_global_zero:

@@ -83,6 +83,7 @@ class Protocol:
         clips: held-out captioned sound; all of it is the reference.
         num_captions: the first so many clips' captions are generated from.
         batch_size: clips generated at once.
+        embeddings: each gives a Frechet distance under its own name.
         teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
         zero: the undistilled teacher at its full steps.
         rank: of this process.
@@ -97,6 +98,7 @@ class Protocol:
         *,
         num_captions: int,
         batch_size: int,
+        embeddings: Sequence[Embedding] = (),
         teacher: Teacher,
         zero: System,
         rank: int = 0,
@@ -112,8 +114,8 @@ class Protocol:
         self.device = torch.device(device)
         self.on_batch = on_batch
         self.codec = teacher.codec.to(self.device)
-        self.embedding: Embedding = LogMelStatistics().to(self.device)
-        self.frechet = FrechetDistance(self.embedding.num_features).to(self.device)
+        self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
+        self.distances = self._new_distances()
         mine = list(range(self.num_captions))[rank::world_size]
         self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
         conditioner = teacher.conditioner.to(self.device)
@@ -128,26 +130,26 @@ class Protocol:
         self, system: System, *, seed: int, on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None
     ) -> Score:
         """One repeat of one system; ``on_clip`` receives (clip number, waveform) of this rank's clips."""
-        self.frechet.reset()
-        distance = MeanMetric().to(self.device)
+        for distance in self.distances:
+            distance.reset()
+        trajectory = MeanMetric().to(self.device)
         latents = self._latents(system, seed)
         zero_latents = self._latents(self.zero, seed)
         for batch, x, zero_x in zip(self.batches, latents, zero_latents, strict=True):
             waveform = round_to_pcm16(self.codec.decode(x))
-            self.frechet.update(self._rows(waveform))
-            distance.update((x - zero_x).square().flatten(1).mean(1))
+            self._embed(waveform, self.distances)
+            trajectory.update((x - zero_x).square().flatten(1).mean(1))
             for clip, wave in zip(batch, waveform, strict=True):
                 on_clip(clip, wave)
-        metrics = {self.embedding.metric: float(self.frechet.compute()), "trajectory_error": float(distance.compute())}
+        metrics = {**self._compute(self.distances), "trajectory_error": float(trajectory.compute())}
         return system.score(seed=seed, num_clips=self.num_captions, metrics=metrics)
 
-    def floor(self) -> Score:
-        """The distance of the two halves of the reference from one another: what no system can be expected to beat."""
-        halves = FrechetDistance(self.embedding.num_features).to(self.device)
+    def halves(self) -> Score:
+        """How far the two halves of the reference are from one another: equal sound, but of other captions."""
+        distances = self._new_distances()
         for i in range(self.rank, len(self.clips), self.world_size):
-            halves.update(self._rows(self._reference([i])), reference=bool(i % 2))
-        metrics = {self.embedding.metric: float(halves.compute())}
-        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics)
+            self._embed(self._reference([i]), distances, reference=bool(i % 2))
+        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), self._compute(distances))
 
     def _latents(self, system: System, seed: int) -> list[Tensor]:
         """This rank's final latents, batch by batch; those of the undistilled teacher are kept."""
@@ -183,13 +185,22 @@ class Protocol:
     def _embed_reference(self, batch_size: int) -> None:
         mine = range(self.rank, len(self.clips), self.world_size)
         for first in range(0, len(mine), batch_size):
-            self.frechet.update(self._rows(self._reference(mine[first : first + batch_size])), reference=True)
+            self._embed(self._reference(mine[first : first + batch_size]), self.distances, reference=True)
 
-    def _rows(self, waveform: Tensor) -> Tensor:
+    def _new_distances(self) -> list[FrechetDistance]:
+        return [FrechetDistance(embedding.num_features).to(self.device) for embedding in self.embeddings]
+
+    def _embed(self, waveform: Tensor, distances: Sequence[FrechetDistance], *, reference: bool = False) -> None:
+        """Adds the rows of each embedding to its distance."""
         from torchaudio.functional import resample
 
-        rows: Tensor = self.embedding(resample(waveform, self.codec.sample_rate, self.embedding.sample_rate))
-        return rows
+        for embedding, distance in zip(self.embeddings, distances, strict=True):
+            rows = embedding(resample(waveform, self.codec.sample_rate, embedding.sample_rate))
+            distance.update(rows, reference=reference)
+
+    def _compute(self, distances: Sequence[FrechetDistance]) -> dict[str, float]:
+        pairs = zip(self.embeddings, distances, strict=True)
+        return {embedding.metric: float(distance.compute()) for embedding, distance in pairs}
 
     def _reference(self, clips: Sequence[int]) -> Tensor:
         codec = self.codec

@@ -60,12 +60,6 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
             marker="." if is_teacher else _MARKERS[students.index(name) % len(_MARKERS)],
             capsize=3,
         )
-    for result in results:
-        if result.model == REFERENCE and metric in result.metrics:
-            floor = result.metrics[metric][0]
-            axes.axhline(floor, color="#999999", linewidth=0.8, linestyle=":")
-            axes.annotate("floor: two halves of the reference", (0.02, floor), xycoords=("axes fraction", "data"),
-                          fontsize=8, color="#777777", va="bottom")  # fmt: skip
     steps = sorted({result.num_steps for result in shown})
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps, [str(step) for step in steps])

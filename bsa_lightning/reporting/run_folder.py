@@ -26,13 +26,8 @@ class Result:
     num_clips: int
     seeds: tuple[int, ...]
     metrics: dict[str, tuple[float, float]]
-
-    @property
-    def name(self) -> str:
-        """How a table or legend calls it."""
-        if self.model == "teacher":
-            return "Teacher (DDIM)"
-        return f"Student ({self.weighting})" if self.weighting else self.model.capitalize()
+    name: str
+    """How a table or legend calls it: of as few words as tell it from the other systems."""
 
 
 def read_results(runs: Sequence[Path]) -> list[Result]:
@@ -41,14 +36,21 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
     Raises:
         UserError: if a folder has no scores, or its runs were scored on different clips.
     """
-    gathered: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    gathered: dict[tuple[str, ...], list[tuple[str, list[dict[str, str]]]]] = {}
     for run in runs:
-        for row in _read_rows(run):
-            key = tuple(row[name] for name in COLUMNS if name not in ("seed", "round"))
-            same_seed = [other for other in gathered.get(key, []) if other["seed"] == row["seed"]]
-            if not same_seed:  # the teacher of several runs is one teacher
-                gathered.setdefault(key, []).append(row)
-    results = [_result(rows) for rows in gathered.values()]
+        for key, rows in _by_system(_read_rows(run)).items():
+            known = gathered.setdefault(key, [])
+            if not any(_agree(rows, other) for _, other in known):  # the teacher of several runs is one teacher
+                known.append((run.name, rows))
+    guidances = {key[:2]: {other[3:5] for other in gathered if other[:2] == key[:2]} for key in gathered}
+    ambiguous = {key[:2] + key[3:5] for key, systems in gathered.items() if len(systems) > 1}
+    results = [
+        _result(rows, guidance=len(guidances[key[:2]]) > 1, run=name if key[:2] + key[3:5] in ambiguous else "")
+        for key, systems in gathered.items()
+        for name, rows in systems
+    ]
+    if all(result.model == REFERENCE for result in results):
+        raise UserError(f"{runs[0]} holds no scores of any system yet; score the run with lightning test")
     counts = {result.num_clips for result in results if result.model != REFERENCE}
     if len(counts) > 1:
         raise UserError(f"these runs were scored on {sorted(counts)} clips, which cannot be compared; score them alike")
@@ -60,7 +62,33 @@ def metrics_of(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
-def _result(rows: Sequence[dict[str, str]]) -> Result:
+def _by_system(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    """The repeats of each system, by (model, weighting, num_steps, guidance, guidance_scale, nfe, num_clips)."""
+    systems: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        systems.setdefault(tuple(row[name] for name in COLUMNS if name not in ("seed", "round")), []).append(row)
+    return systems
+
+
+def _agree(rows: Sequence[dict[str, str]], others: Sequence[dict[str, str]]) -> bool:
+    """Whether the repeats that both have got the same numbers."""
+    theirs = {row["seed"]: row for row in others}
+    return all(row == theirs.get(row["seed"], row) for row in rows)
+
+
+def _name(row: dict[str, str], *, guidance: bool, run: str) -> str:
+    match row:
+        case {"model": "teacher"}:
+            name = "Teacher (DDIM)"
+        case {"weighting": ""}:
+            name = row["model"].capitalize()
+        case _:
+            name = f"Student ({row['weighting']})"
+    how = f", {row['guidance']} g={float(row['guidance_scale']):g}" if guidance and row["guidance"] else ""
+    return name + how + (f", {run}" if run else "")
+
+
+def _result(rows: Sequence[dict[str, str]], *, guidance: bool, run: str) -> Result:
     first = rows[0]
     names = [name for name in first if name not in COLUMNS]
     values = {name: [float(row[name]) for row in rows if row.get(name)] for name in names}
@@ -74,6 +102,7 @@ def _result(rows: Sequence[dict[str, str]]) -> Result:
         num_clips=int(first["num_clips"]),
         seeds=tuple(int(row["seed"]) for row in rows),
         metrics={name: interval(numbers) for name, numbers in values.items() if numbers},
+        name=_name(first, guidance=guidance, run=run),
     )
 
 

@@ -47,8 +47,8 @@ def note(results: Sequence[Result]) -> str:
     )
     for result in results:
         if result.model == REFERENCE:
-            floors = ", ".join(f"{TITLES.get(name, name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
-            text += f" Floor, two halves of the {result.num_clips} reference clips: {floors}."
+            halves = ", ".join(f"{TITLES.get(name, name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
+            text += f" Two halves of the {result.num_clips} reference clips, of different captions: {halves}."
     return text
 
 

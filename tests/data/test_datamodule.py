@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from ladder import data_of
@@ -64,6 +66,17 @@ def test_a_missing_store_is_prepared_from_its_clips(teacher_folder, tmp_path):
     data.setup("fit")
     assert len(data.train_reader) == 5
     assert data.val_dataloader() == []
+
+
+def test_a_store_of_other_clips_or_with_damage_is_refused(latents_folder, tmp_path):
+    Prepared(str(latents_folder), ToyClips(24)).make()
+    with pytest.raises(UserError, match="holds other clips"):
+        Prepared(str(latents_folder), ToyClips(23)).make()
+    shutil.copytree(latents_folder, tmp_path / "store")
+    texts = tmp_path / "store" / "shard-00001.json"
+    texts.write_text(texts.read_text().replace("rain", "hail"))
+    with pytest.raises(UserError, match=r"shard-00001.json is damaged"):
+        Prepared(str(tmp_path / "store")).make()
 
 
 def test_another_codec_or_text_encoder_is_refused(latents_folder, teacher_folder, tmp_path):

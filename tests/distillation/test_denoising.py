@@ -62,6 +62,11 @@ def test_the_default_loss_is_plain_v_mse(teacher_folder, latents_folder):
     torch.testing.assert_close(loss, (v[0] - v[1]).square().mean(), rtol=1e-4, atol=0)
 
 
+def test_without_an_end_the_rate_cannot_fall(teacher_folder, latents_folder, tmp_path):
+    with pytest.raises(UserError, match="max_steps is not set"):
+        train(module_of(teacher_folder), latents_folder, tmp_path, max_steps=-1)
+
+
 def test_the_model_that_training_started_from_is_never_written_over(teacher_folder):
     with pytest.raises(UserError, match="is the model that training started from"):
         module_of(teacher_folder).save_model(teacher_folder)

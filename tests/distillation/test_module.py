@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from ladder import Watch, data_of, module_of, trainer_of
+from lightning.pytorch import Trainer
 from tolerances import FLOAT32
 
 from bsa_lightning.diffusion import weighting
@@ -143,6 +144,12 @@ def test_trajectory_error_is_the_distance_to_the_teacher_on_its_own_grid(teacher
     expected = (finals[0] - finals[1]).square().mean()
     torch.testing.assert_close(torch.tensor(metrics["val/trajectory_error"]), expected, **FLOAT32)
     assert metrics["val/distillation_error"] > 0
+
+
+def test_a_ladder_without_promotion_is_refused(teacher_folder, latents_folder, tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    with pytest.raises(UserError, match="has no RoundPromotion"):
+        trainer.fit(module_of(teacher_folder), data_of(latents_folder))
 
 
 def test_latents_of_another_model_are_refused_before_training(latents_folder, tmp_path):

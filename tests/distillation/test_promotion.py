@@ -17,10 +17,10 @@ def test_a_round_ends_when_its_validation_error_has_stopped_falling(
     module, rounds = module_of(teacher_folder, plan=Plan(8, 4, 12, patience=2)), []
     told = iter([*errors, *[0.9 - 0.1 * i for i in range(12)]])
 
-    def validation_step(batch, batch_idx):
-        module.log("val/distillation_error", torch.tensor(next(told)), batch_size=1)
+    def tell():
+        module.log("val/distillation_error", torch.tensor(next(told)))
 
-    monkeypatch.setattr(module, "validation_step", validation_step)
+    monkeypatch.setattr(module, "on_validation_epoch_end", tell)
     trainer = trainer_of(
         tmp_path,
         Watch(lambda _t, m, _b: rounds.append(m.global_step)),

@@ -73,6 +73,14 @@ def test_noise_is_of_the_clip():
     assert not torch.equal(noise_of([2], seed=0, shape=(3,)), noise_of([2], seed=1, shape=(3,)))
 
 
+def test_scores_of_other_clips_are_not_mixed(run, teacher_folder, latents_folder):
+    folder, _, after = run
+    scoring = Scoring(ToyClips(6, "others"), num_captions=4, seeds=[2], batch_size=3)
+    with pytest.raises(UserError, match="holds scores of another clips; delete it, or start another run"):
+        trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
+    assert ScoreFile(folder / "scores.csv").rows() == after
+
+
 def test_mistakes(teacher_folder, latents_folder, tmp_path):
     with pytest.raises(UserError, match="seeds is empty"):
         Scoring(ToyClips(6), seeds=[])

@@ -37,7 +37,7 @@ def test_report_writes_and_prints(run, capsys):
     report([run])
     printed = capsys.readouterr().out
     assert "| Teacher (DDIM) | 8     | 16  | outside 2 | 1.100 ± 0.248" in printed
-    assert "Floor, two halves of the 100 reference clips" in printed
+    assert "Two halves of the 100 reference clips, of different captions: FD log-mel ↓ 0.5." in printed
     names = ["figure.png", "figure.svg", "index.html", "table.csv", "table.md"]
     assert sorted(path.name for path in (run / "report").iterdir()) == names
     with (run / "report" / "table.csv").open() as file:
@@ -64,11 +64,30 @@ def test_the_teacher_of_two_runs_is_one_teacher(run, tmp_path):
     assert [len(result.seeds) for result in read_results([run, again])] == [3, 3, 3, 1]
 
 
+def test_systems_that_differ_are_told_apart_by_as_few_words_as_needed(run, tmp_path):
+    other = ScoreFile(tmp_path / "other" / "scores.csv")
+    for guidance, scale, fd in (("baked", 2.0, 1.3), ("outside", 3.0, 1.4)):
+        other.append(Score("student", "bsa", 1, 4, guidance, scale, 4, 0, 64, {"fd_logmel": fd}))
+    assert [result.name for result in read_results([run, tmp_path / "other"])] == [
+        "Teacher (DDIM)",
+        "Teacher (DDIM)",
+        "Student (bsa), baked g=2, other",
+        "Student (bsa), baked g=2, run",
+        "Student (bsa), outside g=3",
+        "Reference",
+    ]
+
+
 def test_mistakes(tmp_path, run):
     with pytest.raises(UserError, match="does not exist"):
         report([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="lightning test"):
+        report([tmp_path / "empty"])
+    ScoreFile(tmp_path / "empty" / "scores.csv").append(
+        Score("reference", "", 0, 0, "", 0.0, 0, 0, 9, {"fd_logmel": 1})
+    )
+    with pytest.raises(UserError, match="holds no scores of any system yet"):
         report([tmp_path / "empty"])
     ScoreFile(run / "scores.csv").append(Score("student", "snr", 1, 4, "baked", 2.0, 4, 0, 10, {"fd_logmel": 1.2}))
     with pytest.raises(UserError, match="cannot be compared"):
