@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -177,12 +177,14 @@ class ProgressiveDistillation(LightningModule):
         distance = (final - self._zero_final(batch, batch_idx, draws.eps)).square().flatten(1).mean(1)
         bins = torch.bucketize(snr, torch.tensor(SNR_EDGES, device=snr.device, dtype=snr.dtype))
         by_snr = [error[bins == bin_] for bin_ in range(len(ERROR_BINS))]
-        for mean, values in zip(self._means, [self.weighting(snr).float() * error, distance, *by_snr], strict=True):
+        for mean, values in zip(
+            self._validation_means, [self.weighting(snr).float() * error, distance, *by_snr], strict=True
+        ):
             mean.update(values)
 
     def on_validation_epoch_end(self) -> None:
         """Means over all values of all batches and ranks; a bin of SNR without any is left out, on every rank alike."""
-        for name, mean in zip(VALIDATION_MEANS, self._means, strict=True):
+        for name, mean in zip(VALIDATION_MEANS, self._validation_means, strict=True):
             value = mean.compute()
             mean.reset()
             if value.isfinite() or name not in ERROR_BINS:
@@ -235,6 +237,10 @@ class ProgressiveDistillation(LightningModule):
         self._teacher_folder, self._teacher_sha256 = checkpoint.restore_teacher(
             checkpoint_, self.teacher, self.run_folder
         )
+
+    @property
+    def _validation_means(self) -> list[MeanMetric]:
+        return cast("list[MeanMetric]", list(self._means))
 
     def _student_and_target(
         self, batch: LatentBatch, draws: Draws, conditioning: Conditioning, student: Denoiser

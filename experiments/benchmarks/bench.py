@@ -31,6 +31,7 @@ from bsa_lightning.distillation.promotion import RoundPromotion
 from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.folder import load_teacher
 from bsa_lightning.teachers.guided import predictor
+from bsa_lightning.teachers.unet import UNetDenoiser
 
 RESULTS = Path(__file__).parent / "results.md"
 UPDATES, REPEATS, NUM_STEPS, BATCH_SIZE, SCALE = 24, 5, 8, 16, 2.0
@@ -103,7 +104,9 @@ def sampling() -> tuple[list[float], list[float]]:
     from diffusers import DDIMScheduler
 
     teacher = load_teacher("tiny")
-    denoiser, unet = teacher.denoiser.eval(), teacher.denoiser.unet
+    denoiser = teacher.denoiser.eval()
+    assert isinstance(denoiser, UNetDenoiser)
+    unet = denoiser.unet
     cond, null = teacher.conditioner([Soundscapes(1).captions(0)[0]] * BATCH_SIZE), teacher.conditioner.null()
     both = Conditioning.cat([cond, null.repeat(BATCH_SIZE)])
     noise = torch.randn(BATCH_SIZE, *denoiser.latent_shape)
