@@ -67,4 +67,8 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
     axes.invert_xaxis()
     axes.set_xlabel("sampling steps")
     axes.set_ylabel(TITLES.get(metric, metric).replace("↓", "(lower is better)"))
-    axes.set_ylim(bottom=0)
+    centres = [result.metrics[metric][0] for result in shown]
+    if min(centres) > 0 and max(centres) > 10 * min(centres):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)

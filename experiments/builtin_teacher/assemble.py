@@ -18,7 +18,7 @@ PROVENANCE = {
     "name": "the built-in teacher",
     "recipe": "experiments/builtin_teacher",
     "licence": "Apache-2.0",
-    "num_steps": 32,
+    "num_steps": 16,
     "guidance": "outside",
     "guidance_scale": 2.0,
 }

@@ -54,7 +54,7 @@ def mels_of(clips: Soundscapes) -> Tensor:
     return torch.cat([log_mel(clips.waveform(i, **LENGTH)[None]) for i in range(len(clips))])
 
 
-def train(epochs: int = 12) -> Listener:
+def train(epochs: int = 8) -> Listener:
     """A listener that has heard the training soundscapes, at levels that vary a little."""
     torch.manual_seed(0)
     mels, truth = mels_of(TRAIN), truth_of(TRAIN)
