@@ -127,9 +127,9 @@ class Denoiser(nn.Module, ABC):
     def save(self, folder: Path) -> None:
         """Writes network and scheduler in diffusers' layout (``unet/``, ``scheduler/``) into ``folder``."""
 
+    @abstractmethod
     def load(self, folder: Path) -> None:
         """Copies the weights that :meth:`save` wrote into the existing parameters, in place."""
-        raise NotImplementedError
 
 
 class Conditioner(nn.Module, ABC):
