@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bsa_lightning.errors import UserError
 
@@ -65,6 +66,19 @@ def write_json(path: Path, content: object) -> None:
     """Writes ``content``, indented, whole or not at all."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: if there is no such file, or it holds something else.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); put a whole one there") from error
+    return content
 
 
 def sha256_of_file(path: Path) -> str:

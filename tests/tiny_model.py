@@ -57,5 +57,6 @@ def write_model(folder, *, seed=0, num_train_timesteps=64):
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder / "tokenizer")
     provenance = {"num_steps": 8, "guidance": "outside", "guidance_scale": 2.0, "licence": "Apache-2.0"}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "TangoPipeline"}))
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder

@@ -31,8 +31,8 @@ class Sounds(nn.Module):
         super().__init__()
         teacher = load_teacher(model)
         self.denoiser, self.conditioner, self.codec = teacher.denoiser, teacher.conditioner, teacher.codec
-        self.num_steps = teacher.num_steps if num_steps is None else num_steps
-        self.guidance_scale = teacher.guidance_scale if guidance_scale is None else guidance_scale
+        self.num_steps = teacher.sampling.num_steps if num_steps is None else num_steps
+        self.guidance_scale = teacher.sampling.scale(guidance_scale)
         self.seed = seed
         if self.num_steps < 1:
             raise UserError(f"the number of steps is {self.num_steps}, but must be at least 1")
@@ -41,7 +41,7 @@ class Sounds(nn.Module):
     def write(self, folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:
         """Makes one clip a caption and writes each to ``<folder>/<number>-<caption>.wav``, 16 bit."""
         device = next(self.denoiser.parameters()).device
-        noise = noise_of(numbers, seed=self.seed, shape=self.denoiser.latent_shape)
+        noise = noise_of(numbers, seed=self.seed, shape=self.codec.latent_shape)
         waveforms = generate(
             denoiser=self.denoiser,
             codec=self.codec,

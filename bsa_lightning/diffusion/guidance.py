@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from bsa_lightning.diffusion.process import Prediction
+import torch
+from torch import Tensor
+
+from bsa_lightning.diffusion.process import Prediction, expand
 
 
-def guide(*, cond: Prediction, uncond: Prediction, scale: float) -> Prediction:
-    """uncond + g (cond - uncond), in x and eps alike (the maps between them and any raw output are affine)."""
+def guide(*, cond: Prediction, uncond: Prediction, scale: float | Tensor) -> Prediction:
+    """uncond + g (cond - uncond), in x and eps alike (the maps between them and any raw output are affine).
+
+    ``scale`` is one g for all, or (batch,).
+    """
+    g = expand(torch.as_tensor(scale, dtype=cond.x.dtype, device=cond.x.device), cond.x)
     return Prediction(
-        x=uncond.x + scale * (cond.x - uncond.x),
-        eps=uncond.eps + scale * (cond.eps - uncond.eps),
+        x=uncond.x + g * (cond.x - uncond.x),
+        eps=uncond.eps + g * (cond.eps - uncond.eps),
     )

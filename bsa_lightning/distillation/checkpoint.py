@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import folder_sha256, resolve_folder
+from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, resolve_folder
 
 _PREFIX = "teacher."
 
@@ -19,8 +21,13 @@ def drop_teacher(checkpoint: dict[str, Any], *, folder: Path | str, sha256: str)
     checkpoint["teacher"] = {"folder": str(folder), "sha256": sha256}
 
 
-def restore_teacher(checkpoint: dict[str, Any], teacher: Denoiser, run_folder: Path) -> tuple[Path | str, str]:
+def restore_teacher(
+    checkpoint: dict[str, Any], run_folder: Path, *, dtype: torch.dtype
+) -> tuple[Denoiser, Path | str, str]:
     """Loads the teacher that a checkpoint refers to, and completes the checkpoint's weights with it.
+
+    Returns:
+        The teacher, and its folder and digest as the checkpoint names them.
 
     Raises:
         UserError: if the folder is gone or holds other weights than when the checkpoint was written.
@@ -30,6 +37,6 @@ def restore_teacher(checkpoint: dict[str, Any], teacher: Denoiser, run_folder: P
     where = inside_run if inside_run.is_dir() else resolve_folder(folder)
     if folder_sha256(where) != sha256:
         raise UserError(f"{where} holds another teacher than the checkpoint was trained with; bring that one back")
-    teacher.load(where)
+    teacher = load_denoiser(where, dtype=dtype)
     checkpoint["state_dict"].update({_PREFIX + name: tensor for name, tensor in teacher.state_dict().items()})
-    return folder, sha256
+    return teacher, folder, sha256

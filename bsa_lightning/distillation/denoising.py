@@ -24,6 +24,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 from bsa_lightning.teachers.folder import (
     PROVENANCE,
+    family_of,
     load_codec,
     load_conditioner,
     load_denoiser,
@@ -126,7 +127,7 @@ class Denoising(LightningModule):
             raise UserError(f"{folder} is the model that training started from; name another run folder")
         network = self.network if self.ema is None else self.ema.average
         with whole(folder) as partial:
-            shutil.copytree(start, partial, ignore=shutil.ignore_patterns("unet"))
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network))
             network.save(partial)  # type: ignore[operator]
             provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}
             (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")

@@ -21,6 +21,8 @@ class Draws(NamedTuple):
     """(batch, *latent_shape): for sampling the latent anew from its posterior."""
     keep_caption: Tensor
     """(batch,) bool: False where the caption is dropped."""
+    guidance: Tensor
+    """(batch,) in [0, 1): where in its range a clip's guidance scale lies."""
 
 
 def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, caption_dropout: float = 0.0) -> Draws:
@@ -32,4 +34,5 @@ def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, 
         eps=torch.randn(shape, generator=generator).to(device),
         posterior_noise=torch.randn(shape, generator=generator).to(device),
         keep_caption=(torch.rand(shape[0], generator=generator) >= caption_dropout).to(device),
+        guidance=torch.rand(shape[0], generator=generator).to(device),
     )

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
+from torch import Tensor
+
 from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.base import Denoiser
 
 
 class Guidance(ABC):
     """How the guidance scale g enters the rounds of a ladder.
 
     Args:
-        scale: g in uncond + g (cond - uncond); 1 is no guidance.
+        scale: g in uncond + g (cond - uncond); 1 is no guidance. Scores compare with the first teacher at this g.
     """
 
     name: str
+    drops_captions = False
+    """Whether the student must learn its null branch too."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest g that a student is trained for, where it can be sampled at more than one."""
 
     def __init__(self, scale: float) -> None:
         if scale < 0:
@@ -22,45 +30,33 @@ class Guidance(ABC):
         self.scale = scale
 
     @abstractmethod
-    def target_scale(self, round_index: int) -> float:
-        """Guidance of the teacher whose two steps are the target of a round (0 is the first)."""
+    def target_scale(self, round_index: int, uniform: Tensor) -> float | Tensor:
+        """g of the teacher whose two steps are the target of a round (0 is the first), one for all or (batch,).
+
+        ``uniform`` (batch,) in [0, 1) is this batch's draw of scales, for a mode that draws them.
+        """
 
     @property
     @abstractmethod
     def student_scale(self) -> float:
-        """Guidance that a student is sampled with, by the caller, outside its network."""
+        """g at which ``predictor`` samples a finished student."""
 
-    @property
-    @abstractmethod
-    def drops_captions(self) -> bool:
-        """Whether the student must learn its null branch too."""
-
-    @property
-    def teacher_evaluations(self) -> int:
-        """Network evaluations of one guided step of the first teacher."""
-        return evaluations(self.scale)
-
-    @property
-    def student_evaluations(self) -> int:
-        """Network evaluations of one step of a student."""
-        return evaluations(self.student_scale)
+    def prepare(self, student: Denoiser) -> None:  # noqa: B027
+        """Changes a student's network as this mode needs it, before any training."""
 
 
 class Outside(Guidance):
     """The student keeps two evaluations a step; each branch is distilled, the null branch by caption dropout."""
 
     name = "outside"
+    drops_captions = True
 
-    def target_scale(self, round_index: int) -> float:  # noqa: ARG002
+    def target_scale(self, round_index: int, uniform: Tensor) -> float:  # noqa: ARG002
         return 1.0
 
     @property
     def student_scale(self) -> float:
         return self.scale
-
-    @property
-    def drops_captions(self) -> bool:
-        return True
 
 
 class Baked(Guidance):
@@ -68,18 +64,42 @@ class Baked(Guidance):
 
     name = "baked"
 
-    def target_scale(self, round_index: int) -> float:
+    def target_scale(self, round_index: int, uniform: Tensor) -> float:  # noqa: ARG002
         return self.scale if round_index == 0 else 1.0
 
     @property
     def student_scale(self) -> float:
         return 1.0
 
+
+class Embedded(Guidance):
+    """The student takes g as an input, drawn anew for every clip; one evaluation a step (Meng et al. 2023).
+
+    Args:
+        scale: g that students are scored and sampled at, unless another is asked for.
+        low: lowest g that is drawn.
+        high: highest g that is drawn.
+    """
+
+    name = "embedded"
+
+    def __init__(self, scale: float, low: float = 1.0, high: float = 6.0) -> None:
+        super().__init__(scale)
+        if not 0 <= low <= scale <= high or low == high:
+            raise UserError(
+                f"guidance scales are drawn from low={low} to high={high}, but these must be apart, at least 0 and"
+                f" have scale={scale} between them"
+            )
+        self.low, self.high = low, high
+        self.range = (low, high)
+
+    def target_scale(self, round_index: int, uniform: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.lerp(uniform.new_tensor(self.low), uniform.new_tensor(self.high), uniform)
+
     @property
-    def drops_captions(self) -> bool:
-        return False
+    def student_scale(self) -> float:
+        return self.scale
 
-
-def evaluations(scale: float) -> int:
-    """Network evaluations of one step that is guided outside the network by ``scale``."""
-    return 1 if scale == 1.0 else 2
+    def prepare(self, student: Denoiser) -> None:
+        if not student.takes_guidance:
+            student.add_guidance_input()

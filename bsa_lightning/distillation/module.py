@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
-from bsa_lightning.diffusion.process import Prediction, add_noise
+from bsa_lightning.diffusion.process import add_noise
 from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.diffusion.target import two_step_target
 from bsa_lightning.diffusion.weighting import Weighting, weighted_mse
@@ -50,6 +50,8 @@ class ProgressiveDistillation(LightningModule):
         ema_decay: of the average of the student that a round ends with; none ends with the last weights.
         caption_dropout: share of captions replaced by none, where the mode of guidance needs the null branch.
         seed: of noise, times and dropout.
+        teacher_dtype: of the teacher's weights; bfloat16 halves their memory.
+        gradient_checkpointing: whether the student computes activations anew in the backward pass, which saves memory.
     """
 
     round: Tensor
@@ -65,6 +67,8 @@ class ProgressiveDistillation(LightningModule):
         ema_decay: float | None = None,
         caption_dropout: float = 0.1,
         seed: int = 0,
+        teacher_dtype: Literal["float32", "bfloat16"] = "float32",
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -74,8 +78,12 @@ class ProgressiveDistillation(LightningModule):
         self.optimizer = optimizer
         self.caption_dropout = caption_dropout
         self.seed = seed
-        self.teacher = load_denoiser(teacher).requires_grad_(False).eval()
-        self.student: Denoiser = copy.deepcopy(self.teacher).requires_grad_(True).train()
+        self.teacher_dtype = getattr(torch, teacher_dtype)
+        self.student = load_denoiser(teacher).train()
+        self.teacher = copy.deepcopy(self.student).to(self.teacher_dtype).requires_grad_(False).eval()
+        guidance.prepare(self.student)
+        if gradient_checkpointing:
+            self.student.enable_gradient_checkpointing()
         self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
         self.register_buffer("round", torch.tensor(0))
         self.register_buffer("round_start", torch.tensor(0))
@@ -173,7 +181,8 @@ class ProgressiveDistillation(LightningModule):
         t, student_x, target = self._student_and_target(batch, draws, batch.conditioning, self.finished_student)
         error = (student_x - target).square().flatten(1).mean(1)
         snr = self.student.schedule.snr(t)
-        final = self.sample_student(batch.conditioning, draws.eps)
+        num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
+        final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
         distance = (final - self._zero_final(batch, batch_idx, draws.eps)).square().flatten(1).mean(1)
         bins = torch.bucketize(snr, torch.tensor(SNR_EDGES, device=snr.device, dtype=snr.dtype))
         by_snr = [error[bins == bin_] for bin_ in range(len(ERROR_BINS))]
@@ -196,12 +205,6 @@ class ProgressiveDistillation(LightningModule):
     def on_validation_end(self) -> None:
         self._zero.clear()
 
-    def sample_student(self, conditioning: Conditioning, noise: Tensor) -> Tensor:
-        """Final latents of the student in its own number of steps, guided as it is meant to be."""
-        return self._sample(
-            self.finished_student, conditioning, noise, self.current_round.num_steps, self.guidance.student_scale
-        )
-
     def finish_round(self) -> Path:
         """Writes the student's folder; on every rank, since all wait for it."""
         folder = self.run_folder / "rounds" / self.current_round.folder
@@ -222,8 +225,9 @@ class ProgressiveDistillation(LightningModule):
 
     def promote(self, folder: Path) -> None:
         """The student, saved in ``folder``, becomes the teacher; the steps halve; the optimizer starts afresh."""
+        self.guidance.prepare(self.teacher)
         copy_weights(source=self.finished_student, target=self.teacher)
-        copy_weights(source=self.teacher, target=self.student)
+        copy_weights(source=self.finished_student, target=self.student)
         self.round += 1
         self.round_start.fill_(self.global_step)
         self._teacher_folder = folder.relative_to(self.run_folder)
@@ -234,9 +238,10 @@ class ProgressiveDistillation(LightningModule):
         checkpoint.drop_teacher(checkpoint_, folder=self._teacher_folder, sha256=self._teacher_sha256)
 
     def on_load_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
-        self._teacher_folder, self._teacher_sha256 = checkpoint.restore_teacher(
-            checkpoint_, self.teacher, self.run_folder
+        teacher, self._teacher_folder, self._teacher_sha256 = checkpoint.restore_teacher(
+            checkpoint_, self.run_folder, dtype=self.teacher_dtype
         )
+        self.teacher = teacher.to(self.device).requires_grad_(False).eval()
 
     @property
     def _validation_means(self) -> list[MeanMetric]:
@@ -251,8 +256,8 @@ class ProgressiveDistillation(LightningModule):
         t, mid, s = i / num_steps, (i - 0.5) / num_steps, (i - 1) / num_steps
         alpha, sigma = student.schedule.alpha_sigma(t)
         z_t = add_noise(x=batch.posterior.sample(draws.posterior_noise), eps=draws.eps, alpha=alpha, sigma=sigma)
+        scale = self.guidance.target_scale(int(self.round), draws.guidance)
         with torch.no_grad():
-            scale = self.guidance.target_scale(int(self.round))
             target = two_step_target(
                 teacher=predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale),
                 schedule=self.teacher.schedule,
@@ -261,8 +266,8 @@ class ProgressiveDistillation(LightningModule):
                 mid=mid,
                 s=s,
             )
-        prediction: Prediction = student(z_t, t, conditioning)
-        return t, prediction.x, target
+        x, _ = predictor(student, conditioning, guidance_scale=scale)(z_t, t)
+        return t, x, target
 
     def _draw(self, batch: LatentBatch, step: int, micro_batch: int) -> Draws:
         return draw(
@@ -278,7 +283,7 @@ class ProgressiveDistillation(LightningModule):
         """Final latents of the first teacher on its own grid; computed once, since they never change."""
         if batch_idx not in self._zero_latents:
             if not self._zero:
-                self._zero.append(load_denoiser(self.teacher_name).to(self.device).eval())
+                self._zero.append(load_denoiser(self.teacher_name, dtype=self.teacher_dtype).to(self.device).eval())
             final = self._sample(self._zero[0], batch.conditioning, noise, self.plan.start_steps, self.guidance.scale)
             self._zero_latents[batch_idx] = final.cpu()
         return self._zero_latents[batch_idx].to(self.device)

@@ -10,7 +10,7 @@ from bsa_lightning.distillation.guidance import Guidance
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.files import whole
 from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import PROVENANCE, read_provenance, resolve_folder
+from bsa_lightning.teachers.folder import PROVENANCE, pipeline_name, read_provenance, resolve_folder
 
 
 def save_student(
@@ -27,6 +27,7 @@ def save_student(
 ) -> None:
     """Writes network, scheduler and ``provenance.json``, whole or not at all."""
     provenance = {
+        "pipeline": pipeline_name(teacher),
         "teacher": teacher if teacher == "tiny" else str(resolve_folder(teacher).resolve()),
         "teacher_sha256": teacher_sha256,
         "licence": read_provenance(teacher).get("licence", "as the teacher's"),
@@ -37,7 +38,7 @@ def save_student(
         "num_steps": round_.num_steps,
         "guidance": guidance.name,
         "guidance_scale": guidance.scale,
-        "nfe": round_.num_steps * guidance.student_evaluations,
+        "guidance_range": guidance.range,
         "data": data_fingerprint,
     }
     with whole(folder) as partial:

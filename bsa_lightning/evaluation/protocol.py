@@ -12,18 +12,18 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.distillation.guidance import evaluations
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics, round_to_pcm16
 from bsa_lightning.evaluation.frechet import FrechetDistance
 from bsa_lightning.evaluation.generation import generate_latents, noise_of
 from bsa_lightning.evaluation.scores import Score
 from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_provenance
+from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_provenance, read_sampling
+from bsa_lightning.teachers.guided import CountEvaluations
 
 
 @dataclass(frozen=True)
 class System:
-    """A denoiser with a way to sample it. ``sampling_scale`` is the guidance outside the network."""
+    """A denoiser with a way to sample it. ``sampling_scale`` is the g that ``predictor`` is given for it."""
 
     model: str
     folder: Path
@@ -39,8 +39,8 @@ class System:
         """For folders and progress bars, for example ``student-bsa-8steps``."""
         return "-".join(part for part in (self.model, self.weighting, f"{self.num_steps}steps") if part)
 
-    def score(self, *, seed: int, num_clips: int, metrics: dict[str, float] | None = None) -> Score:
-        """This system's row of ``scores.csv``."""
+    def score(self, *, seed: int, num_clips: int, nfe: int = 0, metrics: dict[str, float] | None = None) -> Score:
+        """This system's row of ``scores.csv``; ``nfe`` is what was counted."""
         return Score(
             model=self.model,
             weighting=self.weighting,
@@ -48,7 +48,7 @@ class System:
             num_steps=self.num_steps,
             guidance=self.guidance,
             guidance_scale=self.guidance_scale,
-            nfe=self.num_steps * evaluations(self.sampling_scale),
+            nfe=nfe,
             seed=seed,
             num_clips=num_clips,
             metrics=metrics or {},
@@ -63,14 +63,13 @@ def teacher_system(folder: Path, *, num_steps: int, guidance_scale: float, model
 def student_system(folder: Path) -> System:
     """A student's folder, sampled as its provenance says."""
     provenance: dict[str, Any] = read_provenance(folder)
-    scale = provenance["guidance_scale"]
     return System(
         model="student",
         folder=folder,
         num_steps=provenance["num_steps"],
         guidance=provenance["guidance"],
-        guidance_scale=scale,
-        sampling_scale=scale if provenance["nfe"] > provenance["num_steps"] else 1.0,
+        guidance_scale=provenance["guidance_scale"],
+        sampling_scale=read_sampling(folder).scale(),
         weighting=provenance["weighting"],
         round=provenance["round"],
     )
@@ -121,7 +120,7 @@ class Protocol:
         conditioner = teacher.conditioner.to(self.device)
         self.conditioning = [conditioner([clips.captions(i)[0] for i in batch]) for batch in self.batches]
         self.null: Conditioning = conditioner.null()
-        self._zero_latents: dict[int, list[Tensor]] = {}
+        self._zero_latents: dict[int, tuple[list[Tensor], int]] = {}
         self._denoiser: tuple[Path, Denoiser] | None = None
         self._embed_reference(batch_size)
 
@@ -133,8 +132,8 @@ class Protocol:
         for distance in self.distances:
             distance.reset()
         trajectory = MeanMetric().to(self.device)
-        latents = self._latents(system, seed)
-        zero_latents = self._latents(self.zero, seed)
+        zero_latents, _ = self._latents(self.zero, seed)
+        latents, nfe = self._latents(system, seed)
         for batch, x, zero_x in zip(self.batches, latents, zero_latents, strict=True):
             waveform = round_to_pcm16(self.codec.decode(x))
             self._embed(waveform, self.distances)
@@ -142,7 +141,7 @@ class Protocol:
             for clip, wave in zip(batch, waveform, strict=True):
                 on_clip(clip, wave)
         metrics = {**self._compute(self.distances), "trajectory_error": float(trajectory.compute())}
-        return system.score(seed=seed, num_clips=self.num_captions, metrics=metrics)
+        return system.score(seed=seed, num_clips=self.num_captions, nfe=nfe, metrics=metrics)
 
     def halves(self) -> Score:
         """How far the two halves of the reference are from one another: equal sound, but of other captions."""
@@ -151,28 +150,33 @@ class Protocol:
             self._embed(self._reference([i]), distances, reference=bool(i % 2))
         return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), self._compute(distances))
 
-    def _latents(self, system: System, seed: int) -> list[Tensor]:
-        """This rank's final latents, batch by batch; those of the undistilled teacher are kept."""
+    def _latents(self, system: System, seed: int) -> tuple[list[Tensor], int]:
+        """This rank's final latents, batch by batch, and the evaluations counted for a clip.
+
+        Those of the undistilled teacher are kept.
+        """
         if system == self.zero and seed in self._zero_latents:
             return self._zero_latents[seed]
         denoiser = self._load(system.folder)
         latents = []
-        for batch, conditioning in zip(self.batches, self.conditioning, strict=True):
-            noise = noise_of(batch, seed=seed, shape=denoiser.latent_shape).to(self.device)
-            latents.append(
-                generate_latents(
-                    denoiser=denoiser,
-                    conditioning=conditioning,
-                    null=self.null,
-                    guidance_scale=system.sampling_scale,
-                    num_steps=system.num_steps,
-                    noise=noise,
+        with CountEvaluations(denoiser) as counted:
+            for batch, conditioning in zip(self.batches, self.conditioning, strict=True):
+                noise = noise_of(batch, seed=seed, shape=self.codec.latent_shape).to(self.device)
+                latents.append(
+                    generate_latents(
+                        denoiser=denoiser,
+                        conditioning=conditioning,
+                        null=self.null,
+                        guidance_scale=system.sampling_scale,
+                        num_steps=system.num_steps,
+                        noise=noise,
+                    )
                 )
-            )
-            self.on_batch(len(batch))
+                self.on_batch(len(batch))
+        nfe = counted.rows // max(1, sum(map(len, self.batches)))
         if system == self.zero:
-            self._zero_latents[seed] = latents
-        return latents
+            self._zero_latents[seed] = latents, nfe
+        return latents, nfe
 
     def _load(self, folder: Path) -> Denoiser:
         """The denoiser of a folder; the last one used stays loaded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bsa_lightning.files import whole
 
 @dataclass(frozen=True)
 class Score:
-    """What one system got in one repeat. ``nfe`` counts network evaluations for one clip."""
+    """What one system got in one repeat. ``nfe`` are the network evaluations counted for one clip."""
 
     model: str
     weighting: str
@@ -28,11 +28,12 @@ class Score:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells this row from every other: all but the metrics."""
-        return tuple(str(getattr(self, name)) for name in COLUMNS)
+        """What tells this row from every other, before it is measured."""
+        return tuple(str(getattr(self, name)) for name in KEY)
 
 
 COLUMNS = tuple(field_.name for field_ in fields(Score) if field_.name != "metrics")
+KEY = tuple(name for name in COLUMNS if name != "nfe")
 
 
 class ScoreFile:
@@ -54,17 +55,22 @@ class ScoreFile:
 
     def keys(self) -> set[tuple[str, ...]]:
         """The systems and repeats that are scored already."""
-        return {tuple(row[name] for name in COLUMNS) for row in self.rows()}
+        return {_key(row) for row in self.rows()}
 
     def append(self, score: Score) -> None:
         """Adds a row, or replaces the one of the same system and repeat."""
-        new = dict(zip(COLUMNS, score.key, strict=True)) | {name: f"{v:.9g}" for name, v in score.metrics.items()}
-        rows = [row for row in self.rows() if tuple(row[name] for name in COLUMNS) != score.key] + [new]
+        new = {name: str(getattr(score, name)) for name in COLUMNS}
+        new |= {name: f"{value:.9g}" for name, value in score.metrics.items()}
+        rows = [row for row in self.rows() if _key(row) != score.key] + [new]
         columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
         with whole(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import Schedule
+from bsa_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -114,22 +115,40 @@ class Posterior(NamedTuple):
 
 
 class Denoiser(nn.Module, ABC):
-    """A network, its prediction type and its time encoding, behind one call. A student is a Denoiser only."""
+    """A network, its prediction type and its time encoding, behind one call. A student is a Denoiser only.
+
+    ``takes_guidance`` says whether the network has an input for the guidance scale (Meng et al. 2023).
+    """
 
     schedule: Schedule
-    latent_shape: tuple[int, ...]
+    takes_guidance: bool = False
 
     @abstractmethod
-    def forward(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Prediction:
-        """Predicts (x, eps) in float32 from ``z_t`` (batch, *latent_shape) at times ``t`` (batch,), t in (0, 1]."""
+    def forward(
+        self, z_t: Tensor, t: Tensor, conditioning: Conditioning, guidance_scale: Tensor | None = None
+    ) -> Prediction:
+        """Predicts (x, eps) in float32 from ``z_t`` (batch, ...) at times ``t`` (batch,), t in (0, 1].
+
+        ``guidance_scale`` (batch,) is for networks that take it; told none, they are the network without that input.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes network and scheduler in diffusers' layout (``unet/``, ``scheduler/``) into ``folder``."""
+        """Writes network and scheduler into ``folder``, in diffusers' layout."""
 
-    @abstractmethod
-    def load(self, folder: Path) -> None:
-        """Copies the weights that :meth:`save` wrote into the existing parameters, in place."""
+    def add_guidance_input(self) -> None:
+        """Gives the network an input for the guidance scale that changes nothing yet.
+
+        Raises:
+            UserError: if this kind of network cannot have one.
+        """
+        raise UserError(
+            f"guidance is Embedded, but {type(self).__name__}'s network has no input for a scale; use Baked or Outside"
+        )
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Computes activations anew in the backward pass instead of keeping them."""
+        raise UserError(f"gradient_checkpointing is true, but {type(self).__name__} does not know how; leave it out")
 
 
 class Conditioner(nn.Module, ABC):
@@ -162,6 +181,36 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
         """Waveforms (batch, num_samples) in [-1, 1] of scaled latents ``x``."""
+
+
+class Family(ABC):
+    """One kind of model folder: how its three seams are read, and how such a model is sampled if it does not say.
+
+    ``network`` is the subfolder of the denoiser's weights.
+    """
+
+    network: str = "unet"
+    num_steps: int
+    guidance_scale: float
+
+    @abstractmethod
+    def denoiser(self, folder: Path, *, dtype: torch.dtype) -> Denoiser:
+        """Reads ``network`` and scheduler of a model or student folder."""
+
+    @abstractmethod
+    def conditioner(self, folder: Path) -> Conditioner:
+        """Reads the text side of a whole model folder, in float32."""
+
+    @abstractmethod
+    def codec(self, folder: Path) -> Codec:
+        """Reads the sound side of a whole model folder, in float32."""
+
+
+def require(folder: Path, *names: str) -> None:
+    """Refuses a folder without the files that are named, relative to it."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is not a model folder: it has no {name}; name a folder in diffusers' layout")
 
 
 def _valid_lengths(mask: Tensor) -> list[int]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
+from bsa_lightning.files import read_json
+from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser, Family
+from bsa_lightning.teachers.guided import Sampling
 from bsa_lightning.teachers.hashing import sha256_of
 
 BUILT_IN = "tiny"
 PROVENANCE = "provenance.json"
+FAMILIES = {
+    "TangoPipeline": ("tango", "Tango"),
+}
+"""Pipeline class that a folder names: the module of this package that reads it, and its Family there."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +31,7 @@ class Teacher:
     conditioner: Conditioner
     codec: Codec
     folder: Path
-    num_steps: int
-    guidance_scale: float
+    sampling: Sampling
 
 
 def resolve_folder(model: str | Path) -> Path:
@@ -39,28 +46,44 @@ def resolve_folder(model: str | Path) -> Path:
     return folder
 
 
-def load_denoiser(model: str | Path) -> Denoiser:
-    """The network and schedule of a model or student folder."""
-    from bsa_lightning.teachers.unet import UNetDenoiser
+def pipeline_name(model: str | Path) -> str:
+    """The pipeline class that a model folder's index, or a student's provenance, names.
 
-    return UNetDenoiser.from_folder(resolve_folder(model))
+    Raises:
+        UserError: if it names none, or one that no file of this package reads.
+    """
+    folder = resolve_folder(model)
+    index = folder / "model_index.json"
+    name = read_json(index).get("_class_name") if index.is_file() else read_provenance(folder).get("pipeline")
+    if name is None:
+        raise UserError(f"{folder} is not a model folder: it has no model_index.json; name a whole one, or a student's")
+    if name not in FAMILIES:
+        raise UserError(f'{folder} holds a "{name}", but only {", ".join(FAMILIES)} can be read; name another folder')
+    return str(name)
+
+
+def family_of(model: str | Path) -> Family:
+    """What reads the folder of ``model``."""
+    module, name = FAMILIES[pipeline_name(model)]
+    family: Family = getattr(importlib.import_module(f"bsa_lightning.teachers.{module}"), name)()
+    return family
+
+
+def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> Denoiser:
+    """The network and schedule of a model or student folder."""
+    return family_of(model).denoiser(resolve_folder(model), dtype=dtype)
 
 
 def load_conditioner(model: str | Path) -> Conditioner:
     """The text side of a model folder."""
-    from bsa_lightning.teachers.t5 import T5Conditioner
-
     _hide_loading_bars()
-    return T5Conditioner.from_folder(_whole(resolve_folder(model)))
+    return family_of(model).conditioner(_whole(resolve_folder(model)))
 
 
 def load_codec(model: str | Path) -> Codec:
     """The sound side of a model folder."""
-    from bsa_lightning.teachers.mel_codec import MelCodec
-
     _hide_loading_bars()
-    folder = _whole(resolve_folder(model))
-    return MelCodec.from_folder(folder, latent_frames=_read_json(folder / "unet" / "config.json")["sample_size"][0])
+    return family_of(model).codec(_whole(resolve_folder(model)))
 
 
 def load_teacher(model: str | Path) -> Teacher:
@@ -73,21 +96,32 @@ def load_teacher(model: str | Path) -> Teacher:
         conditioner=load_conditioner(whole),
         codec=load_codec(whole),
         folder=folder,
-        num_steps=provenance.get("num_steps", 200),
-        guidance_scale=1.0 if provenance.get("guidance") == "baked" else provenance.get("guidance_scale", 3.0),
+        sampling=read_sampling(folder),
+    )
+
+
+def read_sampling(model: str | Path) -> Sampling:
+    """How a model or student is meant to be sampled: as its provenance says, else as its family is."""
+    provenance, family = read_provenance(model), family_of(model)
+    bounds = provenance.get("guidance_range")
+    return Sampling(
+        num_steps=provenance.get("num_steps", family.num_steps),
+        guidance=provenance.get("guidance", "outside"),
+        guidance_scale=provenance.get("guidance_scale", family.guidance_scale),
+        guidance_range=None if bounds is None else (bounds[0], bounds[1]),
     )
 
 
 def read_provenance(model: str | Path) -> dict[str, Any]:
     """What ``provenance.json`` says; empty where a folder has none."""
     path = resolve_folder(model) / PROVENANCE
-    return _read_json(path) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def folder_sha256(model: str | Path) -> str:
     """Digest of the network and its schedule: what identifies a teacher or student."""
     folder = resolve_folder(model)
-    return sha256_of(folder / "unet", folder / "scheduler")
+    return sha256_of(*(path for name in ("unet", "transformer", "scheduler") if (path := folder / name).is_dir()))
 
 
 def _hide_loading_bars() -> None:
@@ -102,11 +136,3 @@ def _whole(folder: Path) -> Path:
         if not (folder / name).is_dir():
             raise UserError(f"{folder} is not a whole model folder: it has no {name}/; name the teacher's folder")
     return folder
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); name a whole model folder") from error
-    return content

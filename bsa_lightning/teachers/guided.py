@@ -1,25 +1,72 @@
-"""A denoiser with its conditioning bound, with or without guidance: what the sampling loop and the target call."""
+"""A denoiser with its conditioning bound, at a guidance scale: what the sampling loop and the target call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bsa_lightning.diffusion.guidance import guide
 from bsa_lightning.diffusion.process import Prediction
+from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How a model is meant to be sampled.
+
+    Args:
+        num_steps: N of the sampler.
+        guidance: "outside" the network, "baked" into it, or "embedded" as its input.
+        guidance_scale: g, unless another is asked for.
+        guidance_range: lowest and highest g that an embedded network was trained with.
+    """
+
+    num_steps: int
+    guidance: str
+    guidance_scale: float
+    guidance_range: tuple[float, float] | None = None
+
+    def scale(self, requested: float | None = None) -> float:
+        """What :func:`predictor` needs so that sound comes out at the requested g; none asks for the model's own.
+
+        Raises:
+            UserError: if the network cannot do the requested one.
+        """
+        g = self.guidance_scale if requested is None else requested
+        if g < 0:
+            raise UserError(f"guidance is {g}, but must be at least 0; 1 is no guidance")
+        if self.guidance == "baked":
+            if g != self.guidance_scale:
+                raise UserError(
+                    f"guidance is {g}, but this model has guidance {self.guidance_scale} baked in; leave guidance out"
+                )
+            return 1.0
+        if self.guidance_range is not None and not self.guidance_range[0] <= g <= self.guidance_range[1]:
+            low, high = self.guidance_range
+            raise UserError(f"guidance is {g}, but this model was trained for guidance from {low} to {high}")
+        return g
+
+
 def predictor(
-    denoiser: Denoiser, conditioning: Conditioning, *, null: Conditioning | None = None, guidance_scale: float = 1.0
+    denoiser: Denoiser,
+    conditioning: Conditioning,
+    *,
+    null: Conditioning | None = None,
+    guidance_scale: float | Tensor = 1.0,
 ) -> Callable[[Tensor, Tensor], Prediction]:
     """A function of ``z_t`` (batch, ...) and ``t`` (batch,) for the clips of ``conditioning``.
 
-    With a ``null`` conditioning (one clip) and a scale other than 1, both branches run in one batch of twice the size.
+    A network that takes the scale (one for all, or (batch,)) is told it. For any other, with a ``null`` conditioning
+    (one clip) and a scale other than 1, both branches run in one batch of twice the size.
     """
-    if null is None or guidance_scale == 1.0:
+    if denoiser.takes_guidance:
+        scales = torch.as_tensor(guidance_scale).float().expand(len(conditioning))
+        return lambda z_t, t: denoiser(z_t, t, conditioning, scales.to(z_t.device))
+    if null is None or (not isinstance(guidance_scale, Tensor) and guidance_scale == 1.0):
         return lambda z_t, t: denoiser(z_t, t, conditioning)
 
     both = Conditioning.cat([conditioning, null.repeat(len(conditioning))])
@@ -30,3 +77,21 @@ def predictor(
         return guide(cond=Prediction(x_cond, eps_cond), uncond=Prediction(x_uncond, eps_uncond), scale=guidance_scale)
 
     return guided
+
+
+class CountEvaluations:
+    """Counts what a network evaluates while this context is open, by a hook on it: ``rows`` of all its batches."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.rows = 0
+
+    def __enter__(self) -> CountEvaluations:
+        self._handle = self.denoiser.register_forward_hook(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _count(self, _network: object, arguments: tuple[Tensor, ...], _output: object) -> None:
+        self.rows += len(arguments[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bsa_lightning.files import read_json
 from bsa_lightning.teachers.base import Codec, Posterior
 from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.mel import HOP_LENGTH, NUM_BANDS, GriffinLim, LogMel
@@ -38,8 +39,11 @@ class MelCodec(Codec):
         self.fingerprint = fingerprint
 
     @classmethod
-    def from_folder(cls, folder: Path, *, latent_frames: int) -> MelCodec:
-        """Reads ``vae/`` and, where there is one, ``vocoder/`` (else Griffin-Lim), in float32."""
+    def from_folder(cls, folder: Path) -> MelCodec:
+        """Reads ``vae/`` and, where there is one, ``vocoder/`` (else Griffin-Lim), in float32.
+
+        The length of a clip is that of the UNet's ``sample_size``: latent frames, or (latent frames, bands).
+        """
         from diffusers import AutoencoderKL
         from transformers import SpeechT5HifiGan
 
@@ -49,6 +53,8 @@ class MelCodec(Codec):
             vocoder = SpeechT5HifiGan.from_pretrained(folder / "vocoder", dtype=torch.float32).eval()
         else:
             vocoder = GriffinLim()
+        sample_size = read_json(folder / "unet" / "config.json")["sample_size"]
+        latent_frames = sample_size if isinstance(sample_size, int) else sample_size[0]
         num_frames = latent_frames * 2 ** (len(vae.config.block_out_channels) - 1)
         return cls(vae, vocoder, num_frames=num_frames, fingerprint=sha256_of(folder / "vae"))
 

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bsa_lightning.diffusion.process import Eps, Parametrization, Prediction, V, X
 from bsa_lightning.diffusion.schedule import TableSchedule
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Conditioning, Denoiser
+from bsa_lightning.teachers.base import Conditioning, Denoiser, require
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
 PARAMETRIZATIONS: dict[str, Parametrization] = {"v_prediction": V(), "epsilon": Eps(), "sample": X()}
 """diffusers' names for what a network predicts."""
+_GUIDANCE_EMBEDDING = 256
+"""Width of the guidance scale's sinusoids, as in diffusers' latent consistency models."""
 
 
 class UNetDenoiser(Denoiser):
     """Text states reach the UNet by cross-attention, with their mask.
 
     Args:
-        unet: whose ``sample_size`` is the latent's (frames, bands).
+        unet: the network.
         scheduler: carries the trained table and what the network predicts; its grid settings are replaced by ours.
     """
 
+    unet_class = "UNet2DConditionModel"
     schedule: TableSchedule
 
     def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
         super().__init__()
         self.unet = unet
         self.schedule = TableSchedule(scheduler.alphas_cumprod)
-        self.latent_shape = (unet.config.in_channels, *unet.config.sample_size)
         self.parametrization = PARAMETRIZATIONS[scheduler.config.prediction_type]
         # What plain diffusers needs to sample on the grid that students are trained on.
         self._scheduler = type(scheduler).from_config(
@@ -41,38 +43,61 @@ class UNetDenoiser(Denoiser):
         )
 
     @classmethod
-    def from_folder(cls, folder: Path) -> UNetDenoiser:
-        """Reads ``unet/`` and ``scheduler/`` of a model or student folder, in float32."""
-        import torch
-        from diffusers import DDIMScheduler, UNet2DConditionModel
+    def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Self:
+        """Reads ``unet/`` and ``scheduler/`` of a model or student folder."""
+        import diffusers
 
-        _require(folder, "unet/config.json", "scheduler/scheduler_config.json")
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
-        return cls(unet, DDIMScheduler.from_pretrained(folder / "scheduler"))
+        require(folder, "unet/config.json", "scheduler/scheduler_config.json")
+        unet = getattr(diffusers, cls.unet_class).from_pretrained(
+            folder / "unet", torch_dtype=dtype, low_cpu_mem_usage=False
+        )
+        return cls(unet, diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"))
 
-    def forward(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Prediction:
+    @property
+    def takes_guidance(self) -> bool:  # type: ignore[override]
+        return self.unet.config.time_cond_proj_dim is not None
+
+    def forward(
+        self, z_t: Tensor, t: Tensor, conditioning: Conditioning, guidance_scale: Tensor | None = None
+    ) -> Prediction:
+        dtype = self.unet.dtype
         output = self.unet(
-            z_t,
+            z_t.to(dtype),
             self.schedule.position(t) - 1,
-            encoder_hidden_states=conditioning.tensors["states"],
-            encoder_attention_mask=conditioning.masks["states"],
+            timestep_cond=None if guidance_scale is None else guidance_embedding(guidance_scale).to(dtype),
+            **self.inputs(conditioning.to(dtype=dtype)),
         ).sample
         alpha, sigma = self.schedule.alpha_sigma(t)
         return self.parametrization.prediction(output=output.float(), z_t=z_t.float(), alpha=alpha, sigma=sigma)
+
+    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor | None]:
+        """The network's arguments for what a clip is conditioned on."""
+        return {
+            "encoder_hidden_states": conditioning.tensors["states"],
+            "encoder_attention_mask": conditioning.masks["states"],
+        }
 
     def save(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")
         self._scheduler.save_pretrained(folder / "scheduler")
 
-    def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
+    def add_guidance_input(self) -> None:
+        time_embedding = self.unet.time_embedding
+        projection = nn.Linear(_GUIDANCE_EMBEDDING, time_embedding.linear_1.in_features, bias=False)
+        nn.init.zeros_(projection.weight)
+        projection.requires_grad_(time_embedding.linear_1.weight.requires_grad)
+        time_embedding.cond_proj = projection.to(self.unet.device, self.unet.dtype)
+        self.unet.register_to_config(time_cond_proj_dim=_GUIDANCE_EMBEDDING)
 
-        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-        _require(folder, "unet/diffusion_pytorch_model.safetensors")
-        self.unet.load_state_dict(load_file(weights))
+    def enable_gradient_checkpointing(self) -> None:
+        self.unet.enable_gradient_checkpointing()
 
 
-def _require(folder: Path, *names: str) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is not a model folder: it has no {name}; name a folder in diffusers' layout")
+def guidance_embedding(scale: Tensor) -> Tensor:
+    """Sinusoids of 1000 (g - 1), (batch, 256): the convention of diffusers' ``timestep_cond``."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    embedding: Tensor = get_timestep_embedding(
+        1000 * (scale.float() - 1), _GUIDANCE_EMBEDDING, flip_sin_to_cos=False, downscale_freq_shift=1
+    )
+    return embedding

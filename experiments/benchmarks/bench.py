@@ -109,7 +109,7 @@ def sampling() -> tuple[list[float], list[float]]:
     unet = denoiser.unet
     cond, null = teacher.conditioner([Soundscapes(1).captions(0)[0]] * BATCH_SIZE), teacher.conditioner.null()
     both = Conditioning.cat([cond, null.repeat(BATCH_SIZE)])
-    noise = torch.randn(BATCH_SIZE, *denoiser.latent_shape)
+    noise = torch.randn(BATCH_SIZE, *teacher.codec.latent_shape)
     scheduler = DDIMScheduler.from_pretrained(teacher.folder / "scheduler")
     scheduler.set_timesteps(NUM_STEPS)
     states = {"encoder_hidden_states": both.tensors["states"], "encoder_attention_mask": both.masks["states"]}

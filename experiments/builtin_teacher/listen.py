@@ -94,9 +94,9 @@ def generated_mels(model: str, num_steps: int | None) -> Tensor:
             codec=teacher.codec,
             conditioning=teacher.conditioner([TEST.captions(i)[0] for i in clips]),
             null=teacher.conditioner.null(),
-            guidance_scale=teacher.guidance_scale,
-            num_steps=teacher.num_steps if num_steps is None else num_steps,
-            noise=noise_of(clips, seed=0, shape=teacher.denoiser.latent_shape),
+            guidance_scale=teacher.sampling.scale(),
+            num_steps=teacher.sampling.num_steps if num_steps is None else num_steps,
+            noise=noise_of(clips, seed=0, shape=teacher.codec.latent_shape),
         )
         wave = 0.5 * wave / wave.abs().amax(1, keepdim=True).clamp(min=1e-6)
         mels.append(log_mel(wave))

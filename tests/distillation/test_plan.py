@@ -1,7 +1,6 @@
 import pytest
 
 from bsa_lightning.diffusion.schedule import TableSchedule, scaled_linear
-from bsa_lightning.distillation.guidance import Baked, Outside
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 
@@ -34,13 +33,3 @@ def test_a_student_off_diffusers_grid_is_refused():
     Plan(200, 25, 1).check_schedule(schedule)
     with pytest.raises(UserError, match="student of 32 steps"):
         Plan(64, 8, 1).check_schedule(schedule)
-
-
-@pytest.mark.parametrize(
-    ("guidance", "targets", "teacher_nfe", "student_nfe", "drops"),
-    [(Outside(3.0), [1, 1], 2, 2, True), (Baked(3.0), [3, 1], 2, 1, False), (Outside(1.0), [1, 1], 1, 1, True)],
-)
-def test_guidance_modes(guidance, targets, teacher_nfe, student_nfe, drops):
-    assert [guidance.target_scale(i) for i in (0, 1)] == targets
-    assert (guidance.teacher_evaluations, guidance.student_evaluations) == (teacher_nfe, student_nfe)
-    assert guidance.drops_captions is drops

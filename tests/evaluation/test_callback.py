@@ -63,8 +63,8 @@ def test_scores_do_not_depend_on_batches_or_ranks(teacher_folder, batch_size):
         protocol = Protocol(
             ToyClips(6), num_captions=4, batch_size=batch_size, teacher=teacher, zero=zero, rank=rank, world_size=2
         )
-        latents.append(torch.cat(protocol._latents(zero, 7)))
-    whole = Protocol(ToyClips(6), num_captions=4, batch_size=4, teacher=teacher, zero=zero)._latents(zero, 7)[0]
+        latents.append(torch.cat(protocol._latents(zero, 7)[0]))
+    whole = Protocol(ToyClips(6), num_captions=4, batch_size=4, teacher=teacher, zero=zero)._latents(zero, 7)[0][0]
     torch.testing.assert_close(torch.stack(latents, 1).flatten(0, 1), whole, rtol=0, atol=1e-5)
 
 

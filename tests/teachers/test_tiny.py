@@ -21,9 +21,9 @@ def sound():
             codec=teacher.codec,
             conditioning=teacher.conditioner([caption] * 4),
             null=teacher.conditioner.null(),
-            guidance_scale=teacher.guidance_scale,
-            num_steps=teacher.num_steps,
-            noise=noise_of(range(4), seed=0, shape=teacher.denoiser.latent_shape),
+            guidance_scale=teacher.sampling.scale(),
+            num_steps=teacher.sampling.num_steps,
+            noise=noise_of(range(4), seed=0, shape=teacher.codec.latent_shape),
         )
 
     return make

@@ -1,0 +1,28 @@
+"""Tango as a model folder: a UNet on T5 states, a mel codec. The built-in teacher has the same shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from bsa_lightning.teachers.base import Family
+from bsa_lightning.teachers.mel_codec import MelCodec
+from bsa_lightning.teachers.t5 import T5Conditioner
+from bsa_lightning.teachers.unet import UNetDenoiser
+
+
+class Tango(Family):
+    """Ghosal et al. 2023; sampled in 200 steps at guidance 3."""
+
+    num_steps = 200
+    guidance_scale = 3.0
+
+    def denoiser(self, folder: Path, *, dtype: torch.dtype) -> UNetDenoiser:
+        return UNetDenoiser.from_folder(folder, dtype=dtype)
+
+    def conditioner(self, folder: Path) -> T5Conditioner:
+        return T5Conditioner.from_folder(folder)
+
+    def codec(self, folder: Path) -> MelCodec:
+        return MelCodec.from_folder(folder)
