@@ -8,6 +8,18 @@ CAPTIONS = ["a dog barks", "rain", "two birds sing in the rain"]
 NUM_SAMPLES = 32 * 160
 LATENT_SHAPE = (4, 8, 16)
 
+INDEX = {
+    "_class_name": "TangoPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "T5EncoderModel"],
+    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+    "vocoder": [None, None],
+    "num_inference_steps": 8,
+    "guidance_scale": 2.0,
+}
+
 
 def write_model(folder, *, seed=0, num_train_timesteps=64):
     """Writes unet/, scheduler/, vae/, text_encoder/, tokenizer/ and provenance.json; no vocoder."""
@@ -57,6 +69,6 @@ def write_model(folder, *, seed=0, num_train_timesteps=64):
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder / "tokenizer")
     provenance = {"num_steps": 8, "guidance": "outside", "guidance_scale": 2.0, "licence": "Apache-2.0"}
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "TangoPipeline"}))
+    (folder / "model_index.json").write_text(json.dumps(INDEX))
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder

@@ -16,7 +16,9 @@ COMMANDS = {
     "test": ("fit", "score teacher and students at every step count, with repeats and intervals"),
     "predict": ("fit", "captions file to audio files, over all devices"),
     "prepare": ("prepare", "audio and captions to latents and text states, over all devices; resumable"),
+    "convert": ("convert", "a checkpoint in Tango's original layout to a model folder"),
     "generate": ("generate", "one or more captions to wav files"),
+    "export": ("export", "best or last student of a run to a whole model folder with a model card"),
     "report": ("report", "run folders to a table, a figure and a listening page"),
 }
 """Command: the module of this package that runs it, and its line of help."""

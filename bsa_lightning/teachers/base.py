@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -167,20 +168,24 @@ class Conditioner(nn.Module, ABC):
 
 
 class Codec(nn.Module, ABC):
-    """Waveforms (batch, samples) to scaled latents and back."""
+    """Waveforms to scaled latents and back: (batch, samples), or (batch, channels, samples) where there are several.
+
+    ``num_channels`` is how many a clip has; ``num_samples`` is how long each of them is.
+    """
 
     fingerprint: str
     sample_rate: int
+    num_channels: int = 1
     num_samples: int
     latent_shape: tuple[int, ...]
 
     @abstractmethod
     def encode(self, waveform: Tensor) -> Posterior:
-        """Posterior over the scaled latent of ``waveform`` (batch, num_samples) at ``sample_rate``."""
+        """Posterior over the scaled latent of ``waveform``, ``num_samples`` long at ``sample_rate``."""
 
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
-        """Waveforms (batch, num_samples) in [-1, 1] of scaled latents ``x``."""
+        """Waveforms in [-1, 1], ``num_samples`` long, of scaled latents ``x``."""
 
 
 class Family(ABC):
@@ -204,6 +209,19 @@ class Family(ABC):
     @abstractmethod
     def codec(self, folder: Path) -> Codec:
         """Reads the sound side of a whole model folder, in float32."""
+
+    def student_index(self, index: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
+        """``model_index.json`` of a whole folder with a student in it, from ``index``, its teacher's.
+
+        Raises:
+            UserError: if the pipeline that opens such folders cannot sample the student.
+        """
+        if sampling.guidance == "embedded":
+            raise UserError(
+                f"guidance is embedded, but {index['_class_name']} cannot hand the network a guidance scale; export a"
+                " student with guidance baked or outside, or sample this one with lightning generate"
+            )
+        return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
 
 
 def require(folder: Path, *names: str) -> None:

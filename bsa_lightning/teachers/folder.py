@@ -12,13 +12,16 @@ import torch
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser, Family
-from bsa_lightning.teachers.guided import Sampling
 from bsa_lightning.teachers.hashing import sha256_of
+from bsa_lightning.teachers.sampling import Sampling
 
 BUILT_IN = "tiny"
 PROVENANCE = "provenance.json"
 FAMILIES = {
     "TangoPipeline": ("tango", "Tango"),
+    "AudioLDMPipeline": ("audioldm", "AudioLDM"),
+    "AudioLDM2Pipeline": ("audioldm2", "AudioLDM2"),
+    "StableAudioPipeline": ("stable_audio", "StableAudio"),
 }
 """Pipeline class that a folder names: the module of this package that reads it, and its Family there."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bsa_lightning.teachers.base import Family
 from bsa_lightning.teachers.mel_codec import MelCodec
+from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.t5 import T5Conditioner
 from bsa_lightning.teachers.unet import UNetDenoiser
 
@@ -26,3 +29,13 @@ class Tango(Family):
 
     def codec(self, folder: Path) -> MelCodec:
         return MelCodec.from_folder(folder)
+
+    def student_index(self, index: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
+        bounds = sampling.guidance_range
+        return {
+            **index,
+            "num_inference_steps": sampling.num_steps,
+            "guidance": sampling.guidance,
+            "guidance_scale": sampling.guidance_scale,
+            "guidance_range": None if bounds is None else list(bounds),
+        }

@@ -12,7 +12,8 @@ from bsa_lightning.diffusion.target import two_step_target
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.guided import CountEvaluations, Sampling, predictor
+from bsa_lightning.teachers.guided import CountEvaluations, predictor
+from bsa_lightning.teachers.sampling import Sampling
 
 SCHEDULES = {
     "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),

@@ -1,0 +1,78 @@
+"""The model card of a folder: licence, origin, and how to sample it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+
+def model_card(provenance: Mapping[str, Any], *, pipeline: str, scores: Sequence[str] = ()) -> str:
+    """Markdown with the head that the hub reads.
+
+    Args:
+        provenance: what the folder's ``provenance.json`` says.
+        pipeline: class that opens the folder.
+        scores: lines of a table of measured scores.
+    """
+    licence = str(provenance["licence"])
+    head: dict[str, Any] = {
+        "license": licence.lower() if " " not in licence and licence != "unknown" else "other",
+        "pipeline_tag": "text-to-audio",
+        "library_name": "diffusers",
+        "tags": ["text-to-audio", "bsa-lightning"],
+    }
+    student = "weighting" in provenance
+    lines = ["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", f"# {_title(provenance)}", ""]
+    if student:
+        lines += [
+            f"A few-step student of `{provenance['teacher']}`, made by progressive distillation with bsa-lightning.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in _facts(provenance)),
+        ]
+    else:
+        lines += [f"`{provenance.get('source', 'a local folder')}`, converted by bsa-lightning to diffusers' layout."]
+    lines += ["", "```python", *_usage(provenance, pipeline), "```", ""]
+    if scores:
+        lines += ["## Scores", "", *scores, ""]
+    lines += ["## Licence", "", _licence(licence, student=student), ""]
+    return "\n".join(lines)
+
+
+def _title(provenance: Mapping[str, Any]) -> str:
+    if "weighting" in provenance:
+        return f"{provenance['num_steps']}-step student ({provenance['weighting']})"
+    return str(provenance["name"])
+
+
+def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
+    parameters = ", ".join(f"{name} = {value}" for name, value in provenance["weighting_parameters"].items())
+    return [
+        ("steps", provenance["num_steps"]),
+        ("loss weighting", f"{provenance['weighting']} ({parameters})" if parameters else provenance["weighting"]),
+        ("guidance", f"{provenance['guidance']}, {provenance['guidance_scale']}"),
+        ("round", f"{provenance['round']}, {provenance['updates']} updates"),
+        ("teacher's digest", f"`{provenance['teacher_sha256'][:16]}`"),
+        ("data's digest", f"`{provenance['data'][:16]}`"),
+    ]
+
+
+def _usage(provenance: Mapping[str, Any], pipeline: str) -> list[str]:
+    scale = 1.0 if provenance["guidance"] == "baked" else provenance["guidance_scale"]
+    ours = pipeline == "TangoPipeline"
+    settings = f"num_inference_steps={provenance['num_steps']}" + ("" if ours else f", guidance_scale={scale}")
+    return [
+        f"from {'bsa_lightning' if ours else 'diffusers'} import {pipeline}",
+        "",
+        f'pipeline = {pipeline}.from_pretrained("path/to/this/folder")',
+        f'audio = pipeline("A dog barks", {settings}).audios[0]',
+    ]
+
+
+def _licence(licence: str, *, student: bool) -> str:
+    if licence == "unknown":
+        return "The source does not say under what licence its weights are; ask its authors before you use them."
+    return f"{licence}" + (", inherited from the teacher's weights." if student else ", as the source's weights.")

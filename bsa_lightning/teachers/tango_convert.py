@@ -1,0 +1,183 @@
+"""A checkpoint in Tango's original layout to a model folder, strictly: no weight missing, none left over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.files import read_json, whole
+from bsa_lightning.teachers import tango_shapes as shapes
+from bsa_lightning.teachers.hub import fetch, licence_of
+from bsa_lightning.teachers.model_card import model_card
+from bsa_lightning.teachers.tango import Tango
+from bsa_lightning.teachers.tango_checkpoint import FILES, PUBLISHED, TangoCheckpoint, read_checkpoint, vae_weights
+from bsa_lightning.teachers.unet import UNetDenoiser
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, T5EncoderModel
+
+Module = TypeVar("Module", bound=nn.Module)
+_TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+_LICENCE = "cc-by-nc-sa-4.0"
+"""Of declare-lab's weights on the hub."""
+
+
+def convert_tango(
+    src: str,
+    dst: Path,
+    *,
+    text_encoder: str | None = None,
+    vae: str | None = None,
+    licence: str | None = None,
+    on_part: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Writes the model folder ``dst``, whole or not at all.
+
+    Args:
+        src: a folder, a hub id, or the short name of a published checkpoint ("tango2").
+        dst: must not exist yet.
+        text_encoder: folder or hub id of T5's configuration and tokenizer; none takes what the checkpoint names.
+        vae: folder or hub id whose codec is taken; none takes that of ``src``.
+        licence: of the weights; none takes what the source's card says.
+        on_part: told the name of each part when it is written.
+
+    Raises:
+        UserError: if something is missing or does not fit, before anything is written.
+    """
+    if dst.exists():
+        raise UserError(f"{dst} exists already; name another folder, or delete it")
+    folder = _folder(src)
+    checkpoint = read_checkpoint(folder, vae_folder=None if vae is None else _folder(vae))
+    front_end = folder / "stft_config.json"
+    if front_end.is_file() and (found := read_json(front_end)) != shapes.MEL:
+        different = sorted(name for name in shapes.MEL if found.get(name) != shapes.MEL[name])
+        raise UserError(f"{front_end} has another {', '.join(different)} than Tango's mel front end, the only one here")
+    text_folder = _text_folder(text_encoder or checkpoint.text_encoder_name, folder)
+    with whole(dst) as partial:
+        unet(checkpoint).save(partial)
+        on_part("unet")
+        codec_vae, vocoder = codec(checkpoint)
+        codec_vae.save_pretrained(partial / "vae")  # type: ignore[operator]
+        vocoder.save_pretrained(partial / "vocoder")  # type: ignore[operator]
+        on_part("vae, vocoder")
+        encoder, tokenizer = text(checkpoint, text_folder)
+        encoder.save_pretrained(partial / "text_encoder")
+        tokenizer.save_pretrained(partial / "tokenizer")
+        on_part("text_encoder, tokenizer")
+        provenance = {
+            "name": Path(src).name,
+            "source": _hub_id(src) or str(folder.resolve()),
+            "licence": licence or licence_of(folder) or (_LICENCE if _hub_id(src) else "unknown"),
+            "num_steps": Tango.num_steps,
+            "guidance": "outside",
+            "guidance_scale": Tango.guidance_scale,
+        }
+        (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        (partial / "model_index.json").write_text(json.dumps(_index(type(tokenizer).__name__), indent=2) + "\n")
+        (partial / "README.md").write_text(model_card(provenance, pipeline="TangoPipeline"))
+
+
+def unet(checkpoint: TangoCheckpoint) -> UNetDenoiser:
+    """The network on its schedule."""
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+    config = shapes.unet_config(checkpoint.unet_config, checkpoint.unet)
+    network = _filled(lambda: UNet2DConditionModel.from_config(config), checkpoint.unet, "UNet")
+    return UNetDenoiser(network, DDIMScheduler.from_config(shapes.SCHEDULER))
+
+
+def codec(checkpoint: TangoCheckpoint) -> tuple[nn.Module, nn.Module]:
+    """Autoencoder and vocoder."""
+    from diffusers import AutoencoderKL
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    config = shapes.vae_config(checkpoint.vae_config, checkpoint.vae)
+    vae = _filled(lambda: AutoencoderKL.from_config(config), vae_weights(checkpoint.vae), "autoencoder")
+    bands = checkpoint.vocoder["conv_pre.weight"].shape[1]
+    statistics = {"mean": torch.zeros(bands), "scale": torch.ones(bands)}  # of a normalisation that is off
+    vocoder = SpeechT5HifiGanConfig(**shapes.vocoder_config(checkpoint.vocoder))
+    return vae, _filled(lambda: SpeechT5HifiGan(vocoder), checkpoint.vocoder | statistics, "vocoder")
+
+
+def text(checkpoint: TangoCheckpoint, folder: Path) -> tuple[T5EncoderModel, PreTrainedTokenizerBase]:
+    """Encoder and tokenizer; ``folder`` holds the tokenizer and, if it has one, the encoder's configuration."""
+    from transformers import AutoTokenizer, T5Config, T5EncoderModel
+
+    if (folder / "config.json").is_file():
+        config = T5Config.from_pretrained(folder)
+    else:
+        config = T5Config(**shapes.t5_config(checkpoint.text_encoder))
+    weights = dict(checkpoint.text_encoder)
+    weights.setdefault("encoder.embed_tokens.weight", weights["shared.weight"])  # one tensor under two names
+    encoder = _filled(lambda: T5EncoderModel(config), weights, "text encoder")
+    encoder.tie_weights()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no tokenizer that can be read; put T5's tokenizer.json there") from error
+    return encoder, tokenizer
+
+
+def _filled(make: Callable[[], Module], weights: Mapping[str, Tensor], name: str) -> Module:
+    """A network with exactly these weights, made without initialising any."""
+    with torch.device("meta"):
+        network = make()
+    ours = network.state_dict()
+    lacking, surplus = sorted(ours.keys() - weights.keys()), sorted(weights.keys() - ours.keys())
+    unequal = [key for key in ours.keys() & weights.keys() if ours[key].shape != weights[key].shape]
+    if lacking or surplus or unequal:
+        first = (lacking or surplus or sorted(unequal))[0]
+        raise UserError(
+            f"the checkpoint's {name} does not fit its configuration: {len(lacking)} weights lack, {len(surplus)} are"
+            f" left over, {len(unequal)} have another shape, the first is {first}; is the configuration its own?"
+        )
+    network.load_state_dict(weights, assign=True)
+    return network.eval()
+
+
+def _folder(src: str) -> Path:
+    if Path(src).is_dir():
+        return Path(src)
+    if (hub_id := _hub_id(src)) is None:
+        raise UserError(
+            f'{src} is no folder and no hub id; name a folder, "owner/name", or one of {", ".join(PUBLISHED)}'
+        )
+    return fetch(hub_id, FILES, optional=("README.md",), option="SRC")
+
+
+def _hub_id(src: str) -> str | None:
+    if Path(src).is_dir():
+        return None
+    if src in PUBLISHED:
+        return f"declare-lab/{src}"
+    return src if src.count("/") == 1 and not src.startswith((".", "/")) else None
+
+
+def _text_folder(name: str, checkpoint: Path) -> Path:
+    for folder in (checkpoint / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise UserError(f"text_encoder is {name}, but no such folder exists; name one with T5's tokenizer")
+    return fetch(name, (), optional=_TOKENIZER_FILES, option="--text_encoder")
+
+
+def _index(tokenizer_class: str) -> dict[str, object]:
+    return {
+        "_class_name": "TangoPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "vocoder": ["transformers", "SpeechT5HifiGan"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", tokenizer_class],
+        "num_inference_steps": Tango.num_steps,
+        "guidance": "outside",
+        "guidance_scale": Tango.guidance_scale,
+    }

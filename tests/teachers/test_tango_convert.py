@@ -1,0 +1,242 @@
+"""Conversion: strict, exact in its counts, equal to the original code's outputs, and answering every mistake."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tango_checkpoint import write_checkpoint
+from tolerances import FLOAT32, ORIGINAL
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers import tango_shapes as shapes
+from bsa_lightning.teachers.base import Conditioning
+from bsa_lightning.teachers.folder import load_codec, load_conditioner, load_denoiser, load_teacher
+from bsa_lightning.teachers.tango_convert import convert_tango
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "tango-tiny"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(teacher_folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(teacher_folder / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, tokenizer):
+    """A checkpoint in the original layout, and the networks that it was written from."""
+    folder = tmp_path_factory.mktemp("original") / "checkpoint"
+    return folder, write_checkpoint(folder, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def converted(original, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted") / "model"
+    convert_tango(str(original[0]), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def original_code():
+    """What the original classes computed from the checkpoint in the shared folder, and our conversion of it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there: the original code's outputs cannot be compared")
+    from safetensors.torch import load_file
+
+    return load_file(SHARED / "expected.safetensors")
+
+
+@pytest.fixture(scope="module")
+def tango_tiny(original_code, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    convert_tango(str(SHARED), folder)
+    return load_teacher(folder)
+
+
+@torch.no_grad()
+def test_codec_meets_the_original_code(original_code, tango_tiny):
+    vae, vocoder = tango_tiny.codec.vae, tango_tiny.codec.vocoder
+    log_mel = tango_tiny.codec.log_mel(original_code["wave"])
+    torch.testing.assert_close(log_mel[:, None], original_code["log_mel"], **ORIGINAL)
+    posterior = vae.encode(original_code["log_mel"]).latent_dist
+    torch.testing.assert_close(posterior.mean, original_code["posterior_mean"], **ORIGINAL)
+    torch.testing.assert_close(posterior.logvar, original_code["posterior_logvar"], **ORIGINAL)
+    scaled = tango_tiny.codec.encode(original_code["wave"])
+    torch.testing.assert_close(scaled.mean / 0.9227914214134216, original_code["posterior_mean"], **ORIGINAL)
+    decoded = vae.decode(original_code["latent_unscaled"]).sample
+    torch.testing.assert_close(decoded, original_code["decoded_log_mel"], **ORIGINAL)
+    wave = vocoder(original_code["vocoder_log_mel"].transpose(1, 2))
+    torch.testing.assert_close(wave, original_code["vocoder_wave"], **ORIGINAL)
+
+
+@torch.no_grad()
+def test_text_meets_the_original_code(original_code, tango_tiny):
+    captions = ["A dog barks", "A man speaks while birds chirp in the background"]
+    conditioning = tango_tiny.conditioner(captions)
+    torch.testing.assert_close(conditioning.masks["states"], original_code["text_mask"].bool())
+    torch.testing.assert_close(conditioning.tensors["states"], original_code["text_states"], **ORIGINAL)
+    valid = original_code["null_mask"].bool()
+    null = tango_tiny.conditioner.null().tensors["states"]
+    torch.testing.assert_close(null.expand(2, -1, -1)[:, 0], original_code["null_states"][valid], **ORIGINAL)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["text", "null"])
+def test_network_meets_the_original_code(original_code, tango_tiny, name):
+    """The padded rows included: what is masked is there, and has no influence."""
+    states, mask = original_code[f"{name}_states"], original_code[f"{name}_mask"].bool()
+    expected = original_code["unet_output" if name == "text" else "unet_output_null"]
+    z_t, timestep = original_code["unet_latent"], original_code["unet_timestep"]
+    ours = tango_tiny.denoiser.unet(z_t, timestep, states, encoder_attention_mask=mask).sample
+    torch.testing.assert_close(ours, expected, **ORIGINAL)
+    t = (timestep + 1) / 1000
+    prediction = tango_tiny.denoiser(z_t, t, Conditioning({"states": states}, {"states": mask}))
+    alpha, sigma = (value[:, None, None, None] for value in tango_tiny.denoiser.schedule.alpha_sigma(t))
+    torch.testing.assert_close(alpha * prediction.eps - sigma * prediction.x, expected, **ORIGINAL)
+
+
+def test_every_weight_arrives_in_its_place(original, converted):
+    """Outputs of the networks that another layout, other widths and another seed came from."""
+    unet, vae, vocoder, text_encoder = original[1]
+    teacher = load_teacher(converted)
+    pairs = [
+        (unet, teacher.denoiser.unet),
+        (vae, teacher.codec.vae),
+        (vocoder, teacher.codec.vocoder),
+        (text_encoder, teacher.conditioner.encoder),
+    ]
+    for source, arrived in pairs:
+        weights = arrived.state_dict()
+        assert weights.keys() == source.state_dict().keys()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in source.state_dict().items())
+    with torch.no_grad():
+        log_mel = torch.randn(1, 40, 64)
+        torch.testing.assert_close(teacher.codec.vocoder(log_mel), vocoder(log_mel), **FLOAT32)
+        z, states = torch.randn(1, 8, 16, 16), torch.randn(1, 5, 24)
+        torch.testing.assert_close(teacher.denoiser.unet(z, 7, states).sample, unet(z, 7, states).sample, **FLOAT32)
+
+
+def test_converted_folder_says_what_it_is(original, converted):
+    teacher = load_teacher(converted)
+    assert (teacher.sampling.num_steps, teacher.sampling.scale()) == (200, 3.0)
+    assert teacher.codec.latent_shape == (8, 256, 16)
+    assert teacher.codec.num_samples == 163_840
+    assert list(load_denoiser(converted).schedule.position(torch.tensor([1.0, 0.25]))) == [1000, 250]
+    provenance = json.loads((converted / "provenance.json").read_text())
+    assert provenance["source"] == str(original[0].resolve())
+    assert provenance["licence"] == "unknown"
+
+
+def test_the_licence_of_the_source_is_carried_along(original, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(original[0], source)
+    (source / "README.md").write_text("---\nlicense: cc-by-nc-sa-4.0\n---\n# A model\n")
+    convert_tango(str(source), tmp_path / "model")
+    assert "license: cc-by-nc-sa-4.0" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_what_training_writes_converts_with_a_published_codec(original, converted, tmp_path):
+    """train.py leaves numbered models, its arguments in a log, and no codec."""
+    best = tmp_path / "saved" / "best"
+    best.mkdir(parents=True)
+    shutil.copy(original[0] / "pytorch_model_main.bin", best / "pytorch_model_2.bin")
+    (best.parent / "summary.jsonl").write_text(json.dumps({"text_encoder_name": str(original[0] / "words")}) + "\n{}\n")
+    with pytest.raises(UserError, match=r"no vae_config\.json; .* --vae"):
+        convert_tango(str(best), tmp_path / "model")
+    convert_tango(str(best), tmp_path / "model", vae=str(original[0]))
+    for part in ("unet", "vae"):
+        ours, theirs = (
+            folder / part / "diffusion_pytorch_model.safetensors" for folder in (tmp_path / "model", converted)
+        )
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [("unet", 865_933_768), ("text", 341_231_104), ("vae", 55_376_873), ("vocoder", 55_264_897)],
+)
+def test_the_full_tango_has_its_published_size(network, parameters):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig, T5Config, T5EncoderModel
+
+    weights = {
+        f"encoder.down.{i}.block.{j}.conv1.weight": torch.empty(w, 1)
+        for i, w in enumerate((128, 256, 512))
+        for j in (0, 1)
+    }
+    weights |= {"encoder.conv_in.weight": torch.empty(128, 1), "post_quant_conv.weight": torch.empty(8, 1)}
+    make = {
+        "unet": lambda: UNet2DConditionModel.from_config(shapes.UNET),
+        "text": lambda: T5EncoderModel(T5Config(**shapes.FLAN_T5_LARGE)),
+        "vae": lambda: AutoencoderKL.from_config(shapes.vae_config({"scale_factor": 1.0}, weights)),
+        "vocoder": lambda: SpeechT5HifiGan(SpeechT5HifiGanConfig(**shapes.VOCODER)),
+    }
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in make[network]().parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "main_config.json").unlink(), "is no Tango checkpoint: it has no main_config"),
+        (
+            lambda f: (f / "pytorch_model_main.bin").unlink(),
+            r"no file with unet\.\* weights, such as",
+        ),
+        (lambda f: (f / "pytorch_model_vae.bin").write_bytes(b"PK\x03\x04half"), "is not a file of weights"),
+        (lambda f: (f / "vae_config.json").write_text("{}"), "has no scale_factor"),
+        (lambda f: (f / "vae_config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda f: (f / "stft_config.json").write_text('{"hop_length": 256}'), "another .*hop_length"),
+        (lambda f: shutil.rmtree(f / "words"), "text_encoder is words, but no such folder"),
+        (lambda f: (f / "words" / "tokenizer.json").unlink(), "has no tokenizer"),
+        (
+            lambda f: _change(f / "pytorch_model_main.bin", drop="unet.conv_out.bias"),
+            "UNet does not fit .* 1 weights",
+        ),
+        (lambda f: _change(f / "pytorch_model_main.bin", add="group_in.0.weight"), "holds group_in"),
+        (
+            lambda f: _change(f / "pytorch_model_vae.bin", add="encoder.extra"),
+            "autoencoder does not .* 1 are left",
+        ),
+    ],
+)
+def test_damaged_checkpoints_are_refused_in_a_sentence(original, tmp_path, damage, message):
+    source = tmp_path / "source"
+    shutil.copytree(original[0], source)
+    damage(source)
+    with pytest.raises(UserError, match=message):
+        convert_tango(str(source), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def _change(path, *, drop=None, add=None):
+    weights = torch.load(path, weights_only=True)
+    weights.pop(drop, None)
+    if add:
+        weights[add] = torch.zeros(1)
+    torch.save(weights, path)
+
+
+@pytest.mark.parametrize("src", ["tango2", "declare-lab/tango"])
+def test_without_a_network_a_hub_id_says_what_to_download_and_where(src, tmp_path):
+    with pytest.raises(UserError) as caught:
+        convert_tango(src, tmp_path / "model")
+    message = str(caught.value)
+    assert f"hf download declare-lab/{src.split('/')[-1]} main_config.json" in message
+    assert "pytorch_model_vae.bin --local-dir" in message
+    assert "\n" not in message
+
+
+def test_other_mistakes(original, converted, tmp_path):
+    with pytest.raises(UserError, match="exists already"):
+        convert_tango(str(original[0]), converted)
+    with pytest.raises(UserError, match="is no folder and no hub id"):
+        convert_tango("nowhere", tmp_path / "model")
+
+
+def test_codec_and_text_are_fingerprinted(converted, tango_tiny):
+    assert load_codec(converted).fingerprint != tango_tiny.codec.fingerprint
+    assert load_conditioner(converted).fingerprint != tango_tiny.conditioner.fingerprint
