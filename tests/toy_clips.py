@@ -7,7 +7,7 @@ from bsa_lightning.data.clips import Clips
 
 
 class ToyClips(Clips):
-    """Noise bursts; every third clip has two captions."""
+    """Noise bursts, each channel softer than the one before; every third clip has two captions."""
 
     def __init__(self, num_clips, name="toy"):
         self.num_clips, self.name = num_clips, name
@@ -21,6 +21,7 @@ class ToyClips(Clips):
     def captions(self, i):
         return [CAPTIONS[i % 3], "rain"] if i % 3 == 0 else [CAPTIONS[i % 3]]
 
-    def waveform(self, i, *, sample_rate, num_samples):
+    def waveform(self, i, *, sample_rate, num_samples, num_channels=1):
         generator = torch.Generator().manual_seed(i)
-        return 0.5 * torch.rand(num_samples, generator=generator) * (torch.arange(num_samples) % (50 + 7 * i) < 25)
+        wave = 0.5 * torch.rand(num_samples, generator=generator) * (torch.arange(num_samples) % (50 + 7 * i) < 25)
+        return wave if num_channels == 1 else wave / torch.arange(1, num_channels + 1)[:, None]

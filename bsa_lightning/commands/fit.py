@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from bsa_lightning.commands import classes
 from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.commands.metrics_file import MetricsFile
+from bsa_lightning.commands.plan import print_plan
 from bsa_lightning.commands.run_folder import RunFolder
 from bsa_lightning.errors import UserError
 
@@ -40,7 +41,7 @@ NEEDLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
 )
 
-_NOT_RECORDED = ("ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
+_NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
 def run(words: list[str]) -> None:
@@ -80,6 +81,7 @@ class Command(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, required=True, help="folder of the run, such as runs/demo")
+        parser.add_argument("--plan", action="store_true", help="fit: print what an update costs, load nothing, stop")
         parser.add_argument("--overwrite", type=bool, default=False, help="fit, predict: replace the run that is there")
         parser.add_argument(
             "--wandb", type=Literal["offline", "online", "disabled"], default="offline", help="Weights & Biases"
@@ -89,6 +91,10 @@ class Command(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
+        if self._get(self.config, "plan"):
+            assert self.subcommand is not None
+            print_plan(self._parser(self.subcommand), self.config[self.subcommand])
+            raise SystemExit(0)
         self.resumed = self._get(self.config, "ckpt_path") is not None
         fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)

@@ -43,9 +43,9 @@ class _Manifest(Clips):
     def captions(self, i: int) -> list[str]:
         return self._items[i][2]
 
-    def waveform(self, i: int, *, sample_rate: int, num_samples: int) -> Tensor:
-        waveform = audio.normalise(audio.read(self._items[i][1], sample_rate=sample_rate))
-        return audio.fit_length(waveform, num_samples=num_samples)
+    def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
+        waveform = audio.read(self._items[i][1], sample_rate=sample_rate, num_channels=num_channels)
+        return audio.fit_length(audio.normalise(waveform), num_samples=num_samples)
 
 
 class AudioCapsManifest(_Manifest):

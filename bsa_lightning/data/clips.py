@@ -24,8 +24,11 @@ class Clips(ABC):
         """The captions of clip ``i``, one or more."""
 
     @abstractmethod
-    def waveform(self, i: int, *, sample_rate: int, num_samples: int) -> Tensor:
-        """Clip ``i`` as float32 (num_samples,), normalised as Tango's training audio is, cut or zero-padded."""
+    def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
+        """Clip ``i`` as float32, normalised as Tango's training audio is, cut or zero-padded.
+
+        One channel is (num_samples,), several are (num_channels, num_samples).
+        """
 
     def fingerprint(self) -> str:
         """Digest of ids and captions: tells one clip list from another without reading audio."""

@@ -105,7 +105,12 @@ def _encode(
     device = next(codec.parameters()).device
     for first in range(0, len(items), batch_size):
         batch = items[first : first + batch_size]
-        waves = [clips.waveform(i, sample_rate=codec.sample_rate, num_samples=codec.num_samples) for i in batch]
+        waves = [
+            clips.waveform(
+                i, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
+            )
+            for i in batch
+        ]
         mean, std = codec.encode(torch.stack(waves).to(device))
         captions = [clips.captions(i) for i in batch]
         states = iter(conditioner([caption for several in captions for caption in several]).rows())

@@ -200,7 +200,7 @@ class Soundscapes(Clips):
     def captions(self, i: int) -> list[str]:
         return [self.soundscape(i).caption()]
 
-    def waveform(self, i: int, *, sample_rate: int, num_samples: int) -> Tensor:
+    def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
         if sample_rate != synthesis.SAMPLE_RATE:
             raise UserError(
                 f"sample_rate is {sample_rate}, but soundscapes are made at {synthesis.SAMPLE_RATE} Hz;"
@@ -208,7 +208,8 @@ class Soundscapes(Clips):
             )
         rng = self._rng(i)
         wave = draw(rng).waveform(rng, num_samples=num_samples)
-        return fit_length(normalise(torch.from_numpy(wave).float()), num_samples=num_samples)
+        waveform = fit_length(normalise(torch.from_numpy(wave).float()), num_samples=num_samples)
+        return waveform if num_channels == 1 else waveform.repeat(num_channels, 1)
 
     def _rng(self, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, i])

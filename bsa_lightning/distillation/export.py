@@ -34,6 +34,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     origin = read_provenance(teacher)
     # A path of this machine means nothing elsewhere.
     provenance["teacher"] = origin.get("source", origin.get("name", teacher.name))
+    provenance |= {name: origin[name] for name in ("seconds",) if name in origin}
     with whole(dst) as partial:
         others = shutil.ignore_patterns(family.network, "scheduler", PROVENANCE, _CARD, _INDEX, ".*")
         shutil.copytree(teacher, partial, ignore=others)
@@ -41,4 +42,5 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
             shutil.copytree(student / name, partial / name)
         (partial / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
-        (partial / _CARD).write_text(model_card(provenance, pipeline=index["_class_name"], scores=scores))
+        card = model_card(provenance, pipeline=index["_class_name"], options=family.pipeline_options, scores=scores)
+        (partial / _CARD).write_text(card)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -80,8 +79,9 @@ class ProgressiveDistillation(LightningModule):
         self.seed = seed
         self.teacher_dtype = getattr(torch, teacher_dtype)
         self.student = load_denoiser(teacher).train()
-        self.teacher = copy.deepcopy(self.student).to(self.teacher_dtype).requires_grad_(False).eval()
+        self.teacher = load_denoiser(teacher, dtype=self.teacher_dtype).requires_grad_(False).eval()
         guidance.prepare(self.student)
+        self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
         self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
@@ -89,7 +89,7 @@ class ProgressiveDistillation(LightningModule):
         self.register_buffer("round_start", torch.tensor(0))
         plan.check_schedule(self.teacher.schedule)
         self._teacher_folder: Path | str = teacher
-        self._teacher_sha256 = folder_sha256(teacher)
+        self._teacher_sha256 = ""
         self._means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in VALIDATION_MEANS)
         self._zero: list[Denoiser] = []  # the first teacher, in a list so that it is no submodule
         self._zero_latents: dict[int, Tensor] = {}
@@ -128,6 +128,7 @@ class ProgressiveDistillation(LightningModule):
 
     def setup(self, stage: str) -> None:
         del stage
+        self._teacher_sha256 = folder_sha256(self.teacher_name)
         codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
         self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name

@@ -200,7 +200,10 @@ class _Samples:
         audio.write(self.folder / name, waveform, sample_rate=self.sample_rate)
         reference = self.folder.parent / "reference" / name
         if not reference.is_file():
-            wave = self.clips.waveform(clip, sample_rate=self.sample_rate, num_samples=len(waveform))
+            num_channels = 1 if waveform.ndim == 1 else len(waveform)
+            wave = self.clips.waveform(
+                clip, sample_rate=self.sample_rate, num_samples=waveform.shape[-1], num_channels=num_channels
+            )
             audio.write(reference, wave, sample_rate=self.sample_rate)
 
 

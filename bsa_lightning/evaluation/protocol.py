@@ -195,9 +195,11 @@ class Protocol:
         return [FrechetDistance(embedding.num_features).to(self.device) for embedding in self.embeddings]
 
     def _embed(self, waveform: Tensor, distances: Sequence[FrechetDistance], *, reference: bool = False) -> None:
-        """Adds the rows of each embedding to its distance."""
+        """Adds the rows of each embedding to its distance; of several channels their mean is embedded."""
         from torchaudio.functional import resample
 
+        if self.codec.num_channels > 1:
+            waveform = waveform.mean(1)
         for embedding, distance in zip(self.embeddings, distances, strict=True):
             rows = embedding(resample(waveform, self.codec.sample_rate, embedding.sample_rate))
             distance.update(rows, reference=reference)
@@ -208,5 +210,10 @@ class Protocol:
 
     def _reference(self, clips: Sequence[int]) -> Tensor:
         codec = self.codec
-        waves = [self.clips.waveform(i, sample_rate=codec.sample_rate, num_samples=codec.num_samples) for i in clips]
+        waves = [
+            self.clips.waveform(
+                i, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
+            )
+            for i in clips
+        ]
         return round_to_pcm16(torch.stack(waves).to(self.device))

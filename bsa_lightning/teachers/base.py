@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,6 +136,10 @@ class Denoiser(nn.Module, ABC):
         """
 
     @abstractmethod
+    def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
+        """Zeros in the shapes of a batch, ``z_t`` and conditioning, for planning and measuring."""
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes network and scheduler into ``folder``, in diffusers' layout."""
 
@@ -195,12 +201,14 @@ class Family(ABC):
     """
 
     network: str = "unet"
+    pipeline_options: str = ""
+    """What ``from_pretrained`` of the pipeline class needs beside a student's folder, as written in Python."""
     num_steps: int
     guidance_scale: float
 
     @abstractmethod
-    def denoiser(self, folder: Path, *, dtype: torch.dtype) -> Denoiser:
-        """Reads ``network`` and scheduler of a model or student folder."""
+    def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> Denoiser:
+        """Reads ``network`` and scheduler of a model or student folder; without ``weights``, their shapes alone."""
 
     @abstractmethod
     def conditioner(self, folder: Path) -> Conditioner:
@@ -222,6 +230,26 @@ class Family(ABC):
                 " student with guidance baked or outside, or sample this one with lightning generate"
             )
         return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
+
+
+@contextmanager
+def shapes_only(dtype: torch.dtype) -> Iterator[None]:
+    """Networks made in here have parameters of ``dtype`` without memory: torch's fake tensors."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with _fake_mode():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@functools.cache
+def _fake_mode() -> AbstractContextManager[object]:
+    """One for all networks of a process: torch does not mix the tensors of two."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def require(folder: Path, *names: str) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from bsa_lightning.files import read_json
 from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser, Family
 from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.sampling import Sampling
+from bsa_lightning.teachers.tango_shapes import PUBLISHED
 
 BUILT_IN = "tiny"
 PROVENANCE = "provenance.json"
@@ -24,6 +29,7 @@ FAMILIES = {
     "StableAudioPipeline": ("stable_audio", "StableAudio"),
 }
 """Pipeline class that a folder names: the module of this package that reads it, and its Family there."""
+_weightless: ContextVar[bool] = ContextVar("weightless", default=False)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,26 @@ def family_of(model: str | Path) -> Family:
 
 def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> Denoiser:
     """The network and schedule of a model or student folder."""
-    return family_of(model).denoiser(resolve_folder(model), dtype=dtype)
+    if not _weightless.get():
+        return family_of(model).denoiser(resolve_folder(model), dtype=dtype)
+    if not Path(model).is_dir() and Path(model).name in PUBLISHED:
+        from bsa_lightning.teachers.tango import published_shape
+
+        return published_shape(dtype=dtype)
+    return family_of(model).denoiser(resolve_folder(model), dtype=dtype, weights=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Denoisers that are loaded in here have shapes but no weights; those of a published Tango need no folder."""
+    token = _weightless.set(True)
+    try:
+        with warnings.catch_warnings():
+            # Copying such a network is right, whatever torch suspects.
+            warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+            yield
+    finally:
+        _weightless.reset(token)
 
 
 def load_conditioner(model: str | Path) -> Conditioner:

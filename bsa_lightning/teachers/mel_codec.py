@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.base import Codec, Posterior
 from bsa_lightning.teachers.hashing import sha256_of
@@ -15,6 +16,8 @@ from bsa_lightning.teachers.mel import HOP_LENGTH, NUM_BANDS, GriffinLim, LogMel
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+
+_SAMPLE_RATE = 16_000
 
 
 class MelCodec(Codec):
@@ -31,7 +34,7 @@ class MelCodec(Codec):
         super().__init__()
         self.vae = vae
         self.vocoder = vocoder
-        self.sample_rate = 16_000
+        self.sample_rate = _SAMPLE_RATE
         self.log_mel = LogMel(self.sample_rate)
         self.num_samples = num_frames * HOP_LENGTH
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -50,6 +53,12 @@ class MelCodec(Codec):
         vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False).eval()
         vocoder: nn.Module
         if (folder / "vocoder").is_dir():
+            config = read_json(folder / "vocoder" / "config.json")
+            if (config["sampling_rate"], config["model_in_dim"]) != (_SAMPLE_RATE, NUM_BANDS):
+                raise UserError(
+                    f"{folder / 'vocoder'} makes {config['sampling_rate']} Hz of {config['model_in_dim']} bands, but only"
+                    f" {_SAMPLE_RATE} Hz of {NUM_BANDS} bands are understood here; name another model"
+                )
             vocoder = SpeechT5HifiGan.from_pretrained(folder / "vocoder", dtype=torch.float32).eval()
         else:
             vocoder = GriffinLim()

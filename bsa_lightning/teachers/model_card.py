@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 
-def model_card(provenance: Mapping[str, Any], *, pipeline: str, scores: Sequence[str] = ()) -> str:
+def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "", scores: Sequence[str] = ()) -> str:
     """Markdown with the head that the hub reads.
 
     Args:
         provenance: what the folder's ``provenance.json`` says.
         pipeline: class that opens the folder.
+        options: of its ``from_pretrained``, as written in Python.
         scores: lines of a table of measured scores.
     """
     licence = str(provenance["licence"])
@@ -35,7 +36,7 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, scores: Sequence
         ]
     else:
         lines += [f"`{provenance.get('source', 'a local folder')}`, converted by bsa-lightning to diffusers' layout."]
-    lines += ["", "```python", *_usage(provenance, pipeline), "```", ""]
+    lines += ["", "```python", *_usage(provenance, pipeline, options), "```", ""]
     if scores:
         lines += ["## Scores", "", *scores, ""]
     lines += ["## Licence", "", _licence(licence, student=student), ""]
@@ -60,14 +61,16 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def _usage(provenance: Mapping[str, Any], pipeline: str) -> list[str]:
+def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[str]:
     scale = 1.0 if provenance["guidance"] == "baked" else provenance["guidance_scale"]
     ours = pipeline == "TangoPipeline"
     settings = f"num_inference_steps={provenance['num_steps']}" + ("" if ours else f", guidance_scale={scale}")
+    settings += f", audio_end_in_s={provenance['seconds']}" if "seconds" in provenance else ""
+    folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
     return [
         f"from {'bsa_lightning' if ours else 'diffusers'} import {pipeline}",
         "",
-        f'pipeline = {pipeline}.from_pretrained("path/to/this/folder")',
+        f"pipeline = {pipeline}.from_pretrained({folder})",
         f'audio = pipeline("A dog barks", {settings}).audios[0]',
     ]
 

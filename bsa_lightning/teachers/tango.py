@@ -8,11 +8,21 @@ from typing import Any
 
 import torch
 
-from bsa_lightning.teachers.base import Family
+from bsa_lightning.teachers.base import Family, shapes_only
 from bsa_lightning.teachers.mel_codec import MelCodec
 from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.t5 import T5Conditioner
+from bsa_lightning.teachers.tango_shapes import SCHEDULER, UNET
 from bsa_lightning.teachers.unet import UNetDenoiser
+
+
+def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
+    """The network of declare-lab's checkpoints, without weights."""
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+    with shapes_only(dtype):
+        unet = UNet2DConditionModel.from_config(UNET)
+    return UNetDenoiser(unet, DDIMScheduler.from_config(SCHEDULER))
 
 
 class Tango(Family):
@@ -21,8 +31,8 @@ class Tango(Family):
     num_steps = 200
     guidance_scale = 3.0
 
-    def denoiser(self, folder: Path, *, dtype: torch.dtype) -> UNetDenoiser:
-        return UNetDenoiser.from_folder(folder, dtype=dtype)
+    def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> UNetDenoiser:
+        return UNetDenoiser.from_folder(folder, dtype=dtype, weights=weights)
 
     def conditioner(self, folder: Path) -> T5Conditioner:
         return T5Conditioner.from_folder(folder)

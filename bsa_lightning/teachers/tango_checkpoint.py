@@ -16,15 +16,6 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.tango_shapes import Config
 
-PUBLISHED = (
-    "tango",
-    "tango-full",
-    "tango-full-ft-audiocaps",
-    "tango-full-ft-audio-music-caps",
-    "tango2",
-    "tango2-full",
-)
-"""Names of declare-lab's checkpoints on the hub."""
 FILES = ("main_config.json", "vae_config.json", "stft_config.json", "pytorch_model_main.bin", "pytorch_model_vae.bin")
 
 _VAE_NAMES = (

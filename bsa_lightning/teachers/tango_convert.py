@@ -16,7 +16,7 @@ from bsa_lightning.teachers import tango_shapes as shapes
 from bsa_lightning.teachers.hub import fetch, licence_of
 from bsa_lightning.teachers.model_card import model_card
 from bsa_lightning.teachers.tango import Tango
-from bsa_lightning.teachers.tango_checkpoint import FILES, PUBLISHED, TangoCheckpoint, read_checkpoint, vae_weights
+from bsa_lightning.teachers.tango_checkpoint import FILES, TangoCheckpoint, read_checkpoint, vae_weights
 from bsa_lightning.teachers.unet import UNetDenoiser
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _folder(src: str) -> Path:
         return Path(src)
     if (hub_id := _hub_id(src)) is None:
         raise UserError(
-            f'{src} is no folder and no hub id; name a folder, "owner/name", or one of {", ".join(PUBLISHED)}'
+            f'{src} is no folder and no hub id; name a folder, "owner/name", or one of {", ".join(shapes.PUBLISHED)}'
         )
     return fetch(hub_id, FILES, optional=("README.md",), option="SRC")
 
@@ -154,7 +154,7 @@ def _folder(src: str) -> Path:
 def _hub_id(src: str) -> str | None:
     if Path(src).is_dir():
         return None
-    if src in PUBLISHED:
+    if src in shapes.PUBLISHED:
         return f"declare-lab/{src}"
     return src if src.count("/") == 1 and not src.startswith((".", "/")) else None
 

@@ -12,6 +12,16 @@ from bsa_lightning.errors import UserError
 Config = dict[str, Any]
 Weights = Mapping[str, Tensor]
 
+PUBLISHED = (
+    "tango",
+    "tango-full",
+    "tango-full-ft-audiocaps",
+    "tango-full-ft-audio-music-caps",
+    "tango2",
+    "tango2-full",
+)
+"""Names of declare-lab's checkpoints on the hub."""
+
 SCHEDULER: Config = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bsa_lightning.diffusion.process import Eps, Parametrization, Prediction, V, X
 from bsa_lightning.diffusion.schedule import TableSchedule
-from bsa_lightning.teachers.base import Conditioning, Denoiser, require
+from bsa_lightning.teachers.base import Conditioning, Denoiser, require, shapes_only
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -19,6 +19,10 @@ PARAMETRIZATIONS: dict[str, Parametrization] = {"v_prediction": V(), "epsilon": 
 """diffusers' names for what a network predicts."""
 _GUIDANCE_EMBEDDING = 256
 """Width of the guidance scale's sinusoids, as in diffusers' latent consistency models."""
+_BANDS = 16
+"""Of a latent whose network names its frames alone: 64 mel bands through an autoencoder of three levels."""
+EXAMPLE_TOKENS = 64
+"""Of a long caption."""
 
 
 class UNetDenoiser(Denoiser):
@@ -43,14 +47,17 @@ class UNetDenoiser(Denoiser):
         )
 
     @classmethod
-    def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Self:
-        """Reads ``unet/`` and ``scheduler/`` of a model or student folder."""
+    def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
+        """Reads ``unet/`` and ``scheduler/`` of a model or student folder; without ``weights``, their shapes alone."""
         import diffusers
 
         require(folder, "unet/config.json", "scheduler/scheduler_config.json")
-        unet = getattr(diffusers, cls.unet_class).from_pretrained(
-            folder / "unet", torch_dtype=dtype, low_cpu_mem_usage=False
-        )
+        unet_class = getattr(diffusers, cls.unet_class)
+        if weights:
+            unet = unet_class.from_pretrained(folder / "unet", torch_dtype=dtype, low_cpu_mem_usage=False)
+        else:
+            with shapes_only(dtype):
+                unet = unet_class.from_config(unet_class.load_config(folder / "unet"))
         return cls(unet, diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"))
 
     @property
@@ -77,16 +84,28 @@ class UNetDenoiser(Denoiser):
             "encoder_attention_mask": conditioning.masks["states"],
         }
 
+    def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
+        size, channels = self.unet.config.sample_size, self.unet.config.in_channels
+        frames, bands = (size, _BANDS) if isinstance(size, int) else size
+        return torch.zeros(batch_size, channels, frames, bands), self.example_conditioning(batch_size)
+
+    def example_conditioning(self, batch_size: int) -> Conditioning:
+        """Zeros in the shape of what a clip is conditioned on."""
+        states = torch.zeros(batch_size, EXAMPLE_TOKENS, self.unet.config.cross_attention_dim)
+        return Conditioning({"states": states}, {"states": torch.ones(states.shape[:2], dtype=torch.bool)})
+
     def save(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")
         self._scheduler.save_pretrained(folder / "scheduler")
 
     def add_guidance_input(self) -> None:
         time_embedding = self.unet.time_embedding
-        projection = nn.Linear(_GUIDANCE_EMBEDDING, time_embedding.linear_1.in_features, bias=False)
+        first = time_embedding.linear_1
+        projection = nn.Linear(
+            _GUIDANCE_EMBEDDING, first.in_features, bias=False, device=self.unet.device, dtype=self.unet.dtype
+        )
         nn.init.zeros_(projection.weight)
-        projection.requires_grad_(time_embedding.linear_1.weight.requires_grad)
-        time_embedding.cond_proj = projection.to(self.unet.device, self.unet.dtype)
+        time_embedding.cond_proj = projection.requires_grad_(first.weight.requires_grad)
         self.unet.register_to_config(time_cond_proj_dim=_GUIDANCE_EMBEDDING)
 
     def enable_gradient_checkpointing(self) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tolerances import FLOAT32
 
 from bsa_lightning.data import audio
 from bsa_lightning.errors import UserError
@@ -22,6 +23,16 @@ def test_any_format_rate_and_channel_count_is_read(tmp_path, suffix, rate, chann
     middle = read[2000:6000].double()
     assert float(middle.square().mean().sqrt()) == pytest.approx(0.3 / 2**0.5, rel=0.02)
     assert int(torch.fft.rfft(middle).abs().argmax()) == round(440 * 4000 / 16_000)
+
+
+@pytest.mark.parametrize(("in_file", "read"), [(1, [0, 0]), (2, [0, 1]), (3, [0, 1])])
+def test_two_channels_are_the_files_first_two_or_its_only_one_twice(tmp_path, in_file, read):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (1600, in_file)).astype("float32")
+    soundfile.write(tmp_path / "clip.wav", samples, 16_000, subtype="FLOAT")
+    waveform = audio.read(tmp_path / "clip.wav", sample_rate=16_000, num_channels=2)
+    assert torch.equal(waveform, torch.from_numpy(samples[:, read].T.copy()))
+    other_rate = audio.read(tmp_path / "clip.wav", sample_rate=8_000, num_channels=2)
+    torch.testing.assert_close(other_rate[0], audio.read(tmp_path / "clip.wav", sample_rate=8_000), **FLOAT32)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,14 @@ def test_normalised_has_no_mean_and_its_peak_at_one_half():
     assert float(wave.abs().max()) == pytest.approx(0.5, rel=1e-5)
 
 
+def test_channels_lose_their_own_mean_and_keep_their_balance():
+    loud, soft = torch.randn(1000), torch.randn(1000)
+    wave = audio.normalise(torch.stack([4 * loud + 3, soft - 5]))
+    assert wave.mean(-1).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert float(wave.abs().max()) == pytest.approx(0.5, rel=1e-5)
+    assert float(wave[0].std() / wave[1].std()) == pytest.approx(float(4 * loud.std() / soft.std()), rel=1e-5)
+
+
 def test_silence_and_a_constant_stay_silent():
     for wave in (torch.zeros(10), torch.full((1000,), 0.1)):
         assert not audio.normalise(wave).any()
@@ -63,6 +82,8 @@ def test_length_is_cut_or_padded_at_the_end(num_samples):
     kept = min(num_samples, 10)
     torch.testing.assert_close(wave[:kept], torch.arange(1.0, kept + 1) / kept / 2)
     assert not wave[kept:].any()
+    stereo = audio.fit_length(torch.stack([torch.arange(1.0, 11.0), torch.zeros(10)]), num_samples=num_samples)
+    assert torch.equal(stereo, torch.stack([wave, torch.zeros(num_samples)]))
 
 
 def test_written_files_are_16_bit_and_nothing_else_is_left(tmp_path):
@@ -70,3 +91,5 @@ def test_written_files_are_16_bit_and_nothing_else_is_left(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.wav"]
     assert soundfile.info(tmp_path / "new" / "a.wav").subtype == "PCM_16"
     assert soundfile.read(tmp_path / "new" / "a.wav")[0].tolist() == [0.5, -1.0]
+    audio.write(tmp_path / "b.wav", torch.tensor([[0.5, -2.0, 0.0], [0.0, 0.25, -0.25]]), sample_rate=16_000)
+    assert soundfile.read(tmp_path / "b.wav")[0].tolist() == [[0.5, 0.0], [-1.0, 0.25], [0.0, -0.25]]

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from bsa_lightning.data.captions import AudioCapsManifest, TangoManifest, read_captions
 from bsa_lightning.errors import UserError
@@ -33,6 +34,8 @@ def test_audiocaps_names_and_captions(tmp_path, audio_dir):
     assert clips.captions(0) == ["A dog barks", "Barking"]
     assert clips.missing == []
     assert clips.waveform(2, sample_rate=16_000, num_samples=1000).shape == (1000,)
+    stereo = clips.waveform(2, sample_rate=16_000, num_samples=1000, num_channels=2)
+    assert torch.equal(stereo, clips.waveform(2, sample_rate=16_000, num_samples=1000).repeat(2, 1))
 
 
 def test_tango_lines_keep_the_file_name_of_another_machines_path(tmp_path, audio_dir):

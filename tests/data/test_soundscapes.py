@@ -37,6 +37,7 @@ def test_clips_are_finite_audible_and_of_the_asked_length(i):
     assert wave.shape == (40_960,)
     assert wave.isfinite().all()
     assert float(wave.abs().max()) == pytest.approx(0.5)
+    assert torch.equal(Soundscapes(12, seed=1).waveform(i, num_channels=2, **LENGTH), torch.stack([wave, wave]))
 
 
 @pytest.mark.parametrize(

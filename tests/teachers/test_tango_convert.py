@@ -240,3 +240,12 @@ def test_other_mistakes(original, converted, tmp_path):
 def test_codec_and_text_are_fingerprinted(converted, tango_tiny):
     assert load_codec(converted).fingerprint != tango_tiny.codec.fingerprint
     assert load_conditioner(converted).fingerprint != tango_tiny.conditioner.fingerprint
+
+
+def test_a_vocoder_of_another_front_end_is_refused(converted, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(converted, folder)
+    config = json.loads((folder / "vocoder" / "config.json").read_text())
+    (folder / "vocoder" / "config.json").write_text(json.dumps(config | {"sampling_rate": 48_000}))
+    with pytest.raises(UserError, match="makes 48000 Hz of 64 bands"):
+        load_codec(folder)

@@ -1,0 +1,169 @@
+"""What an update costs, in parameters, bytes and FLOPs, from the shapes of the networks alone.
+
+One micro-batch of the loss runs on torch's fake tensors, which have shapes, types and storages of a size but no
+memory. Attention is taken to be fused, and the optimizer to need no memory beyond its state.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.teachers.base import Denoiser
+from bsa_lightning.teachers.guided import predictor
+
+_PROBE = (1024, 1024)
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one device. Bytes, but for ``parameters`` and the FLOPs, which are of all micro-batches of an update."""
+
+    parameters: int
+    teacher: int
+    student: int
+    average: int
+    gradients: int
+    optimizer: int
+    activations: int
+    teacher_flops: int
+    student_flops: int
+
+    @property
+    def total(self) -> int:
+        """At the highest moment of an update."""
+        return self.teacher + self.student + self.average + self.gradients + self.optimizer + self.activations
+
+
+def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, accumulate: int) -> Cost:
+    """The first round's cost; later rounds have an unguided teacher, unless its guidance is outside.
+
+    Args:
+        module: made under ``without_weights``.
+        batch_size: clips of a micro-batch.
+        precision: of the trainer, "32-true", "bf16-mixed" or "16-mixed".
+        accumulate: micro-batches of an update.
+    """
+    teacher, student = module.teacher, module.student
+    parameter = cast("FakeTensor", next(student.parameters()))
+    with parameter.fake_mode:
+        z_t, conditioning = student.example_inputs(batch_size)
+        t, scale = torch.full((batch_size,), 0.5), module.guidance.target_scale(0, torch.zeros(batch_size))
+        _, null = student.example_inputs(1)
+        dtype = _AUTOCAST.get(precision)
+        autocast = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
+        memory = _PeakMemory()
+
+        def target() -> Tensor:
+            """Both of the teacher's evaluations cost the same."""
+            with torch.no_grad():
+                denoise = predictor(teacher, conditioning, null=null, guidance_scale=scale)
+                denoise(z_t, t)
+                return denoise(z_t, t).x
+
+        def loss(x: Tensor) -> Tensor:
+            return (predictor(student, conditioning, guidance_scale=scale)(z_t, t).x - x).square().mean()
+
+        with memory, autocast:
+            x, teacher_flops = _flops(target)
+        student_flops = 0
+        for _ in range(min(accumulate, 2)):  # from the second on, gradients are there already
+            with memory, autocast:
+                error, forward = _flops(lambda: loss(x))
+            with memory:
+                _, backward = _flops(error.backward)
+            student_flops = forward + backward
+        gradients = _bytes(p.grad for p in student.parameters() if p.grad is not None)
+    return Cost(
+        parameters=sum(p.numel() for p in student.parameters()),
+        teacher=_bytes(teacher.parameters()),
+        student=_bytes(student.parameters()),
+        average=0 if module.ema is None else _bytes(module.ema.parameters()),
+        gradients=gradients,
+        optimizer=round(_state_bytes(module.optimizer) * sum(p.numel() for p in student.parameters())),
+        activations=max(0, memory.peak - gradients),
+        teacher_flops=accumulate * teacher_flops,
+        student_flops=accumulate * student_flops,
+    )
+
+
+def sampling_flops(denoiser: Denoiser) -> int:
+    """FLOPs of one network evaluation for one clip."""
+    with cast("FakeTensor", next(denoiser.parameters())).fake_mode, torch.no_grad():
+        z_t, conditioning = denoiser.example_inputs(1)
+        return _flops(lambda: denoiser(z_t, torch.full((1,), 0.5), conditioning))[1]
+
+
+class _PeakMemory(TorchDispatchMode):
+    """Bytes of all storages that come to be while it is on, and how many lived at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        for leaf in tree_leaves((args, kwargs)):  # what is there already is not new when a view of it comes out
+            if isinstance(leaf, Tensor):
+                self._known.add(leaf.untyped_storage()._cdata)
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        self.peak = max(self.peak, self.live)
+        return output
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _flops(function: Callable[[], Any]) -> tuple[Any, int]:
+    cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda d, q, k, v, *_, **__: (
+                sdpa_backward_flop_count(d, q, k, v)
+            ),
+        },
+    )
+    with counter:
+        output = function()
+    return output, counter.get_total_flops()
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _state_bytes(optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]) -> float:
+    """Bytes of an optimizer's state for one parameter, measured on a matrix."""
+    probe = nn.Parameter(torch.zeros(_PROBE))
+    probe.grad = torch.zeros(_PROBE)
+    made = optimizer([probe])
+    made.step()
+    state = [leaf for leaf in tree_leaves(made.state[probe]) if isinstance(leaf, Tensor)]
+    return _bytes(state) / probe.numel()

@@ -1,0 +1,91 @@
+"""Costs from shapes alone: counts that are known in closed form or were measured elsewhere."""
+
+import functools
+
+import pytest
+import torch
+from ladder import module_of
+
+from bsa_lightning.distillation.cost import _PeakMemory, cost, sampling_flops
+from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
+from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.folder import load_denoiser, without_weights
+
+
+@pytest.fixture(scope="module")
+def tango():
+    """Tango's network; no folder of that name exists."""
+    with without_weights():
+        return load_denoiser("models/tango2")
+
+
+def planned(folder, *, batch_size=2, precision="32-true", accumulate=1, **settings):
+    with without_weights():
+        module = module_of(folder, plan=Plan(8, 2, 1), **settings)
+    return cost(module, batch_size=batch_size, precision=precision, accumulate=accumulate)
+
+
+def test_tango_has_its_published_size_and_measured_flops(tango):
+    """803.2 GFLOP an evaluation at 64 tokens, measured on the meta device with unfused attention."""
+    assert sum(parameter.numel() for parameter in tango.parameters()) == 865_933_768
+    assert sampling_flops(tango) / 1e9 == pytest.approx(803.2, abs=0.1)
+
+
+def test_parts_of_memory_are_those_of_their_numbers(teacher_folder):
+    parameters = sum(parameter.numel() for parameter in load_denoiser(teacher_folder).parameters())
+    plain = planned(teacher_folder)
+    assert plain.parameters == parameters
+    assert plain.teacher == plain.student == plain.gradients == 4 * parameters
+    assert plain.average == 0
+    assert plain.optimizer == pytest.approx(8 * parameters, rel=1e-3)
+    assert planned(teacher_folder, teacher_dtype="bfloat16").teacher == 2 * parameters
+    assert planned(teacher_folder, ema_decay=0.9).average == 4 * parameters
+    sgd = planned(teacher_folder, optimizer=functools.partial(torch.optim.SGD, lr=0.1))
+    assert sgd.optimizer == 0
+
+
+@pytest.mark.parametrize(
+    ("guidance", "evaluations"),
+    [(Outside(2.0), 1), (Baked(2.0), 2), (Embedded(2.0), 2)],
+    ids=["outside", "baked", "embedded"],
+)
+def test_flops_are_those_of_the_evaluations(teacher_folder, guidance, evaluations):
+    with without_weights():
+        one = sampling_flops(load_denoiser(teacher_folder))
+    found = planned(teacher_folder, batch_size=3, accumulate=2, guidance=guidance)
+    assert found.teacher_flops == 3 * 2 * 2 * evaluations * one
+    assert found.student_flops == pytest.approx(3 * 2 * 3 * one, rel=0.05)  # backward costs about two forwards
+
+
+def test_activations_grow_with_clips_and_shrink_with_checkpointing(teacher_folder):
+    few, many = (planned(teacher_folder, batch_size=size).activations for size in (16, 32))
+    assert many == pytest.approx(2 * few, rel=0.3)
+    assert planned(teacher_folder, batch_size=32, gradient_checkpointing=True).activations < 0.8 * many
+    assert planned(teacher_folder, batch_size=32, precision="bf16-mixed").activations < many
+
+
+def test_peak_memory_of_a_known_computation():
+    memory, numbers = _PeakMemory(), torch.randn(1000, requires_grad=True)
+    with memory:
+        kept = numbers.sin()  # 4000 bytes
+        double = kept.double()  # 8000 more
+        assert (memory.live, memory.peak) == (12_000, 12_000)
+        del double
+        assert memory.live == 4000
+        kept.view(10, 100)
+        assert (memory.live, memory.peak) == (4000, 12_000)
+
+
+def test_nothing_of_the_folder_but_its_configuration_is_read(teacher_folder, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("safetensors.torch.load_file", refuse)
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", refuse)
+    assert planned(teacher_folder).parameters > 0
+
+
+def test_an_unknown_teacher_is_refused():
+    with without_weights(), pytest.raises(UserError, match='model is "models/nowhere"'):
+        load_denoiser("models/nowhere")
