@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 from command_lines import ROOT, read
+from tiny_model import write_model
 
 from bsa_lightning.teachers import folder
+from bsa_lightning.teachers.tango_shapes import PUBLISHED
 
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for name in ("configs", "experiments") for path in (ROOT / name).rglob("*.yaml")
@@ -15,21 +17,31 @@ CONFIGS = sorted(
 WEIGHTINGS = sorted((ROOT / "configs" / "weighting").glob("*.yaml"))
 
 
+@pytest.fixture(scope="module")
+def tango(tmp_path_factory):
+    """In place of Tango: a model with as many trained timesteps."""
+    return write_model(tmp_path_factory.mktemp("tango"), num_train_timesteps=1000)
+
+
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(tmp_path, monkeypatch, tango):
     """The repository's configurations beside stand-ins for what a user brings: own sound, ESC-10, trained teachers."""
     root = tmp_path / "root"
-    for name in ("own/audio", "data/esc10/audio"):
+    for name in ("own/audio", "data/esc10/audio", "data/audiocaps/audio"):
         (root / name).mkdir(parents=True)
         soundfile.write(root / name / "a_0.wav", np.sin(np.arange(800)), 16_000)
-    (root / "own" / "val.jsonl").write_text('{"location": "a_0.wav", "captions": "A tone"}\n')
+    for name in ("own/val.jsonl", "data/audiocaps/test_audiocaps_subset.json"):
+        (root / name).write_text('{"location": "a_0.wav", "captions": "A tone"}\n')
     (root / "data" / "esc10" / "test.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,a,0,A tone\n")
     for name in ("configs", "experiments"):
         (root / name).symlink_to(ROOT / name)
     resolve = folder.resolve_folder
-    monkeypatch.setattr(
-        folder, "resolve_folder", lambda model: resolve(model if Path(model).is_dir() else folder.BUILT_IN)
-    )
+
+    def stand_in(model):
+        other = tango if Path(model).name in PUBLISHED else folder.BUILT_IN
+        return resolve(model if Path(model).is_dir() else other)
+
+    monkeypatch.setattr(folder, "resolve_folder", stand_in)
     return root
 
 

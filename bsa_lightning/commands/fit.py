@@ -124,7 +124,9 @@ class Command(LightningCLI):
         return super().instantiate_trainer(**own, **kwargs)
 
     def _loggers(self) -> list[Logger]:
-        loggers: list[Logger] = [MetricsFile(self.folder.path, resumed=self.resumed and self.subcommand == "fit")]
+        loggers: list[Logger] = []
+        if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
+            loggers.append(MetricsFile(self.folder.path, resumed=self.resumed and self.subcommand == "fit"))
         mode = self._get(self.config, "wandb")
         if mode != "disabled":
             if mode == "offline":
@@ -205,6 +207,11 @@ class _Record(Callback):
             if self.fresh:
                 self.folder.clear()
             self.folder.record(self.config)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last checkpoint is that of the last update, however many there are between two."""
+        del pl_module
+        trainer.save_checkpoint(self.folder.path / "checkpoints" / "last.ckpt")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module

@@ -49,8 +49,9 @@ class RunFolder:
         Raises:
             UserError: if the folder holds a run and ``overwrite`` is false, or holds something else.
         """
-        # A run that was refused while starting leaves only the folder of W&B.
-        if not self.path.exists() or (self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {"wandb"}):
+        # A run that was refused while starting leaves its configuration and the folder of W&B.
+        started = {CONFIG, ENVIRONMENT, "wandb"}
+        if not self.path.exists() or (self.path.is_dir() and {path.name for path in self.path.iterdir()} <= started):
             return
         if not (self.path / ENVIRONMENT).is_file():
             raise UserError(f"run is {self.path}, which exists and is not a run's folder; name another with --run")

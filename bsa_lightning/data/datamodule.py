@@ -153,7 +153,7 @@ class AudioCapsLatents(LightningDataModule):
         if sampler.batches_per_epoch == 0:
             raise UserError(
                 f"{self.train.folder} holds {len(self.train_reader)} clips, fewer than one batch of {self.batch_size}"
-                f" on each of {world_size} devices; lower batch_size"
+                f" on each of {world_size} devices; lower data.batch_size"
             )
         return self._loader(self.train_reader, sampler)
 

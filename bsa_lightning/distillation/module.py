@@ -158,8 +158,7 @@ class ProgressiveDistillation(LightningModule):
         if self.guidance.drops_captions:
             conditioning = conditioning.where(draws.keep_caption, self._null())
         t, student_x, target = self._student_and_target(batch, draws, conditioning, self.student)
-        weight = self.weighting(self.student.schedule.snr(t))
-        loss = weighted_mse(x=student_x, target=target, weight=weight)
+        loss = weighted_mse(x=student_x, target=target, weight=self.weighting(self.student.schedule.snr(t)))
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({"round": float(self.round + 1), "num_steps": float(self.current_round.num_steps)})
         return loss
@@ -194,6 +193,7 @@ class ProgressiveDistillation(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Means over all values of all batches and ranks; a bin of SNR without any is left out, on every rank alike."""
+        self.log_dict({"val/round": float(self.round + 1), "val/num_steps": float(self.current_round.num_steps)})
         for name, mean in zip(VALIDATION_MEANS, self._validation_means, strict=True):
             value = mean.compute()
             mean.reset()

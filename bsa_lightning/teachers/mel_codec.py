@@ -56,8 +56,8 @@ class MelCodec(Codec):
             config = read_json(folder / "vocoder" / "config.json")
             if (config["sampling_rate"], config["model_in_dim"]) != (_SAMPLE_RATE, NUM_BANDS):
                 raise UserError(
-                    f"{folder / 'vocoder'} makes {config['sampling_rate']} Hz of {config['model_in_dim']} bands, but only"
-                    f" {_SAMPLE_RATE} Hz of {NUM_BANDS} bands are understood here; name another model"
+                    f"{folder / 'vocoder'} makes {config['sampling_rate']} Hz of {config['model_in_dim']} bands, but"
+                    f" only {_SAMPLE_RATE} Hz of {NUM_BANDS} bands are understood here; name another model"
                 )
             vocoder = SpeechT5HifiGan.from_pretrained(folder / "vocoder", dtype=torch.float32).eval()
         else:

@@ -2,6 +2,7 @@ import csv
 import sys
 
 import pytest
+import torch
 import yaml
 
 from bsa_lightning.commands import classes, fit  # noqa: F401 - its log handlers must not hold a captured stream
@@ -69,6 +70,22 @@ def test_resume_goes_on_where_the_checkpoint_is(lightning, run):
     lightning("fit", "--trainer.max_steps", "5")
     assert lightning("fit", "--ckpt_path", "last") == (0, "")
     assert steps(run) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_finished_run_ends_with_its_last_checkpoint_and_has_nothing_to_go_on_with(lightning, run):
+    lightning("fit")
+    last = run / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 6
+    before = (run / "metrics.csv").read_bytes()
+    assert lightning("fit", "--ckpt_path", "last") == (0, "")
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_validate_adds_nothing_to_the_run(lightning, run):
+    lightning("fit")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert lightning("validate") == (0, "")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_second_fit_is_refused_and_damages_nothing(lightning, run):

@@ -28,9 +28,14 @@ def test_a_run_keeps_its_wandb_id_until_it_is_replaced(run):
 
 
 def test_a_used_folder_is_refused_unless_overwritten(run):
+    (run.path / "metrics.csv").write_text("step\n1\n")
     with pytest.raises(UserError, match="holds a run already"):
         run.refuse_if_used(overwrite=False)
     run.refuse_if_used(overwrite=True)
+
+
+def test_a_run_that_never_began_may_be_started_again(run):
+    run.refuse_if_used(overwrite=False)
 
 
 @pytest.mark.parametrize("names", [[], ["wandb"]])

@@ -35,6 +35,9 @@ class Gaussian(Denoiser):
         assert guidance_scale is None
         return GaussianTeacher(self.schedule, mean=conditioning.tensors["mean"])(z_t, t)
 
+    def example_inputs(self, batch_size):
+        raise NotImplementedError
+
     def save(self, folder):
         raise NotImplementedError
 
@@ -61,6 +64,9 @@ class Ideal(Denoiser):
         )
         alpha, sigma = (expand(value, z_t) for value in self.schedule.alpha_sigma(t, dtype=z_t.dtype))
         return Prediction(x, (z_t - alpha * x) / sigma)
+
+    def example_inputs(self, batch_size):
+        raise NotImplementedError
 
     def save(self, folder):
         raise NotImplementedError

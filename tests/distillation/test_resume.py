@@ -38,6 +38,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert students(tmp_path) == untouched
 
 
+def test_a_finished_ladder_is_left_as_it_is(teacher_folder, latents_folder, tmp_path):
+    trainer = trainer_of(tmp_path)
+    trainer.fit(module_of(teacher_folder), data_of(latents_folder))
+    trainer.save_checkpoint(last := tmp_path / "checkpoints" / "last.ckpt")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "rounds").rglob("*")}
+    trainer_of(tmp_path).fit(module_of(teacher_folder), data_of(latents_folder), ckpt_path=last, weights_only=True)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "rounds").rglob("*")} == before
+
+
 def test_another_teacher_than_the_checkpoints_is_refused(teacher_folder, latents_folder, tmp_path):
     trainer_of(tmp_path, max_steps=5).fit(module_of(teacher_folder), data_of(latents_folder))
     path = next((tmp_path / "rounds").rglob("*.safetensors"))
