@@ -10,11 +10,18 @@ from pathlib import Path
 import jsonargparse
 
 # Imported here, because Lightning's log handlers keep the stderr of their import, which a test would close.
+from bsa_lightning.commands import fit
 from bsa_lightning.commands.fit import Command
 from bsa_lightning.commands.main import main
 
 ROOT = Path(__file__).parent.parent
-FUNCTIONS = {"prepare": "prepare_folder", "generate": "generate", "report": "report"}
+FUNCTIONS = {
+    "prepare": "prepare_folder",
+    "generate": "generate",
+    "report": "report",
+    "convert": "convert",
+    "export": "export",
+}
 
 
 def read(command, *, monkeypatch, run, instantiate, root=ROOT):
@@ -40,6 +47,7 @@ def read(command, *, monkeypatch, run, instantiate, root=ROOT):
     else:
         words += ["--run", str(run), "--wandb", "disabled"]
         monkeypatch.setattr(Command, "_run_subcommand", lambda *_: None)
+        monkeypatch.setattr(fit, "print_plan", lambda *_: None)
         monkeypatch.setattr(Command, "_parse_ckpt_path", lambda *_: None)
         if not instantiate:
             monkeypatch.setattr(Command, "instantiate_classes", lambda *_: None)

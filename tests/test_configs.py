@@ -27,10 +27,10 @@ def tango(tmp_path_factory):
 def root(tmp_path, monkeypatch, tango):
     """The repository's configurations beside stand-ins for what a user brings: own sound, ESC-10, trained teachers."""
     root = tmp_path / "root"
-    for name in ("own/audio", "data/esc10/audio", "data/audiocaps/audio"):
+    for name in ("own/audio", "data/esc10/audio", "data/AUDIOCAPS/audio_16000Hz/test"):
         (root / name).mkdir(parents=True)
         soundfile.write(root / name / "a_0.wav", np.sin(np.arange(800)), 16_000)
-    for name in ("own/val.jsonl", "data/audiocaps/test_audiocaps_subset.json"):
+    for name in ("own/val.jsonl", "data/AUDIOCAPS/test_audiocaps_subset.json"):
         (root / name).write_text('{"location": "a_0.wav", "captions": "A tone"}\n')
     (root / "data" / "esc10" / "test.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,a,0,A tone\n")
     for name in ("configs", "experiments"):

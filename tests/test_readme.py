@@ -5,10 +5,11 @@ import re
 import pytest
 from command_lines import ROOT, read
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*/README.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), flags=re.DOTALL)]
 SHELL = "\n".join(body for language, body in BLOCKS if language == "bash").replace("\\\n", " ")
-COMMANDS = [line.partition("  #")[0].strip() for line in SHELL.splitlines() if line.startswith("lightning ")]
+LINES = [line.partition("  #")[0].strip() for line in SHELL.splitlines()]
+COMMANDS = list(dict.fromkeys(line for line in LINES if line.startswith("lightning ")))
 TARGETS = sorted(set(re.findall(r"^make (\w+)", SHELL, flags=re.MULTILINE)))
 TREE = next(body for language, body in BLOCKS if language == "text" and body.startswith("bsa_lightning/"))
 
