@@ -9,7 +9,6 @@ from command_lines import ROOT, read
 from tiny_model import write_model
 
 from bsa_lightning.teachers import folder
-from bsa_lightning.teachers.tango_shapes import PUBLISHED
 
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for name in ("configs", "experiments") for path in (ROOT / name).rglob("*.yaml")
@@ -19,7 +18,7 @@ WEIGHTINGS = sorted((ROOT / "configs" / "weighting").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def tango(tmp_path_factory):
-    """In place of Tango: a model with as many trained timesteps."""
+    """In place of a published teacher: a model with as many trained timesteps."""
     return write_model(tmp_path_factory.mktemp("tango"), num_train_timesteps=1000)
 
 
@@ -38,7 +37,7 @@ def root(tmp_path, monkeypatch, tango):
     resolve = folder.resolve_folder
 
     def stand_in(model):
-        other = tango if Path(model).name in PUBLISHED else folder.BUILT_IN
+        other = tango if str(model).startswith("models/") else folder.BUILT_IN
         return resolve(model if Path(model).is_dir() else other)
 
     monkeypatch.setattr(folder, "resolve_folder", stand_in)

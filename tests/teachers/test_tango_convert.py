@@ -5,10 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
+from ladder import data_of, module_of, trainer_of
 from tango_checkpoint import write_checkpoint
 from tolerances import FLOAT32, ORIGINAL
+from toy_clips import ToyClips
 
+from bsa_lightning.commands.sounds import Sounds
+from bsa_lightning.data.prepare import prepare_folder
+from bsa_lightning.distillation.guidance import Baked
+from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers import tango_shapes as shapes
 from bsa_lightning.teachers.base import Conditioning
@@ -249,3 +256,21 @@ def test_a_vocoder_of_another_front_end_is_refused(converted, tmp_path):
     (folder / "vocoder" / "config.json").write_text(json.dumps(config | {"sampling_rate": 48_000}))
     with pytest.raises(UserError, match="makes 48000 Hz of 64 bands"):
         load_codec(folder)
+
+
+def test_a_ladder_of_three_rounds_runs_on_a_converted_folder(converted, tmp_path):
+    """On clips of 0.64 seconds; a student makes sound, and so does its teacher."""
+    folder = tmp_path / "model"
+    shutil.copytree(converted, folder)
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": [16, 16]}))
+    prepare_folder(ToyClips(8), tmp_path / "latents", str(folder), batch_size=8, shard_size=8)
+    module = module_of(folder, plan=Plan(8, 1, 1), guidance=Baked(3.0))
+    trainer_of(tmp_path / "run").fit(module, data_of(tmp_path / "latents"))
+    students = sorted((tmp_path / "run" / "rounds").iterdir())
+    assert [student.name for student in students] == ["1-4steps", "2-2steps", "3-1steps"]
+    for model, num_steps in ((folder, 2), (students[-1], None)):
+        (path,) = Sounds(str(model), num_steps=num_steps).write(tmp_path / "sounds", ["a dog barks"], [0])
+        waveform, rate = soundfile.read(path)
+        assert (len(waveform), rate) == (64 * 160, 16_000)
+        assert waveform.any()
