@@ -68,5 +68,4 @@ class GriffinLim(nn.Module):
         # The last frame stands for the one or two that a centred transform needs beyond it.
         magnitude = torch.cat([magnitude, magnitude[..., -1:], magnitude[..., -1:]], dim=-1)[..., ::2]
         waveform: Tensor = self.phases(magnitude)[..., :num_samples]
-        # Softer as a whole where it would be cut off.
-        return waveform / waveform.abs().amax(-1, keepdim=True).clamp(min=1.0)
+        return waveform.clamp(-1.0, 1.0)
