@@ -14,6 +14,7 @@ from bsa_lightning.files import disk_trouble
 
 _KEY = re.compile(r'(?:Parser key|[Kk]ey) "([^"]+)"')
 _CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_OPTION = re.compile(r"unrecognized arguments: --([\w.]+)")
 _GIVEN = re.compile(r"Problem with given class_path '(.+)'$")
 _NOT_A_HELP = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|- Expected a path|- Expected a <class 'NoneType'>"
@@ -38,6 +39,8 @@ def sentence(error: BaseException) -> str | None:
     reason = _one_line(" ".join(_GIVEN.sub(r"\1:", _KEY.sub("", line).strip(" :-")) for line in reasons))
     if unknown := _CLASS.search(text):
         reason = unknown_class(unknown[1])
+    if unknown := _OPTION.search(text):
+        return f"there is no option --{place}.{unknown[1]}; `--print_config` shows those that there are"
     return f"{place}: {reason}" if place else reason
 
 

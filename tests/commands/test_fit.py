@@ -128,6 +128,7 @@ def test_a_contradicting_resume_is_refused(lightning, run):
         ("--model.width 0", "width is 0, but must be at least 1"),
         ("--model.width x", "model.width: toys.ToyModule: Expected a <class 'int'>. Got value: x"),
         ("--model.init_args.heigth 3", "model: toys.ToyModule: Option 'heigth' is not accepted"),
+        ("--model.steps.num_stps 4", "there is no option --model.steps.num_stps; `--print_config` shows"),
         ("--trainer.max_stps 3", "there is no option --trainer.max_stps, did you mean --trainer.max_steps?"),
         ("--trainer.max_steps x", "trainer.max_steps: Expected a <class 'int'>. Got value: x"),
         ("--ckpt_path last", "last.ckpt; leave it out to start anew"),
