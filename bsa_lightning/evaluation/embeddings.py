@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
+class Features(NamedTuple):
+    """What an embedding makes of a batch of clips."""
+
+    rows: Tensor
+    """(batch, rows of a clip, num_features)."""
+    logits: Tensor | None = None
+    """(batch, classes), of an embedding that is a classifier."""
+
+
 class Embedding(nn.Module, ABC):
     """A feature extractor; a clip gives one row or several."""
 
+    name: str
+    """For caches and columns such as ``kad_<name>``."""
     metric: str
     """Column of ``scores.csv`` that a Frechet distance of these rows is written to."""
     sample_rate: int
     num_features: int
+    fingerprint: str
+    """Of all that decides the features: the code's own version, and the weights' sha256 where there are any."""
 
     @abstractmethod
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Waveforms (batch, samples) in [-1, 1] to (batch, rows of a clip, num_features)."""
+    def forward(self, waveform: Tensor) -> Features:
+        """Features of waveforms (batch, samples) in [-1, 1] at ``sample_rate``."""
 
 
 class LogMelStatistics(Embedding):
@@ -30,7 +44,9 @@ class LogMelStatistics(Embedding):
     the end is dropped, and a clip shorter than one window is padded with silence.
     """
 
+    name = "logmel"
     metric = "fd_logmel"
+    fingerprint = "logmel-1"
     sample_rate = 16_000
     num_features = 128
     num_frames = 96
@@ -51,9 +67,9 @@ class LogMelStatistics(Embedding):
         num_windows = log_mel.shape[1] // self.num_frames
         return log_mel[:, : num_windows * self.num_frames].unflatten(1, (num_windows, self.num_frames))
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(self, waveform: Tensor) -> Features:
         patches = self.patches(waveform)
-        return torch.cat([patches.mean(2), patches.std(2, correction=0)], dim=-1)
+        return Features(torch.cat([patches.mean(2), patches.std(2, correction=0)], dim=-1))
 
 
 def vggish_bands() -> Tensor:

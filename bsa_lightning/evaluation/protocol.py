@@ -201,8 +201,8 @@ class Protocol:
         if self.codec.num_channels > 1:
             waveform = waveform.mean(1)
         for embedding, distance in zip(self.embeddings, distances, strict=True):
-            rows = embedding(resample(waveform, self.codec.sample_rate, embedding.sample_rate))
-            distance.update(rows, reference=reference)
+            features = embedding(resample(waveform, self.codec.sample_rate, embedding.sample_rate))
+            distance.update(features.rows, reference=reference)
 
     def _compute(self, distances: Sequence[FrechetDistance]) -> dict[str, float]:
         pairs = zip(self.embeddings, distances, strict=True)

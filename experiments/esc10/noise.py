@@ -26,8 +26,8 @@ def main(model: str = "tiny") -> None:
     noise = torch.rand(waves.shape, generator=generator) - 0.5
     for name, made in (("white noise", noise), ("the codec's copies", codec.decode(codec.encode(waves).mean))):
         distance = FrechetDistance(embedding.num_features)
-        distance.update(embedding(round_to_pcm16(waves)), reference=True)
-        distance.update(embedding(round_to_pcm16(made)))
+        distance.update(embedding(round_to_pcm16(waves)).rows, reference=True)
+        distance.update(embedding(round_to_pcm16(made)).rows)
         print(f"{name}: fd_logmel {float(distance.compute()):.3f} ({len(clips)} clips)")
 
 

@@ -33,13 +33,13 @@ def test_patches_are_vggishs():
 @pytest.mark.parametrize(("seconds", "num_rows"), [(0.5, 1), (0.975, 1), (1.9, 1), (10, 10), (10.24, 10)])
 def test_rows_of_a_clip(seconds, num_rows):
     embedding = LogMelStatistics()
-    assert embedding(torch.zeros(3, int(seconds * 16_000))).shape == (3, num_rows, 128)
+    assert embedding(torch.zeros(3, int(seconds * 16_000))).rows.shape == (3, num_rows, 128)
 
 
 def test_rows_are_mean_and_deviation():
     wave = torch.randn(1, 16_000)
     embedding = LogMelStatistics()
-    patch, row = embedding.patches(wave)[0, 0], embedding(wave)[0, 0]
+    patch, row = embedding.patches(wave)[0, 0], embedding(wave).rows[0, 0]
     np.testing.assert_allclose(row.numpy(), np.concatenate([patch.numpy().mean(0), patch.numpy().std(0)]), atol=1e-5)
 
 
