@@ -76,6 +76,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); put a whole one there") from error
     return content

@@ -1,5 +1,6 @@
 """What the tests of AudioLDM and AudioLDM 2 do alike."""
 
+import json
 import shutil
 
 import torch
@@ -9,6 +10,7 @@ from tolerances import FLOAT32, SAMPLES
 from toy_clips import ToyClips
 
 from bsa_lightning.data.prepare import prepare_folder
+from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.evaluation.generation import generate
@@ -44,12 +46,13 @@ def distilled(folder, latents, run, mode):
     return run / "rounds" / "2-2steps"
 
 
-def laid_over(student, folder, out):
-    """A copy of the model of ``folder`` with the student in its place."""
-    shutil.copytree(folder, out)
-    for name in ("unet", "scheduler"):
-        shutil.rmtree(out / name)
-        shutil.copytree(student / name, out / name)
+def exported(student, out, *, teacher=None):
+    """The student's whole folder; ``teacher`` in place of the one that it was distilled from."""
+    if teacher is not None:
+        student = shutil.copytree(student, out.with_name("student"))
+        path = student / "provenance.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher": str(teacher)}))
+    export_student(student, out)
     return out
 
 

@@ -92,7 +92,8 @@ class Command(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "plan"):
-            assert self.subcommand is not None
+            if self.subcommand != "fit":
+                raise UserError(f"--plan is given, but only fit can be planned, not {self.subcommand}; leave it out")
             print_plan(self._parser(self.subcommand), self.config[self.subcommand])
             raise SystemExit(0)
         self.resumed = self._get(self.config, "ckpt_path") is not None

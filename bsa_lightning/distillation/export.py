@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import read_json, whole
+from bsa_lightning.files import whole
 from bsa_lightning.teachers.folder import PROVENANCE, family_of, read_provenance, read_sampling, resolve_folder
 from bsa_lightning.teachers.model_card import model_card
-
-_CARD, _INDEX = "README.md", "model_index.json"
 
 
 def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> None:
@@ -30,17 +27,13 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
         raise UserError(f"{dst} exists already; name another folder, or delete it")
     provenance = read_provenance(student)
     teacher, family = resolve_folder(provenance["teacher"]), family_of(student)
-    index = family.student_index(read_json(teacher / _INDEX), read_sampling(student))
     origin = read_provenance(teacher)
     # A path of this machine means nothing elsewhere.
     provenance["teacher"] = origin.get("source", origin.get("name", teacher.name))
     provenance |= {name: origin[name] for name in ("seconds",) if name in origin}
     with whole(dst) as partial:
-        others = shutil.ignore_patterns(family.network, "scheduler", PROVENANCE, _CARD, _INDEX, ".*")
-        shutil.copytree(teacher, partial, ignore=others)
-        for name in (family.network, "scheduler"):
-            shutil.copytree(student / name, partial / name)
-        (partial / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        partial.mkdir()
+        pipeline = family.complete(student, teacher, partial, read_sampling(student))
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
-        card = model_card(provenance, pipeline=index["_class_name"], options=family.pipeline_options, scores=scores)
-        (partial / _CARD).write_text(card)
+        card = model_card(provenance, pipeline=pipeline, options=family.pipeline_options, scores=scores)
+        (partial / "README.md").write_text(card)

@@ -41,6 +41,15 @@ class Guidance(ABC):
     def student_scale(self) -> float:
         """g at which ``predictor`` samples a finished student."""
 
+    def check_teacher(self, teacher: str, guidance: str) -> None:
+        """Refuses a first teacher whose own ``guidance`` is not outside, unless this mode asks nothing of it."""
+        unguided, told = guidance == "baked" and self.scale == 1.0, guidance == self.name == "embedded"
+        if guidance != "outside" and not unguided and not told:
+            raise UserError(
+                f"teacher is {teacher}, a student with guidance {guidance}, which cannot be guided by {self.scale} once"
+                " more; name its own teacher, or set model.guidance to Baked with scale 1"
+            )
+
     def prepare(self, student: Denoiser) -> None:  # noqa: B027
         """Changes a student's network as this mode needs it, before any training."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +12,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
 from bsa_lightning.diffusion.process import add_noise
@@ -25,16 +24,19 @@ from bsa_lightning.distillation.ema import EMA, copy_weights
 from bsa_lightning.distillation.guidance import Guidance
 from bsa_lightning.distillation.plan import Plan, Round
 from bsa_lightning.distillation.student import save_student
+from bsa_lightning.distillation.validation import ValidationErrors
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import folder_sha256, load_codec, load_conditioner, load_denoiser
+from bsa_lightning.teachers.folder import (
+    folder_sha256,
+    load_codec,
+    load_conditioner,
+    load_denoiser,
+    read_sampling,
+)
 from bsa_lightning.teachers.guided import predictor
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-SNR_EDGES = (0.1, 1.0, 5.0)
-"""Where validation splits the distillation error by SNR."""
-ERROR_BINS = ("val/error_snr<0.1", "val/error_snr<1", "val/error_snr<5", "val/error_snr>5")
-VALIDATION_MEANS = ("val/distillation_error", "val/trajectory_error", *ERROR_BINS)
 
 
 class ProgressiveDistillation(LightningModule):
@@ -90,7 +92,7 @@ class ProgressiveDistillation(LightningModule):
         plan.check_schedule(self.teacher.schedule)
         self._teacher_folder: Path | str = teacher
         self._teacher_sha256 = ""
-        self._means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in VALIDATION_MEANS)
+        self._errors = ValidationErrors()
         self._zero: list[Denoiser] = []  # the first teacher, in a list so that it is no submodule
         self._zero_latents: dict[int, Tensor] = {}
 
@@ -129,6 +131,7 @@ class ProgressiveDistillation(LightningModule):
     def setup(self, stage: str) -> None:
         del stage
         self._teacher_sha256 = folder_sha256(self.teacher_name)
+        self.guidance.check_teacher(self.teacher_name, read_sampling(self.teacher_name).guidance)
         codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
         self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
@@ -184,21 +187,13 @@ class ProgressiveDistillation(LightningModule):
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
         final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
         distance = (final - self._zero_final(batch, batch_idx, draws.eps)).square().flatten(1).mean(1)
-        bins = torch.bucketize(snr, torch.tensor(SNR_EDGES, device=snr.device, dtype=snr.dtype))
-        by_snr = [error[bins == bin_] for bin_ in range(len(ERROR_BINS))]
-        for mean, values in zip(
-            self._validation_means, [self.weighting(snr).float() * error, distance, *by_snr], strict=True
-        ):
-            mean.update(values)
+        weighted = self.weighting(snr).float() * error
+        self._errors.update(weighted=weighted, distance=distance, error=error, snr=snr)
 
     def on_validation_epoch_end(self) -> None:
-        """Means over all values of all batches and ranks; a bin of SNR without any is left out, on every rank alike."""
-        self.log_dict({"val/round": float(self.round + 1), "val/num_steps": float(self.current_round.num_steps)})
-        for name, mean in zip(VALIDATION_MEANS, self._validation_means, strict=True):
-            value = mean.compute()
-            mean.reset()
-            if value.isfinite() or name not in ERROR_BINS:
-                self.log(name, value, batch_size=1, sync_dist=True)
+        self.log("val/num_steps", float(self.current_round.num_steps), batch_size=1)
+        for name, value in self._errors.compute().items():
+            self.log(name, value, batch_size=1, sync_dist=True)
 
     def test_step(self, batch: object) -> None:
         """Nothing: ``Scoring`` walks clips of its own when a test starts."""
@@ -243,10 +238,6 @@ class ProgressiveDistillation(LightningModule):
             checkpoint_, self.run_folder, dtype=self.teacher_dtype
         )
         self.teacher = teacher.to(self.device).requires_grad_(False).eval()
-
-    @property
-    def _validation_means(self) -> list[MeanMetric]:
-        return cast("list[MeanMetric]", list(self._means))
 
     def _student_and_target(
         self, batch: LatentBatch, draws: Draws, conditioning: Conditioning, student: Denoiser

@@ -10,7 +10,7 @@ from bsa_lightning.distillation.guidance import Guidance
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.files import whole
 from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import PROVENANCE, pipeline_name, read_provenance, resolve_folder
+from bsa_lightning.teachers.folder import PROVENANCE, pipeline_name, read_licence, resolve_folder
 
 
 def save_student(
@@ -30,7 +30,7 @@ def save_student(
         "pipeline": pipeline_name(teacher),
         "teacher": teacher if teacher == "tiny" else str(resolve_folder(teacher).resolve()),
         "teacher_sha256": teacher_sha256,
-        "licence": read_provenance(teacher).get("licence", "as the teacher's"),
+        "licence": read_licence(teacher),
         "weighting": weighting.name,
         "weighting_parameters": dict(vars(weighting)),
         "round": round_.index + 1,

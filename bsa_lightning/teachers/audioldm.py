@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bsa_lightning.teachers.base import Conditioner, Conditioning, Family, require
+from bsa_lightning.teachers.base import Conditioner, Conditioning, require
+from bsa_lightning.teachers.family import Family
 from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.mel_codec import MelCodec
 from bsa_lightning.teachers.unet import UNetDenoiser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.audioldm import ClapConditioner
-from bsa_lightning.teachers.base import Conditioner, Conditioning, Family, require
+from bsa_lightning.teachers.base import Conditioner, Conditioning, require
+from bsa_lightning.teachers.family import INDEX, Family
 from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.mel_codec import MelCodec
+from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.t5 import T5Conditioner
 from bsa_lightning.teachers.unet import EXAMPLE_TOKENS, UNetDenoiser
 
@@ -153,6 +156,23 @@ class AudioLDM2(Family):
 
     def codec(self, folder: Path) -> MelCodec:
         return MelCodec.from_folder(folder)
+
+    def complete(self, student: Path, teacher: Path, out: Path, sampling: Sampling) -> str:
+        """With GPT-2 as the class that diffusers' pipeline can run; published folders name another."""
+        from transformers import GPT2LMHeadModel
+
+        pipeline = super().complete(student, teacher, out, sampling)
+        index = read_json(out / INDEX)
+        if index["language_model"][1] != "GPT2LMHeadModel":
+            # transformers takes the setting off a config that it loads.
+            generated = read_json(out / "language_model" / "config.json").get("max_new_tokens", _NUM_GENERATED)
+            model = GPT2LMHeadModel.from_pretrained(out / "language_model", dtype=torch.float32)
+            model.save_pretrained(out / "language_model")
+            config = read_json(out / "language_model" / "config.json") | {"max_new_tokens": generated}
+            (out / "language_model" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            index["language_model"] = ["transformers", "GPT2LMHeadModel"]
+            (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        return pipeline
 
 
 def _checkpoint(block: nn.Module, *inputs: Any) -> Any:  # noqa: ANN401 - as the block's

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,10 @@ class Conditioning:
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """One batch after the other; sequences are padded to the longest."""
-        tensors = {name: _cat_padded([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+        tensors = {
+            name: (_cat_padded if name in parts[0].masks else torch.cat)([part.tensors[name] for part in parts])
+            for name in parts[0].tensors
+        }
         masks = {name: _cat_padded([part.masks[name] for part in parts]) for name in parts[0].masks}
         return Conditioning(tensors, masks)
 
@@ -134,6 +136,11 @@ class Denoiser(nn.Module, ABC):
 
         ``guidance_scale`` (batch,) is for networks that take it; told none, they are the network without that input.
         """
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """What is evaluated, with z_t as its first argument: where evaluations are counted."""
 
     @abstractmethod
     def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
@@ -194,44 +201,6 @@ class Codec(nn.Module, ABC):
         """Waveforms in [-1, 1], ``num_samples`` long, of scaled latents ``x``."""
 
 
-class Family(ABC):
-    """One kind of model folder: how its three seams are read, and how such a model is sampled if it does not say.
-
-    ``network`` is the subfolder of the denoiser's weights.
-    """
-
-    network: str = "unet"
-    pipeline_options: str = ""
-    """What ``from_pretrained`` of the pipeline class needs beside a student's folder, as written in Python."""
-    num_steps: int
-    guidance_scale: float
-
-    @abstractmethod
-    def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> Denoiser:
-        """Reads ``network`` and scheduler of a model or student folder; without ``weights``, their shapes alone."""
-
-    @abstractmethod
-    def conditioner(self, folder: Path) -> Conditioner:
-        """Reads the text side of a whole model folder, in float32."""
-
-    @abstractmethod
-    def codec(self, folder: Path) -> Codec:
-        """Reads the sound side of a whole model folder, in float32."""
-
-    def student_index(self, index: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
-        """``model_index.json`` of a whole folder with a student in it, from ``index``, its teacher's.
-
-        Raises:
-            UserError: if the pipeline that opens such folders cannot sample the student.
-        """
-        if sampling.guidance == "embedded":
-            raise UserError(
-                f"guidance is embedded, but {index['_class_name']} cannot hand the network a guidance scale; export a"
-                " student with guidance baked or outside, or sample this one with lightning generate"
-            )
-        return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
-
-
 @contextmanager
 def shapes_only(dtype: torch.dtype) -> Iterator[None]:
     """Networks made in here have parameters of ``dtype`` without memory: torch's fake tensors."""
@@ -266,7 +235,7 @@ def _valid_lengths(mask: Tensor) -> list[int]:
 
 
 def _cat_padded(parts: Sequence[Tensor]) -> Tensor:
-    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+    if len({part.shape[1] for part in parts}) == 1:
         return torch.cat(list(parts))
     rows = [row for part in parts for row in part]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -15,8 +15,10 @@ import torch
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
-from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser, Family
+from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
+from bsa_lightning.teachers.family import INDEX, Family
 from bsa_lightning.teachers.hashing import sha256_of
+from bsa_lightning.teachers.model_card import licence_of
 from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.tango_shapes import PUBLISHED
 
@@ -62,10 +64,10 @@ def pipeline_name(model: str | Path) -> str:
         UserError: if it names none, or one that no file of this package reads.
     """
     folder = resolve_folder(model)
-    index = folder / "model_index.json"
+    index = folder / INDEX
     name = read_json(index).get("_class_name") if index.is_file() else read_provenance(folder).get("pipeline")
     if name is None:
-        raise UserError(f"{folder} is not a model folder: it has no model_index.json; name a whole one, or a student's")
+        raise UserError(f"{folder} is not a model folder: it has no {INDEX}; name a whole one, or a student's")
     if name not in FAMILIES:
         raise UserError(f'{folder} holds a "{name}", but only {", ".join(FAMILIES)} can be read; name another folder')
     return str(name)
@@ -144,6 +146,11 @@ def read_provenance(model: str | Path) -> dict[str, Any]:
     """What ``provenance.json`` says; empty where a folder has none."""
     path = resolve_folder(model) / PROVENANCE
     return read_json(path) if path.is_file() else {}
+
+
+def read_licence(model: str | Path) -> str:
+    """Of the weights: as the provenance says, else the model card; "unknown" where neither does."""
+    return str(read_provenance(model).get("licence") or licence_of(resolve_folder(model)) or "unknown")
 
 
 def folder_sha256(model: str | Path) -> str:

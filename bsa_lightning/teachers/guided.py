@@ -48,7 +48,7 @@ class CountEvaluations:
         self.rows = 0
 
     def __enter__(self) -> CountEvaluations:
-        self._handle = self.denoiser.register_forward_hook(self._count)
+        self._handle = self.denoiser.network.register_forward_hook(self._count)
         return self
 
     def __exit__(self, *_: object) -> None:

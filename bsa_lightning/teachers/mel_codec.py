@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 _SAMPLE_RATE = 16_000
+
+
+def latent_frames(sample_size: int | Sequence[int]) -> int:
+    """Frames of a latent, from a UNet's ``sample_size``: those alone, or (frames, bands)."""
+    return sample_size if isinstance(sample_size, int) else sample_size[0]
 
 
 class MelCodec(Codec):
@@ -62,9 +68,8 @@ class MelCodec(Codec):
             vocoder = SpeechT5HifiGan.from_pretrained(folder / "vocoder", dtype=torch.float32).eval()
         else:
             vocoder = GriffinLim()
-        sample_size = read_json(folder / "unet" / "config.json")["sample_size"]
-        latent_frames = sample_size if isinstance(sample_size, int) else sample_size[0]
-        num_frames = latent_frames * 2 ** (len(vae.config.block_out_channels) - 1)
+        frames = latent_frames(read_json(folder / "unet" / "config.json")["sample_size"])
+        num_frames = frames * 2 ** (len(vae.config.block_out_channels) - 1)
         return cls(vae, vocoder, num_frames=num_frames, fingerprint=sha256_of(folder / "vae"))
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -41,6 +42,19 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
         lines += ["## Scores", "", *scores, ""]
     lines += ["## Licence", "", _licence(licence, student=student), ""]
     return "\n".join(lines)
+
+
+def licence_of(folder: Path) -> str | None:
+    """The licence in the head of a model card; none where there is no card, or it names none."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    head = card.read_text(encoding="utf-8").split("---")
+    try:
+        content = yaml.safe_load(head[1]) if len(head) > 2 and not head[0].strip() else None
+    except yaml.YAMLError:
+        return None
+    return str(content["license"]) if isinstance(content, dict) and "license" in content else None
 
 
 def _title(provenance: Mapping[str, Any]) -> str:

@@ -31,14 +31,14 @@ class Sampling:
         """
         g = self.guidance_scale if requested is None else requested
         if g < 0:
-            raise UserError(f"guidance is {g}, but must be at least 0; 1 is no guidance")
+            raise UserError(f"guidance scale is {g}, but must be at least 0; 1 is no guidance")
         if self.guidance == "baked":
             if g != self.guidance_scale:
                 raise UserError(
-                    f"guidance is {g}, but this model has guidance {self.guidance_scale} baked in; leave guidance out"
+                    f"guidance scale is {g}, but this model has {self.guidance_scale} baked in; leave the scale out"
                 )
             return 1.0
         if self.guidance_range is not None and not self.guidance_range[0] <= g <= self.guidance_range[1]:
             low, high = self.guidance_range
-            raise UserError(f"guidance is {g}, but this model was trained for guidance from {low} to {high}")
+            raise UserError(f"guidance scale is {g}, but this model was trained for scales from {low} to {high}")
         return g

@@ -8,20 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bsa_lightning.diffusion.process import Prediction, V
 from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
-from bsa_lightning.teachers.base import (
-    Conditioner,
-    Conditioning,
-    Denoiser,
-    Family,
-    require,
-    shapes_only,
-)
+from bsa_lightning.teachers.base import Conditioner, Conditioning, Denoiser, require, shapes_only
+from bsa_lightning.teachers.family import Family
 from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.oobleck_codec import Length, OobleckCodec
 from bsa_lightning.teachers.sampling import Sampling
@@ -79,6 +73,11 @@ class StableAudioDenoiser(Denoiser):
         """
         from diffusers import StableAudioDiTModel
 
+        if dtype != torch.float32:
+            raise UserError(
+                f"teacher_dtype is {str(dtype).removeprefix('torch.')}, but Stable Audio's network would round the time"
+                " itself to it; use float32"
+            )
         scheduler = "scheduler/scheduler_config.json"
         require(folder, "transformer/config.json", scheduler)
         kind = read_json(folder / scheduler).get("prediction_type", "v_prediction")
@@ -122,6 +121,10 @@ class StableAudioDenoiser(Denoiser):
                 cos, sin = get_1d_rotary_pos_embed(width, num_tokens, use_real=True, repeat_interleave_real=False)
                 self._rotary[key] = cos.to(device), sin.to(device)
         return self._rotary[key]
+
+    @property
+    def network(self) -> nn.Module:
+        return self.transformer
 
     def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
         config = self.transformer.config

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from bsa_lightning.teachers.base import Family, shapes_only
+from bsa_lightning.teachers.base import shapes_only
+from bsa_lightning.teachers.family import Family
 from bsa_lightning.teachers.mel_codec import MelCodec
 from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.t5 import T5Conditioner

@@ -16,7 +16,8 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.tango_shapes import Config
 
-FILES = ("main_config.json", "vae_config.json", "stft_config.json", "pytorch_model_main.bin", "pytorch_model_vae.bin")
+CODEC_FILES = ("vae_config.json", "pytorch_model_vae.bin")
+FILES = ("main_config.json", "pytorch_model_main.bin", *CODEC_FILES)
 
 _VAE_NAMES = (
     (r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
@@ -50,12 +51,12 @@ class TangoCheckpoint:
     text_encoder_name: str
 
 
-def read_checkpoint(folder: Path, *, vae_folder: Path | None = None) -> TangoCheckpoint:
+def read_checkpoint(folder: Path, codec: Path) -> TangoCheckpoint:
     """Reads a published checkpoint's folder, or what Tango's ``train.py`` writes.
 
     Args:
         folder: of the checkpoint.
-        vae_folder: where the codec's two files are, if not in ``folder``; training does not write them.
+        codec: where the codec's two files are, ``folder`` or another; training does not write them.
 
     Raises:
         UserError: if a file is missing, is no checkpoint, or belongs to another kind of model.
@@ -66,7 +67,6 @@ def read_checkpoint(folder: Path, *, vae_folder: Path | None = None) -> TangoChe
         raise UserError(
             f"{folder} holds {foreign[0]}, which Tango's networks do not have; name a checkpoint of Tango's own network"
         )
-    codec = vae_folder or folder
     if not (codec / "vae_config.json").is_file():
         raise UserError(f"{codec} has no vae_config.json; name a published Tango checkpoint's folder with --vae")
     vae = _read_weights(codec, "vocoder.", "pytorch_model_vae.bin")
@@ -102,8 +102,10 @@ def _main_config(folder: Path) -> Config:
             return read_json(path)
     for log in (folder / "summary.jsonl", folder.parent / "summary.jsonl"):
         if log.is_file():
-            with log.open() as lines:
-                first: Config = json.loads(next(lines, "{}"))
+            try:
+                first: Config = json.loads(log.read_text().split("\n", 1)[0])
+            except ValueError as error:
+                raise UserError(f"the first line of {log} is no JSON ({error}); restore it") from error
             return first
     raise UserError(f"{folder} is no Tango checkpoint: it has no main_config.json; name a folder that has one")
 

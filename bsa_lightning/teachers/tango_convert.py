@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json, whole
 from bsa_lightning.teachers import tango_shapes as shapes
-from bsa_lightning.teachers.hub import fetch, licence_of
-from bsa_lightning.teachers.model_card import model_card
+from bsa_lightning.teachers.hub import fetch
+from bsa_lightning.teachers.model_card import licence_of, model_card
 from bsa_lightning.teachers.tango import Tango
-from bsa_lightning.teachers.tango_checkpoint import FILES, TangoCheckpoint, read_checkpoint, vae_weights
+from bsa_lightning.teachers.tango_checkpoint import CODEC_FILES, FILES, TangoCheckpoint, read_checkpoint, vae_weights
 from bsa_lightning.teachers.unet import UNetDenoiser
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 Module = TypeVar("Module", bound=nn.Module)
-_TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+_TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 _LICENCE = "cc-by-nc-sa-4.0"
 """Of declare-lab's weights on the hub."""
 
@@ -50,44 +50,60 @@ def convert_tango(
     Raises:
         UserError: if something is missing or does not fit, before anything is written.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     if dst.exists():
         raise UserError(f"{dst} exists already; name another folder, or delete it")
-    folder = _folder(src)
-    checkpoint = read_checkpoint(folder, vae_folder=None if vae is None else _folder(vae))
-    front_end = folder / "stft_config.json"
-    if front_end.is_file() and (found := read_json(front_end)) != shapes.MEL:
-        different = sorted(name for name in shapes.MEL if found.get(name) != shapes.MEL[name])
-        raise UserError(f"{front_end} has another {', '.join(different)} than Tango's mel front end, the only one here")
+    folder = _folder(src, FILES, option="SRC")
+    codec_folder = folder if vae is None else _folder(vae, CODEC_FILES, option="--vae")
+    for front_end in (folder / "stft_config.json", codec_folder / "stft_config.json"):
+        _check_front_end(front_end)
+    checkpoint = read_checkpoint(folder, codec_folder)
     text_folder = _text_folder(text_encoder or checkpoint.text_encoder_name, folder)
+    try:
+        denoiser, (autoencoder, vocoder), (encoder, tokenizer) = (
+            unet(checkpoint),
+            codec(checkpoint),
+            text(checkpoint, text_folder),
+        )
+    except KeyError as error:
+        raise UserError(f"{src} lacks the weight {error.args[0]}; is the download whole?") from error
+    hub_id = _hub_id(src)
+    theirs = _LICENCE if hub_id is not None and hub_id.startswith("declare-lab/") else "unknown"
+    provenance = {
+        "name": Path(src).name,
+        "source": hub_id or Path(src).resolve().name,
+        "licence": licence or licence_of(folder) or theirs,
+        "num_steps": Tango.num_steps,
+        "guidance": "outside",
+        "guidance_scale": Tango.guidance_scale,
+    }
+    disable_progress_bar()
     with whole(dst) as partial:
-        unet(checkpoint).save(partial)
+        denoiser.save(partial)
         on_part("unet")
-        codec_vae, vocoder = codec(checkpoint)
-        codec_vae.save_pretrained(partial / "vae")  # type: ignore[operator]
+        autoencoder.save_pretrained(partial / "vae")  # type: ignore[operator]
         vocoder.save_pretrained(partial / "vocoder")  # type: ignore[operator]
         on_part("vae, vocoder")
-        encoder, tokenizer = text(checkpoint, text_folder)
         encoder.save_pretrained(partial / "text_encoder")
         tokenizer.save_pretrained(partial / "tokenizer")
         on_part("text_encoder, tokenizer")
-        provenance = {
-            "name": Path(src).name,
-            "source": _hub_id(src) or str(folder.resolve()),
-            "licence": licence or licence_of(folder) or (_LICENCE if _hub_id(src) else "unknown"),
-            "num_steps": Tango.num_steps,
-            "guidance": "outside",
-            "guidance_scale": Tango.guidance_scale,
-        }
         (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         (partial / "model_index.json").write_text(json.dumps(_index(type(tokenizer).__name__), indent=2) + "\n")
         (partial / "README.md").write_text(model_card(provenance, pipeline="TangoPipeline"))
+
+
+def _check_front_end(path: Path) -> None:
+    found = read_json(path) if path.is_file() else shapes.MEL
+    if different := sorted(name for name in shapes.MEL if found.get(name) != shapes.MEL[name]):
+        raise UserError(f"{path} has another {', '.join(different)} than Tango's mel front end, the only one here")
 
 
 def unet(checkpoint: TangoCheckpoint) -> UNetDenoiser:
     """The network on its schedule."""
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
-    config = shapes.unet_config(checkpoint.unet_config, checkpoint.unet)
+    config = shapes.unet_config(checkpoint.unet_config, checkpoint.unet, vae=checkpoint.vae)
     network = _filled(lambda: UNet2DConditionModel.from_config(config), checkpoint.unet, "UNet")
     return UNetDenoiser(network, DDIMScheduler.from_config(shapes.SCHEDULER))
 
@@ -141,14 +157,14 @@ def _filled(make: Callable[[], Module], weights: Mapping[str, Tensor], name: str
     return network.eval()
 
 
-def _folder(src: str) -> Path:
+def _folder(src: str, files: Sequence[str], *, option: str) -> Path:
     if Path(src).is_dir():
         return Path(src)
     if (hub_id := _hub_id(src)) is None:
         raise UserError(
             f'{src} is no folder and no hub id; name a folder, "owner/name", or one of {", ".join(shapes.PUBLISHED)}'
         )
-    return fetch(hub_id, FILES, optional=("README.md",), option="SRC")
+    return fetch(hub_id, files, optional=("README.md", "stft_config.json"), option=option)
 
 
 def _hub_id(src: str) -> str | None:
@@ -165,7 +181,7 @@ def _text_folder(name: str, checkpoint: Path) -> Path:
             return folder
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise UserError(f"text_encoder is {name}, but no such folder exists; name one with T5's tokenizer")
-    return fetch(name, (), optional=_TOKENIZER_FILES, option="--text_encoder")
+    return fetch(name, _TEXT_FILES, optional=("special_tokens_map.json", "spiece.model"), option="--text_encoder")
 
 
 def _index(tokenizer_class: str) -> dict[str, object]:

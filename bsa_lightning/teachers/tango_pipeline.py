@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, SpeechT5HifiGan, T5EncoderMode
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.mel import HOP_LENGTH, NUM_BANDS, GriffinLim
+from bsa_lightning.teachers.mel_codec import latent_frames
 from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.t5 import T5Conditioner
 from bsa_lightning.teachers.unet import guidance_embedding
@@ -73,6 +74,13 @@ class TangoPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             guidance_range=None if guidance_range is None else list(guidance_range),
         )
+        if guidance not in ("outside", "baked", "embedded"):
+            raise UserError(f'guidance is "{guidance}", but must be outside, baked or embedded')
+        if (guidance == "embedded") != (unet.config.time_cond_proj_dim is not None):
+            raise UserError(
+                f'guidance is "{guidance}", but the network has {"no" if guidance == "embedded" else "an"} input for'
+                " its scale; open the folder that the network was saved in"
+            )
         bounds = None if guidance_range is None else (guidance_range[0], guidance_range[1])
         self.sampling = Sampling(num_inference_steps, guidance, guidance_scale, bounds)
         self.frame_factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -146,7 +154,7 @@ class TangoPipeline(DiffusionPipeline):
                 output = uncond + scale * (cond - uncond)
             z = self.scheduler.step(output, timestep, z, **extra).prev_sample
             if callback_on_step_end is not None:
-                z = callback_on_step_end(self, step, timestep, {"latents": z}).get("latents", z)
+                z = (callback_on_step_end(self, step, timestep, {"latents": z}) or {}).get("latents", z)
         audio: Any = z if output_type == "latent" else self._decode(z, round(seconds * _SAMPLE_RATE))
         if output_type == "np":
             audio = audio.cpu().float().numpy()
@@ -156,7 +164,7 @@ class TangoPipeline(DiffusionPipeline):
     @property
     def _trained_length(self) -> float:
         """Seconds of the clips that the network was trained on."""
-        frames: int = self.unet.config.sample_size[0] * self.frame_factor
+        frames = latent_frames(self.unet.config.sample_size) * self.frame_factor
         return frames * HOP_LENGTH / _SAMPLE_RATE
 
     def _check(
@@ -191,11 +199,14 @@ class TangoPipeline(DiffusionPipeline):
     ) -> Conditioning:
         """Text states of all clips; before them, where guidance is outside, those to guide away from."""
         conditioner = T5Conditioner(self.text_encoder, self.tokenizer, fingerprint="")
-        conditioning = conditioner(captions).repeat(repeats)
+        device, dtype = self._execution_device, self.unet.dtype
+        # An offloaded encoder moves when it is first called: each outcome is fetched before they are put together.
+        conditioning = conditioner(captions).to(device, dtype=dtype).repeat(repeats)
         if outside:
             away = [negative or ""] * len(captions) if negative is None or isinstance(negative, str) else list(negative)
-            conditioning = Conditioning.cat([conditioner(away).repeat(repeats), conditioning])
-        return conditioning.to(self._execution_device, dtype=self.unet.dtype)
+            uncond = conditioner(away).to(device, dtype=dtype).repeat(repeats)
+            conditioning = Conditioning.cat([uncond, conditioning])
+        return conditioning
 
     def _noise(self, num_clips: int, seconds: float, generator: Generators | None, latents: Tensor | None) -> Tensor:
         if not 0 < seconds < math.inf:

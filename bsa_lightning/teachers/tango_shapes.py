@@ -90,8 +90,11 @@ MEL: Config = {
 _CHANNELS_OF_A_HEAD = 64
 
 
-def unet_config(config: Config, weights: Weights) -> Config:
-    """Arguments of ``UNet2DConditionModel``: the checkpoint's own ``config``, else its weights, else Tango's."""
+def unet_config(config: Config, weights: Weights, *, vae: Weights) -> Config:
+    """Arguments of ``UNet2DConditionModel``: the checkpoint's own ``config``, else its weights, else Tango's.
+
+    How many bands a latent has follows from the levels of the autoencoder ``vae``.
+    """
     blocks = _count(weights, "down_blocks.{}.resnets.0.conv2.weight")
     widths = [len(weights[f"down_blocks.{i}.resnets.0.conv2.weight"]) for i in range(blocks)]
     inferred: Config = {
@@ -109,7 +112,7 @@ def unet_config(config: Config, weights: Weights) -> Config:
             )
         inferred["attention_head_dim"] = [width // _CHANNELS_OF_A_HEAD for width in widths]
     own = {name: value for name, value in config.items() if not name.startswith("_")}
-    bands = MEL["n_mel_channels"] // 2 ** (len(VAE["ch_mult"]) - 1)
+    bands = MEL["n_mel_channels"] // 2 ** (_count(vae, "encoder.down.{}.block.0.conv1.weight") - 1)
     return UNET | inferred | own | {"sample_size": [UNET["sample_size"][0], bands]}
 
 

@@ -84,6 +84,10 @@ class UNetDenoiser(Denoiser):
             "encoder_attention_mask": conditioning.masks["states"],
         }
 
+    @property
+    def network(self) -> nn.Module:
+        return self.unet
+
     def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
         size, channels = self.unet.config.sample_size, self.unet.config.in_channels
         frames, bands = (size, _BANDS) if isinstance(size, int) else size

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from tolerances import SCORES
 from toy_clips import ToyClips
 
-from bsa_lightning.distillation.guidance import Outside
+from bsa_lightning.distillation.guidance import Embedded, Outside
 from bsa_lightning.evaluation.callback import Scoring
 from bsa_lightning.evaluation.scores import ScoreFile
 
@@ -25,7 +25,7 @@ model:
     teacher: {teacher}
     plan: {{start_steps: 8, end_steps: 2, updates: 2}}
     weighting: BSA
-    guidance: {{class_path: Outside, init_args: {{scale: 2.0}}}}
+    guidance: {{class_path: {guidance}, init_args: {{scale: 2.0}}}}
     ema_decay: 0.5
 data:
   class_path: AudioCapsLatents
@@ -77,10 +77,17 @@ def digest(network):
     return state.hexdigest()
 
 
+@pytest.fixture(scope="module", params=[Outside(2.0), Embedded(2.0)], ids=lambda guidance: guidance.name)
+def guidance(request):
+    """The second changes the teacher's network when it is promoted, inside what DDP wraps."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def run(teacher_folder, latents_folder, tmp_path_factory):
+def run(teacher_folder, latents_folder, tmp_path_factory, guidance):
     folder = tmp_path_factory.mktemp("ddp")
-    (folder / "ddp.yaml").write_text(CONFIG.format(teacher=teacher_folder, latents=latents_folder))
+    settings = {"teacher": teacher_folder, "latents": latents_folder, "guidance": type(guidance).__name__}
+    (folder / "ddp.yaml").write_text(CONFIG.format(**settings))
     path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tests" / "commands")])
     result = subprocess.run(
         [sys.executable, "-m", "bsa_lightning", "fit", "--config", "ddp.yaml", "--run", "run"],
@@ -103,12 +110,12 @@ def test_both_ranks_hold_the_same_networks_after_every_update_and_promotion(run)
     assert not any(set(a[4]) & set(b[4]) for a, b in zip(first, second, strict=True))
 
 
-def test_scores_are_those_of_all_clips_together(run, latents_folder, teacher_folder, tmp_path):
+def test_scores_are_those_of_all_clips_together(run, latents_folder, teacher_folder, tmp_path, guidance):
     ddp = {tuple(row[name] for name in ("model", "num_steps")): row for row in ScoreFile(run / "scores.csv").rows()}
     (tmp_path / "rounds").symlink_to(run / "rounds")
     scoring = Scoring(ToyClips(7), seeds=[0])
     trainer_of(tmp_path, scoring).test(
-        module_of(teacher_folder, guidance=Outside(2.0)), data_of(latents_folder), verbose=False
+        module_of(teacher_folder, guidance=guidance), data_of(latents_folder), verbose=False
     )
     alone = ScoreFile(tmp_path / "scores.csv").rows()
     compared = [(row, ddp[row["model"], row["num_steps"]]) for row in alone if row["num_steps"] != "8"]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gaussian import GaussianTeacher, noise
+from gaussian import COND, NULL, Gaussian, noise
 from tolerances import IDENTITY
 
 from bsa_lightning.diffusion.process import Prediction, expand
@@ -11,7 +11,7 @@ from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scal
 from bsa_lightning.diffusion.target import two_step_target
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Conditioning, Denoiser
+from bsa_lightning.teachers.base import Denoiser
 from bsa_lightning.teachers.guided import CountEvaluations, predictor
 from bsa_lightning.teachers.sampling import Sampling
 
@@ -19,27 +19,7 @@ SCHEDULES = {
     "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
     "cosine": CosineSchedule(),
 }
-COND = Conditioning({"mean": torch.tensor([[0.7], [-2.0], [1.5]], dtype=torch.float64)})
-NULL = Conditioning({"mean": torch.tensor([[0.1]], dtype=torch.float64)})
 G = 3.0
-
-
-class Gaussian(Denoiser):
-    """Knows the mean of every clip's distribution from its conditioning."""
-
-    def __init__(self, schedule):
-        super().__init__()
-        self.schedule = schedule
-
-    def forward(self, z_t, t, conditioning, guidance_scale=None):
-        assert guidance_scale is None
-        return GaussianTeacher(self.schedule, mean=conditioning.tensors["mean"])(z_t, t)
-
-    def example_inputs(self, batch_size):
-        raise NotImplementedError
-
-    def save(self, folder):
-        raise NotImplementedError
 
 
 class Ideal(Denoiser):
@@ -64,6 +44,10 @@ class Ideal(Denoiser):
         )
         alpha, sigma = (expand(value, z_t) for value in self.schedule.alpha_sigma(t, dtype=z_t.dtype))
         return Prediction(x, (z_t - alpha * x) / sigma)
+
+    @property
+    def network(self):
+        return self
 
     def example_inputs(self, batch_size):
         raise NotImplementedError
@@ -143,9 +127,9 @@ def test_networks_without_a_place_for_it_refuse_embedded_guidance():
         (lambda: Baked(-1.0), "guidance scale is -1"),
         (lambda: Embedded(3.0, 4.0, 6.0), r"low=4\.0 to high=6\.0"),
         (lambda: Embedded(1.0, 1.0, 1.0), "must be apart"),
-        (lambda: Sampling(5, "baked", 3.0).scale(4.0), r"guidance is 4\.0, but .* 3\.0 baked in"),
-        (lambda: Sampling(5, "embedded", 3.0, (1.0, 6.0)).scale(7.0), r"guidance is 7\.0, .* from 1\.0 to 6\.0"),
-        (lambda: Sampling(5, "outside", 3.0).scale(-2.0), r"guidance is -2\.0"),
+        (lambda: Sampling(5, "baked", 3.0).scale(4.0), r"guidance scale is 4\.0, but .* 3\.0 baked in"),
+        (lambda: Sampling(5, "embedded", 3.0, (1.0, 6.0)).scale(7.0), r"guidance scale is 7\.0, .* from 1\.0 to 6\.0"),
+        (lambda: Sampling(5, "outside", 3.0).scale(-2.0), r"guidance scale is -2\.0"),
     ],
 )
 def test_scales_that_cannot_be(make, message):

@@ -2,16 +2,20 @@ import json
 
 import pytest
 import torch
+from gaussian import COND, NULL, Gaussian, noise
 from ladder import Watch, data_of, module_of, trainer_of
 from lightning.pytorch import Trainer
-from tolerances import FLOAT32
+from tolerances import FLOAT32, IDENTITY
 
+from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion import weighting
+from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.distillation.draws import draw
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.base import Posterior
 from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, load_teacher
 from bsa_lightning.teachers.guided import predictor
 
@@ -155,6 +159,52 @@ def test_only_the_first_target_is_guided_outside(teacher_folder, latents_folder,
     trainer_of(tmp_path).fit(module, data_of(latents_folder))
     assert sizes["teacher"][:2] + sizes["student"][:1] == num_calls
     assert sizes["teacher"][2:] == [4, 4]
+
+
+def test_the_first_target_is_the_guided_two_step_result(teacher_folder, monkeypatch):
+    """In float64, with a conditional Gaussian teacher: both steps guided, then the one step that lands there."""
+    module, g = module_of(teacher_folder, guidance=Baked(3.0)), 3.0
+    module.teacher = teacher = Gaussian(module.teacher.schedule)
+    monkeypatch.setattr(module, "_null", lambda: NULL)
+    batch = LatentBatch(torch.arange(3), Posterior(noise(3, 4, seed=1), torch.zeros(3, 4)), COND, [""] * 3)
+    draws = draw(seed=0, step=0, micro_batch=0, rank=0, latents=batch.posterior.mean)
+    draws = draws._replace(eps=draws.eps.double())
+    t, _, target = module._student_and_target(batch, draws, COND, teacher)
+    mid, s = t - 0.5 / 4, t - 1 / 4
+
+    def guided(z, times):
+        cond, uncond = teacher(z, times, COND), teacher(z, times, NULL.repeat(3))
+        return Prediction(*(u + g * (c - u) for c, u in zip(cond, uncond, strict=True)))
+
+    def at(times):
+        return (value[:, None] for value in teacher.schedule.alpha_sigma(times, dtype=torch.float64))
+
+    (alpha, sigma), (alpha_s, sigma_s), (alpha_mid, sigma_mid) = at(t), at(s.clamp(min=0)), at(mid)
+    z_t = alpha.float() * batch.posterior.mean + sigma.float() * draws.eps
+    first = guided(z_t, t)
+    second = guided(alpha_mid * first.x + sigma_mid * first.eps, mid)
+    z_s = alpha_s * second.x + sigma_s * second.eps
+    ratio = sigma_s / sigma
+    torch.testing.assert_close(target, (z_s - ratio * z_t) / (alpha_s - ratio * alpha), **IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "again", "refused"),
+    [
+        (Baked(2.0), Baked(2.0), True),
+        (Baked(2.0), Outside(2.0), True),
+        (Baked(2.0), Baked(1.0), False),
+        (Embedded(2.0), Baked(2.0), True),
+        (Embedded(2.0), Embedded(2.0), False),
+    ],
+    ids=lambda value: str(getattr(value, "name", value)),
+)
+def test_a_student_as_first_teacher(guidance, again, refused):
+    if refused:
+        with pytest.raises(UserError, match=f"a student with guidance {guidance.name}, which cannot be guided"):
+            again.check_teacher("models/student", guidance.name)
+    else:
+        again.check_teacher("models/student", guidance.name)
 
 
 def test_trajectory_error_is_the_distance_to_the_teacher_on_its_own_grid(teacher_folder, latents_folder, tmp_path):

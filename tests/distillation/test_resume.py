@@ -11,24 +11,30 @@ def students(run):
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module", params=[Baked(2.0), Embedded(2.0)], ids=lambda guidance: guidance.name)
-def guidance(request):
-    return request.param
+MODES = {
+    "baked": {"guidance": Baked(2.0)},
+    "embedded": {"guidance": Embedded(2.0)},
+    "bfloat16": {"guidance": Baked(2.0), "teacher_dtype": "bfloat16"},
+}
+
+
+@pytest.fixture(scope="module", params=MODES)
+def settings(request):
+    return {"ema_decay": 0.5} | MODES[request.param]
 
 
 @pytest.fixture(scope="module")
-def untouched(teacher_folder, latents_folder, tmp_path_factory, guidance):
+def untouched(teacher_folder, latents_folder, tmp_path_factory, settings):
     run = tmp_path_factory.mktemp("untouched")
-    trainer_of(run).fit(module_of(teacher_folder, ema_decay=0.5, guidance=guidance), data_of(latents_folder))
+    trainer_of(run).fit(module_of(teacher_folder, **settings), data_of(latents_folder))
     return students(run)
 
 
 @pytest.mark.parametrize("step", [2, 4, 5, 6])
 def test_interrupted_and_resumed_equals_uninterrupted(
-    untouched, teacher_folder, latents_folder, tmp_path, step, guidance
+    untouched, teacher_folder, latents_folder, tmp_path, step, settings
 ):
     """In a round, at the boundary (4), after it, and at the end of an epoch (6 batches)."""
-    settings = {"ema_decay": 0.5, "guidance": guidance}
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer_of(tmp_path, StopAt(step)).fit(module_of(teacher_folder, **settings), data_of(latents_folder))
     module = module_of(teacher_folder, **settings)

@@ -12,7 +12,7 @@ from audioldm_checks import (
     check_same_sounds,
     check_shapes,
     distilled,
-    laid_over,
+    exported,
     prepared,
     recorded,
     sounds,
@@ -84,8 +84,8 @@ def test_a_student_of_two_rounds_makes_sound(student, captions):
 @pytest.mark.parametrize(
     ("student", "scale"), [("outside", 2.0), ("outside", 1.0), ("baked", 1.0)], indirect=["student"]
 )
-def test_diffusers_samples_a_student_as_we_do(student, scale, folder, tmp_path, captions):
-    pipeline = pipeline_of(laid_over(student, folder, tmp_path / "whole"))
+def test_diffusers_samples_a_student_as_we_do(student, scale, tmp_path, captions):
+    pipeline = pipeline_of(exported(student, tmp_path / "whole"))
     noise = torch.randn(3, *LATENT_SHAPE)
     audios = pipeline(captions, num_inference_steps=2, guidance_scale=scale, latents=noise).audios
     check_same_sounds(sounds(student, captions, noise, guidance_scale=scale), audios)

@@ -1,6 +1,7 @@
 """The truth is what diffusers' own AudioLDM2Pipeline hands to its UNet and gets back, recorded while it runs."""
 
 import inspect
+import json
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ from audioldm_checks import (
     check_same_sounds,
     check_shapes,
     distilled,
-    laid_over,
+    exported,
     prepared,
     recorded,
     sounds,
@@ -124,10 +125,27 @@ def test_a_student_of_two_rounds_makes_sound(student, captions):
     assert made.isfinite().all()
 
 
+def published(folder, out):
+    """The model of ``folder`` as it is published: its language model has no head."""
+    from transformers import GPT2LMHeadModel
+
+    shutil.copytree(folder, out)
+    generated = json.loads((folder / "language_model" / "config.json").read_text()).get("max_new_tokens")
+    shutil.rmtree(out / "language_model")
+    GPT2LMHeadModel.from_pretrained(folder / "language_model").transformer.save_pretrained(out / "language_model")
+    edit(out / "language_model" / "config.json", max_new_tokens=generated)
+    edit(out / "model_index.json", language_model=["transformers", "GPT2Model"])
+    return out
+
+
 @runs_the_pipeline
-@pytest.mark.parametrize("student", ["outside", "baked"], indirect=True)
-def test_diffusers_samples_a_student_as_we_do(student, folder, tmp_path):
-    pipeline = pipeline_of(laid_over(student, folder, tmp_path / "whole"))
+@pytest.mark.parametrize(
+    ("student", "as_published"), [("outside", False), ("baked", False), ("baked", True)], indirect=["student"]
+)
+def test_diffusers_samples_a_student_as_we_do(student, as_published, folder, tmp_path):
+    """Of a published teacher too, whose language model diffusers' pipeline cannot run as it is."""
+    teacher = published(folder, tmp_path / "published") if as_published else None
+    pipeline = pipeline_of(exported(student, tmp_path / "whole", teacher=teacher))
     noise = torch.randn(1, *LATENT_SHAPE)
     audios = pipeline(LAST, num_inference_steps=2, guidance_scale=1.0, latents=noise).audios
     check_same_sounds(sounds(student, [LAST], noise, guidance_scale=1.0), audios)
@@ -148,13 +166,7 @@ def test_gradient_checkpointing(folder, teacher, captions):
 
 def test_the_published_language_model_has_no_head(folder, teacher, captions, tmp_path):
     """And its index says so: diffusers' pipeline cannot run such a folder, ours can."""
-    from transformers import GPT2LMHeadModel
-
-    whole = shutil.copytree(folder, tmp_path / "model")
-    shutil.rmtree(whole / "language_model")
-    GPT2LMHeadModel.from_pretrained(folder / "language_model").transformer.save_pretrained(whole / "language_model")
-    edit(whole / "model_index.json", language_model=["transformers", "GPT2Model"])
-    ours = load_conditioner(whole)(captions)
+    ours = load_conditioner(published(folder, tmp_path / "model"))(captions)
     assert torch.equal(ours.tensors["generated"], teacher.conditioner(captions).tensors["generated"])
 
 

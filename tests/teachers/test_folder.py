@@ -103,7 +103,7 @@ def test_student_folder_borrows_from_its_teacher(teacher_folder, tmp_path):
     student = load_teacher(tmp_path)
     assert (student.sampling.num_steps, student.sampling.scale()) == (4, 1.0)
     assert student.sampling.scale(3.0) == 1.0
-    with pytest.raises(UserError, match=r"guidance is 2\.0, .* guidance 3\.0 baked in"):
+    with pytest.raises(UserError, match=r"guidance scale is 2\.0, .* 3\.0 baked in"):
         student.sampling.scale(2.0)
 
 

@@ -1,15 +1,14 @@
-"""Conversion: strict, exact in its counts, equal to the original code's outputs, and answering every mistake."""
+"""Conversion: strict, exact in its counts, and answering every mistake."""
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import soundfile
 import torch
 from ladder import data_of, module_of, trainer_of
 from tango_checkpoint import write_checkpoint
-from tolerances import FLOAT32, ORIGINAL
+from tolerances import FLOAT32
 from toy_clips import ToyClips
 
 from bsa_lightning.commands.sounds import Sounds
@@ -18,11 +17,8 @@ from bsa_lightning.distillation.guidance import Baked
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers import tango_shapes as shapes
-from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.folder import load_codec, load_conditioner, load_denoiser, load_teacher
 from bsa_lightning.teachers.tango_convert import convert_tango
-
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "tango-tiny"
 
 
 @pytest.fixture(scope="module")
@@ -44,65 +40,6 @@ def converted(original, tmp_path_factory):
     folder = tmp_path_factory.mktemp("converted") / "model"
     convert_tango(str(original[0]), folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def original_code():
-    """What the original classes computed from the checkpoint in the shared folder, and our conversion of it."""
-    if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there: the original code's outputs cannot be compared")
-    from safetensors.torch import load_file
-
-    return load_file(SHARED / "expected.safetensors")
-
-
-@pytest.fixture(scope="module")
-def tango_tiny(original_code, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    convert_tango(str(SHARED), folder)
-    return load_teacher(folder)
-
-
-@torch.no_grad()
-def test_codec_meets_the_original_code(original_code, tango_tiny):
-    vae, vocoder = tango_tiny.codec.vae, tango_tiny.codec.vocoder
-    log_mel = tango_tiny.codec.log_mel(original_code["wave"])
-    torch.testing.assert_close(log_mel[:, None], original_code["log_mel"], **ORIGINAL)
-    posterior = vae.encode(original_code["log_mel"]).latent_dist
-    torch.testing.assert_close(posterior.mean, original_code["posterior_mean"], **ORIGINAL)
-    torch.testing.assert_close(posterior.logvar, original_code["posterior_logvar"], **ORIGINAL)
-    scaled = tango_tiny.codec.encode(original_code["wave"])
-    torch.testing.assert_close(scaled.mean / 0.9227914214134216, original_code["posterior_mean"], **ORIGINAL)
-    decoded = vae.decode(original_code["latent_unscaled"]).sample
-    torch.testing.assert_close(decoded, original_code["decoded_log_mel"], **ORIGINAL)
-    wave = vocoder(original_code["vocoder_log_mel"].transpose(1, 2))
-    torch.testing.assert_close(wave, original_code["vocoder_wave"], **ORIGINAL)
-
-
-@torch.no_grad()
-def test_text_meets_the_original_code(original_code, tango_tiny):
-    captions = ["A dog barks", "A man speaks while birds chirp in the background"]
-    conditioning = tango_tiny.conditioner(captions)
-    torch.testing.assert_close(conditioning.masks["states"], original_code["text_mask"].bool())
-    torch.testing.assert_close(conditioning.tensors["states"], original_code["text_states"], **ORIGINAL)
-    valid = original_code["null_mask"].bool()
-    null = tango_tiny.conditioner.null().tensors["states"]
-    torch.testing.assert_close(null.expand(2, -1, -1)[:, 0], original_code["null_states"][valid], **ORIGINAL)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["text", "null"])
-def test_network_meets_the_original_code(original_code, tango_tiny, name):
-    """The padded rows included: what is masked is there, and has no influence."""
-    states, mask = original_code[f"{name}_states"], original_code[f"{name}_mask"].bool()
-    expected = original_code["unet_output" if name == "text" else "unet_output_null"]
-    z_t, timestep = original_code["unet_latent"], original_code["unet_timestep"]
-    ours = tango_tiny.denoiser.unet(z_t, timestep, states, encoder_attention_mask=mask).sample
-    torch.testing.assert_close(ours, expected, **ORIGINAL)
-    t = (timestep + 1) / 1000
-    prediction = tango_tiny.denoiser(z_t, t, Conditioning({"states": states}, {"states": mask}))
-    alpha, sigma = (value[:, None, None, None] for value in tango_tiny.denoiser.schedule.alpha_sigma(t))
-    torch.testing.assert_close(alpha * prediction.eps - sigma * prediction.x, expected, **ORIGINAL)
 
 
 def test_every_weight_arrives_in_its_place(original, converted):
@@ -133,7 +70,8 @@ def test_converted_folder_says_what_it_is(original, converted):
     assert teacher.codec.num_samples == 163_840
     assert list(load_denoiser(converted).schedule.position(torch.tensor([1.0, 0.25]))) == [1000, 250]
     provenance = json.loads((converted / "provenance.json").read_text())
-    assert provenance["source"] == str(original[0].resolve())
+    assert provenance["source"] == "checkpoint"
+    assert str(original[0].parent) not in (converted / "README.md").read_text()
     assert provenance["licence"] == "unknown"
 
 
@@ -197,6 +135,9 @@ def test_the_full_tango_has_its_published_size(network, parameters):
         (lambda f: (f / "vae_config.json").write_text("{}"), "has no scale_factor"),
         (lambda f: (f / "vae_config.json").write_text("{"), "cannot be read as JSON"),
         (lambda f: (f / "stft_config.json").write_text('{"hop_length": 256}'), "another .*hop_length"),
+        (lambda f: (f / "main_config.json").write_text("[]"), "it holds no object"),
+        (lambda f: _change(f / "pytorch_model_main.bin", drop="unet.conv_in.weight"), "lacks the weight conv_in"),
+        (lambda f: _change(f / "pytorch_model_vae.bin", drop="vocoder.conv_pre.weight"), "lacks the weight conv_pre"),
         (lambda f: shutil.rmtree(f / "words"), "text_encoder is words, but no such folder"),
         (lambda f: (f / "words" / "tokenizer.json").unlink(), "has no tokenizer"),
         (
@@ -237,6 +178,18 @@ def test_without_a_network_a_hub_id_says_what_to_download_and_where(src, tmp_pat
     assert "\n" not in message
 
 
+def test_a_cache_that_holds_a_part_is_not_the_whole(monkeypatch, tmp_path):
+    (tmp_path / "main_config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot be fetched from the hub \(no pytorch_model_main.bin\)"):
+        convert_tango("tango", tmp_path / "model")
+
+
+def test_a_codec_from_the_hub_asks_for_no_network_of_another(original, tmp_path):
+    with pytest.raises(UserError, match=r"hf download declare-lab/tango vae_config.json \S+_vae.bin --.* as --vae"):
+        convert_tango(str(original[0]), tmp_path / "model", vae="tango")
+
+
 def test_other_mistakes(original, converted, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         convert_tango(str(original[0]), converted)
@@ -244,9 +197,9 @@ def test_other_mistakes(original, converted, tmp_path):
         convert_tango("nowhere", tmp_path / "model")
 
 
-def test_codec_and_text_are_fingerprinted(converted, tango_tiny):
-    assert load_codec(converted).fingerprint != tango_tiny.codec.fingerprint
-    assert load_conditioner(converted).fingerprint != tango_tiny.conditioner.fingerprint
+def test_codec_and_text_are_fingerprinted(converted, teacher_folder):
+    assert load_codec(converted).fingerprint != load_codec(teacher_folder).fingerprint
+    assert load_conditioner(converted).fingerprint != load_conditioner(teacher_folder).fingerprint
 
 
 def test_a_vocoder_of_another_front_end_is_refused(converted, tmp_path):

@@ -10,6 +10,7 @@ from bsa_lightning import TangoPipeline
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.generation import generate_latents
 from bsa_lightning.teachers.folder import load_teacher
+from bsa_lightning.teachers.t5 import T5Conditioner
 
 NOISE = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
 
@@ -106,6 +107,27 @@ def test_callback_sees_and_changes_latents(pipeline):
     assert not final.any()
 
 
+def test_an_encoder_that_is_moved_when_it_is_called_is_followed(pipeline, monkeypatch):
+    """As offloading does: the encoder's device before its first call is not that of its outcome."""
+    devices, original = iter(["cpu", "meta"]), T5Conditioner.forward
+
+    def forward(self, captions):
+        return original(self, captions).to(next(devices))
+
+    monkeypatch.setattr(T5Conditioner, "forward", forward)
+    monkeypatch.setattr(type(pipeline), "_execution_device", torch.device("meta"))
+    found = pipeline._encode(["rain"], None, 1, outside=True)
+    assert {tensor.device.type for tensor in (*found.tensors.values(), *found.masks.values())} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("guidance", "message"), [("inside", 'guidance is "inside", but must be'), ("embedded", "the network has no input")]
+)
+def test_a_guidance_that_the_network_does_not_have_is_refused(pipeline, guidance, message):
+    with pytest.raises(UserError, match=message):
+        TangoPipeline(**pipeline.components, guidance=guidance)
+
+
 def test_tuples_and_folders_go_round(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     again = open_pipeline(tmp_path)
@@ -123,7 +145,7 @@ def test_tuples_and_folders_go_round(pipeline, tmp_path):
         ({"num_waveforms_per_prompt": 0}, "num_waveforms_per_prompt 0"),
         ({"output_type": "pil"}, 'output_type is "pil"'),
         ({"audio_length_in_s": -1.0}, r"audio_length_in_s is -1\.0"),
-        ({"guidance_scale": -1.0}, r"guidance is -1\.0"),
+        ({"guidance_scale": -1.0}, r"guidance scale is -1\.0"),
         ({"negative_prompt": ["a", "b"]}, "negative_prompt has 2 entries, but prompt has 1"),
         ({"latents": NOISE}, r"latents are of shape \(3, .* but must be \(1,"),
         ({"generator": []}, "a list of 0, but there are 1 clips"),

@@ -1,0 +1,75 @@
+"""One kind of model folder: how it is read, and how a student's is made whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.files import read_json
+from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
+from bsa_lightning.teachers.sampling import Sampling
+
+INDEX = "model_index.json"
+"""The file of a whole model folder that names its pipeline class and its parts."""
+
+
+class Family(ABC):
+    """One kind of model folder: how its three seams are read, and how such a model is sampled if it does not say.
+
+    ``network`` is the subfolder of the denoiser's weights.
+    """
+
+    network: str = "unet"
+    pipeline_options: str = ""
+    """What ``from_pretrained`` of the pipeline class needs beside a student's folder, as written in Python."""
+    num_steps: int
+    guidance_scale: float
+
+    @abstractmethod
+    def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> Denoiser:
+        """Reads ``network`` and scheduler of a model or student folder; without ``weights``, their shapes alone."""
+
+    @abstractmethod
+    def conditioner(self, folder: Path) -> Conditioner:
+        """Reads the text side of a whole model folder, in float32."""
+
+    @abstractmethod
+    def codec(self, folder: Path) -> Codec:
+        """Reads the sound side of a whole model folder, in float32."""
+
+    def complete(self, student: Path, teacher: Path, out: Path, sampling: Sampling) -> str:
+        """Writes a student's whole folder: its network and scheduler, all else from the teacher's, and an index.
+
+        Returns:
+            The pipeline class that opens it.
+
+        Raises:
+            UserError: as :meth:`student_index`.
+        """
+        index = read_json(teacher / INDEX)
+        parts = [name for name, value in index.items() if isinstance(value, list) and (teacher / name).is_dir()]
+        index = self.student_index(index, sampling)
+        for name in parts:
+            shutil.copytree((student if name in (self.network, "scheduler") else teacher) / name, out / name)
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        return str(index["_class_name"])
+
+    def student_index(self, index: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
+        """``model_index.json`` of a whole folder with a student in it, from ``index``, its teacher's.
+
+        Raises:
+            UserError: if the pipeline that opens such folders cannot sample the student.
+        """
+        if sampling.guidance == "embedded":
+            raise UserError(
+                f"guidance is embedded, but {index['_class_name']} cannot hand the network a guidance scale; export a"
+                " student with guidance baked or outside, or sample this one with lightning generate"
+            )
+        return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
