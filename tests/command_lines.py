@@ -21,6 +21,7 @@ FUNCTIONS = {
     "report": "report",
     "convert": "convert",
     "export": "export",
+    "dashboard": "dashboard",
 }
 
 

@@ -15,6 +15,9 @@ MODULES = (
     "bsa_lightning.distillation.promotion",
     "bsa_lightning.evaluation.callback",
     "bsa_lightning.evaluation.embeddings",
+    "bsa_lightning.evaluation.vggish",
+    "bsa_lightning.evaluation.pann",
+    "bsa_lightning.evaluation.clap",
     "bsa_lightning.commands.predict",
 )
 

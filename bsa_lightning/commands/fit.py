@@ -116,8 +116,9 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         trainer = self._get(self.config_init, "trainer")
         own: dict[str, Any] = {"default_root_dir": self.folder.path}
-        if trainer.logger is None:
-            own["logger"] = self._loggers()
+        if trainer.logger is not False:
+            given = [] if trainer.logger in (None, True) else trainer.logger
+            own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
         own_bar = any(isinstance(callback, ProgressBar) for callback in trainer.callbacks or [])
         if trainer.enable_progress_bar is not False and not own_bar:
             # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.

@@ -56,14 +56,15 @@ class LogMelStatistics(Embedding):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("bands", vggish_bands(), persistent=False)
-        self.register_buffer("window", torch.hann_window(_WINDOW, periodic=True), persistent=False)
+        self.register_buffer("window", torch.hann_window(_WINDOW, periodic=True, dtype=torch.float64), persistent=False)
 
     def patches(self, waveform: Tensor) -> Tensor:
         """Waveforms (batch, samples) to VGGish's input, (batch, windows, 96, 64)."""
         shortest = _WINDOW + (self.num_frames - 1) * _HOP
         waveform = nn.functional.pad(waveform, (0, max(0, shortest - waveform.shape[-1])))
+        # The window makes this float64, as torchvggish computes: in float32 a loud tone puts quiet bands off by 7e-4.
         frames = waveform.unfold(-1, _WINDOW, _HOP) * self.window
-        log_mel = (torch.fft.rfft(frames, n=_N_FFT).abs() @ self.bands + 0.01).log()
+        log_mel = (torch.fft.rfft(frames, n=_N_FFT).abs() @ self.bands + 0.01).log().float()
         num_windows = log_mel.shape[1] // self.num_frames
         return log_mel[:, : num_windows * self.num_frames].unflatten(1, (num_windows, self.num_frames))
 
@@ -84,7 +85,7 @@ def vggish_bands() -> Tensor:
     lower, center, upper = edges[:-2], edges[1:-1], edges[2:]
     weights = torch.minimum((bins - lower) / (center - lower), (upper - bins) / (upper - center)).clamp(min=0)
     weights[0] = 0
-    return weights.float()
+    return weights
 
 
 def round_to_pcm16(waveform: Tensor) -> Tensor:

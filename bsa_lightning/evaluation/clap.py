@@ -1,0 +1,112 @@
+"""CLAP (Wu et al. 2023): sounds and captions in one space, for its own Frechet distance and for CLAP scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.embeddings import Features
+from bsa_lightning.evaluation.weights import Pretrained
+from bsa_lightning.files import sha256_of_file
+from bsa_lightning.teachers.hub import fetch
+
+
+class CLAP(Pretrained):
+    """One row of length 1 a clip (512 numbers at 48 kHz), and one a caption.
+
+    A longer clip than CLAP was trained on (10 s) is cut to its beginning, where the original crops it at random; a
+    shorter one is repeated as often as it fits, then padded with silence.
+
+    Args:
+        checkpoint: a folder in transformers' layout, or the name of one on the Hugging Face hub.
+
+    Raises:
+        UserError: if it cannot be had or read, or its tokenizer is not that of its text encoder.
+    """
+
+    name = "clap"
+    metric = "fd_clap"
+
+    def __init__(self, checkpoint: str = "laion/clap-htsat-unfused") -> None:
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+        super().__init__()
+        folder = _folder(checkpoint)
+        try:
+            self.model, loading = ClapModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+            self.extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f'checkpoint is "{checkpoint}", but {folder} is no whole CLAP in transformers\' layout;'
+                f" name a folder with {', '.join(_NEEDED)}"
+            ) from error
+        expected = self.model.state_dict()
+        # Older files lack, newer ones keep, tables of positions that transformers makes itself.
+        if lacking := sorted(name for name in loading["missing_keys"] if expected[name].is_floating_point()):
+            raise UserError(
+                f'checkpoint is "{checkpoint}", but its model.safetensors lacks {lacking[0]}; name a whole CLAP'
+            )
+        known = self.model.config.text_config.vocab_size
+        # Without its files transformers makes a tokenizer of five special tokens, to which all captions are one.
+        if len(self.tokenizer) != known:
+            raise UserError(
+                f"the tokenizer in {folder} has {len(self.tokenizer)} tokens where its text encoder has {known};"
+                f" put the tokenizer.json of the same checkpoint there"
+            )
+        self.sample_rate = self.extractor.sampling_rate
+        self.num_features = self.model.config.projection_dim
+        self.fingerprint = f"clap-1-{_sha256(folder)}"
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Features:
+        waveform = waveform[:, : self.extractor.nb_max_samples]
+        mel = self.extractor(waveform.double().cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="np")
+        pixels = torch.from_numpy(mel["input_features"]).to(self.model.device, torch.float32)
+        # The extractor calls a clip of the batch longer at random where none is, for models that fuse crops.
+        longer = torch.zeros(len(pixels), 1, dtype=torch.bool, device=pixels.device)
+        pooled = self.model.audio_model(pixels, is_longer=longer).pooler_output
+        return Features(normalize(self.model.audio_projection(pooled), dim=-1)[:, None])
+
+    @torch.no_grad()
+    def text(self, captions: Sequence[str]) -> Tensor:
+        """Rows of length 1, (captions, num_features): a CLAP score is their product with the clips' rows."""
+        tokens = self.tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
+        ids, mask = (tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        pooled = self.model.text_model(ids, attention_mask=mask).pooler_output
+        return normalize(self.model.text_projection(pooled), dim=-1)
+
+
+def _folder(checkpoint: str) -> Path:
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    if checkpoint.count("/") != 1 or checkpoint[0] in "./~":
+        raise UserError(
+            f'checkpoint is "{checkpoint}", but no such folder exists; name a folder in transformers\' layout,'
+            f' or one on the hub such as "laion/clap-htsat-unfused"'
+        )
+    return fetch(checkpoint, _NEEDED, optional=_OPTIONAL, option="checkpoint")
+
+
+def _sha256(folder: Path) -> str:
+    """Of the files that are read, wherever they lie."""
+    digest = hashlib.sha256()
+    for name in (*_NEEDED, *_OPTIONAL):
+        if (folder / name).is_file():
+            digest.update(f"{name} {sha256_of_file(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+_NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+_OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")

@@ -1,0 +1,63 @@
+"""The W&B workspace that compares weightings, as code: built from run folders, offline; saved only where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bsa_lightning.reporting.run_folder import REFERENCE, metrics_of, read_results
+from bsa_lightning.reporting.table import TITLES
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Workspace
+
+WEIGHTING = "model.init_args.weighting.class_path"
+"""Where a run's configuration says its weighting."""
+_TRAINING = ("train/loss", "val/distillation_error", "val/trajectory_error", "num_steps")
+
+
+def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
+    """Scores over steps, one line a weighting; training; error by SNR; and what each system sounds like.
+
+    Args:
+        runs: folders of scored runs; their metrics and systems decide the panels.
+        entity: user or team on W&B.
+        project: of the runs there.
+    """
+    from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser, RunComparer
+    from wandb_workspaces.workspaces import Config, RunsetSettings, Section, Workspace
+
+    results = [result for result in read_results(runs) if result.model != REFERENCE]
+    scores = [
+        LinePlot(
+            title=TITLES.get(metric, metric),
+            x="num_steps",
+            metric_regex=rf"scores/.*/{metric}",
+            log_x=True,
+            title_x="sampling steps",
+        )
+        for metric in metrics_of(results)
+    ]
+    training = [LinePlot(title=name, y=[name]) for name in _TRAINING]
+    by_snr = LinePlot(title="distillation error by SNR", metric_regex="val/error_snr.*", log_y=True)
+    names = sorted({path.name for run in runs for path in (run / "samples").glob("*") if path.is_dir()})
+    media = [MediaBrowser(title=name, media_keys=[f"samples/{name}", f"spectrograms/{name}"]) for name in names]
+    return Workspace(
+        entity=entity,
+        project=project,
+        name="Weightings",
+        sections=[
+            Section(name="Scores over steps", panels=scores, is_open=True),
+            Section(name="Training", panels=[*training, by_snr], is_open=True),
+            Section(name="Listen", panels=media),
+            Section(name="Configurations", panels=[RunComparer(diff_only="split")]),
+        ],
+        runset_settings=RunsetSettings(groupby=[Config(WEIGHTING)], pinned_columns=[f"config:{WEIGHTING}"]),
+    )
+
+
+def as_json(board: Workspace) -> str:
+    """What would be saved, without asking the server for anything."""
+    text: str = board._to_model().model_dump_json(indent=2)
+    return text

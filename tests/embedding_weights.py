@@ -1,0 +1,92 @@
+"""Random weights in the formats of the published files, as light as files and as memory can be; and what to check."""
+
+import math
+import socket
+import sys
+import types
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+_VGGISH_CONVOLUTIONS = {0: (1, 64), 3: (64, 128), 6: (128, 256), 8: (256, 256), 11: (256, 512), 13: (512, 512)}
+_VGGISH_LINEAR = {0: (12288, 4096), 2: (4096, 4096), 4: (4096, 128)}
+
+
+def vggish_weights(seed=0):
+    """The state dict that vggish-10086976.pth is."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for i, (channels, width) in _VGGISH_CONVOLUTIONS.items():
+        weights[f"features.{i}.weight"] = _random(generator, width, channels, 3, 3)
+        weights[f"features.{i}.bias"] = _random(generator, width)
+    for i, (channels, width) in _VGGISH_LINEAR.items():
+        weights[f"embeddings.{i}.weight"] = _random(generator, width, channels)
+        weights[f"embeddings.{i}.bias"] = _random(generator, width)
+    return weights
+
+
+def pann_checkpoint(seed=0):
+    """What Cnn14_16k_mAP=0.438.pth holds: the sampler of its training lies beside the model."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {
+        "spectrogram_extractor.stft.conv_real.weight": _random(generator, 257, 1, 512),
+        "spectrogram_extractor.stft.conv_imag.weight": _random(generator, 257, 1, 512),
+        "logmel_extractor.melW": _random(generator, 257, 64).abs(),
+        **_batch_norm(generator, "bn0", 64),
+    }
+    for i, (channels, width) in enumerate(pairwise((1, 64, 128, 256, 512, 1024, 2048)), start=1):
+        for j, inner in ((1, channels), (2, width)):
+            weights[f"conv_block{i}.conv{j}.weight"] = _random(generator, width, inner, 3, 3)
+            weights |= _batch_norm(generator, f"conv_block{i}.bn{j}", width)
+    for name, width in (("fc1", 2048), ("fc_audioset", 527)):
+        weights[f"{name}.weight"] = _random(generator, width, 2048)
+        weights[f"{name}.bias"] = _random(generator, width)
+    sampler = {"indexes_per_class": [np.arange(3), np.arange(5)], "queue": [1, 0], "pointers_of_classes": [0, 2]}
+    return {"iteration": 600_000, "model": weights, "sampler": sampler}
+
+
+def _random(generator, *shape):
+    """Rows are windows of one random line, so that a file keeps that line alone."""
+    fan_in = math.prod(shape[1:]) or shape[0]
+    line = torch.randn(shape[0] + fan_in - 1, generator=generator) / math.sqrt(fan_in / 2)
+    if len(shape) == 1:
+        return line[: shape[0]]
+    return line.as_strided((shape[0], fan_in), (1, 1)).unflatten(1, shape[1:])
+
+
+def _batch_norm(generator, name, width):
+    return {
+        f"{name}.weight": 1 + 0.1 * torch.randn(width, generator=generator),
+        f"{name}.bias": 0.1 * torch.randn(width, generator=generator),
+        f"{name}.running_mean": torch.randn(width, generator=generator),
+        f"{name}.running_var": 1 + torch.rand(width, generator=generator),
+        f"{name}.num_batches_tracked": torch.tensor(600_000),
+    }
+
+
+def sounds(num_samples):
+    """(3, samples) at 16 kHz: noise, a loud rising tone beside silence in all other bands, and clicks."""
+    t = torch.arange(num_samples) / 16_000
+    noise = 0.3 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
+    return torch.stack([noise, 0.9 * torch.sin(2 * torch.pi * (400 + 300 * t) * t), 0.9 * (t % 0.5 < 1e-4)])
+
+
+def refuse_network(monkeypatch):
+    """From here on, whoever looks up a name or connects gets an error."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def frechet_audio_distance(monkeypatch):
+    """The package, without what its import fetches from the hub and nobody needs here."""
+    for name in ("laion_clap", "encodec"):
+        module = types.ModuleType(name)
+        module.EncodecModel = None
+        monkeypatch.setitem(sys.modules, name, module)
+    return pytest.importorskip("frechet_audio_distance")
