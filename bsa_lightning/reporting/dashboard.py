@@ -48,9 +48,9 @@ def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
         project=project,
         name="Weightings",
         sections=[
-            Section(name="Scores over steps", panels=scores, is_open=True),
+            Section(name="Scores over steps", panels=[*scores], is_open=True),
             Section(name="Training", panels=[*training, by_snr], is_open=True),
-            Section(name="Listen", panels=media),
+            Section(name="Listen", panels=[*media]),
             Section(name="Configurations", panels=[RunComparer(diff_only="split")]),
         ],
         runset_settings=RunsetSettings(groupby=[Config(WEIGHTING)], pinned_columns=[f"config:{WEIGHTING}"]),

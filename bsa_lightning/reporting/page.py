@@ -1,93 +1,147 @@
-"""One self-contained page to look at and listen to: the same captions across systems, side by side."""
+"""One self-contained page to look at and listen to: scores, run details, and the same captions across systems."""
 
 from __future__ import annotations
 
-import base64
 import html as escaping
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
-from bsa_lightning.reporting.run_folder import REFERENCE, Result, metrics_of
-from bsa_lightning.reporting.table import TITLES, note
+from bsa_lightning.reporting import differences, figure, listening, snr, table
+from bsa_lightning.reporting.details import Details, read_details
+from bsa_lightning.reporting.run_folder import Result
+from bsa_lightning.reporting.samples import read_samples
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; }
-td, th { padding: .3rem .7rem; border-bottom: 1px solid #8884; text-align: left; vertical-align: top; }
-audio { width: 14rem; height: 2rem; }
-figure { margin: 1rem 0; background: #fff; }
-figure svg { max-width: 100%; height: auto; }
+_MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅"}
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""The browser itself keeps the page from reaching for anything outside it."""
+
+
+def html(runs: Sequence[Path], results: Sequence[Result]) -> str:
+    """The page as text; sounds, pictures, style and script are inside it."""
+    captions, systems = read_samples(runs, results)
+    title = escape(", ".join(run.name for run in runs))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{title}: scores and sounds</title>
+<style>{_asset("page.css")}</style>
+</head>
+<body data-report="{title}">
+<header>
+<h1>{title}</h1>
+<nav aria-label="Sections"><a href="#scores">Scores</a><a href="#listen">Listen</a><a href="#runs">Run details</a></nav>
+<fieldset class="switch" id="theme"><legend>Theme</legend>{_themes()}</fieldset>
+</header>
+<main>
+<section id="scores" aria-labelledby="scores-title"><h2 id="scores-title">Scores</h2>
+{_scores(results)}
+<p class="note">{escape(table.note(results))}</p>
+{"".join(_differences(run, named=len(runs) > 1) for run in runs)}
+<div class="figures">{_figure(results)}{"".join(_snr(run, named=len(runs) > 1) for run in runs)}</div>
+</section>
+{listening.section(captions, systems)}
+<section id="runs" aria-labelledby="runs-title"><h2 id="runs-title">Run details</h2>
+{"".join(_details(read_details(run)) for run in runs)}
+</section>
+</main>
+<script>{_asset("player.js")}{_asset("blind.js")}</script>
+</body>
+</html>
 """
 
 
-def html(runs: Sequence[Path], *, results: Sequence[Result], figure_svg: str) -> str:
-    """The page as text; sounds and figure are inside it."""
-    figure = figure_svg[figure_svg.index("<svg") :]
-    return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escape(', '.join(run.name for run in runs))}</title><style>{_STYLE}</style>"
-        f"<h1>{_escape(', '.join(run.name for run in runs))}</h1>"
-        f'<div class="wide">{_scores(results)}</div><p>{_escape(note(results))}</p>'
-        f"<figure>{figure}</figure><h2>Listen</h2>"
-        + "".join(f'<div class="wide">{_sounds(run / "samples")}</div>' for run in runs)
-        + "</html>\n"
+def escape(text: str) -> str:
+    """Text for HTML, quotes included."""
+    return escaping.escape(text)
+
+
+def _asset(name: str) -> str:
+    return files("bsa_lightning.reporting").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _themes() -> str:
+    return "".join(
+        f'<label><input type="radio" name="theme" value="{name}"{" checked" if name == "auto" else ""}>'
+        f"<span>{name.capitalize()}</span></label>"
+        for name in ("auto", "light", "dark")
     )
 
 
 def _scores(results: Sequence[Result]) -> str:
-    metrics = metrics_of(results)
-    head = "".join(
-        f"<th>{_escape(name)}</th>" for name in ("Model", "Steps", "NFE", *(TITLES.get(m, m) for m in metrics))
-    )
-    rows = "".join(
-        f"<tr><td>{_escape(r.name)}</td><td>{r.num_steps}</td><td>{r.nfe}</td>"
-        + "".join(f"<td>{_mean(r, metric)}</td>" for metric in metrics)
-        + "</tr>"
-        for r in results
-        if r.model != REFERENCE
-    )
-    return f"<table><tr>{head}</tr>{rows}</table>"
+    header, rows = table.cells(results)
+    return _table("Score table", header, rows, words=("Model", "Guidance"))
 
 
-def _mean(result: Result, metric: str) -> str:
-    if metric not in result.metrics:
+def _differences(run: Path, *, named: bool) -> str:
+    rows = differences.read_differences(run)
+    if not rows:
         return ""
-    mean, half_width = result.metrics[metric]
-    return f"{mean:.3f}" + ("" if half_width != half_width else f" ± {half_width:.3f}")
-
-
-def _sounds(samples: Path) -> str:
-    """A row a system, a column a caption."""
-    systems = sorted((folder for folder in samples.glob("*") if folder.is_dir()), key=_order)
-    names = sorted({path.name for folder in systems for path in folder.glob("*.wav")})
-    if not names:
-        return "<p>This run kept no samples.</p>"
-    head = "".join(f"<th>{_escape(Path(name).stem[3:].replace('-', ' '))}</th>" for name in names)
-    rows = "".join(
-        f"<tr><th>{_escape(folder.name)}</th>"
-        + "".join(f"<td>{_player(folder / name)}</td>" for name in names)
-        + "</tr>"
-        for folder in systems
+    title = "Paired differences" + (f", {run.name}" if named else "")
+    return (
+        f'<details aria-label="{escape(title)}"><summary>{escape(title)}</summary>'
+        f'<p class="note">{escape(differences.NOTE)}</p>'
+        f"{_table(title, differences.HEADER, rows, words=differences.HEADER[:3])}</details>"
     )
-    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
 
 
-def _order(folder: Path) -> tuple[bool, bool, str, int]:
-    """The reference, then the teacher, then students, many steps first."""
-    system, _, steps = folder.name.rpartition("-")
-    number = int(steps.removesuffix("steps")) if steps.endswith("steps") else 0
-    return folder.name != REFERENCE, not system.startswith("teacher"), system, -number
+def _table(label: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[str]) -> str:
+    """A table that scrolls in a box of its own; columns other than ``words`` hold numbers."""
+    numeric = ["" if name in words else ' class="number"' for name in header]
+    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, numeric, strict=True))
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], numeric[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="wide" role="region" aria-label="{escape(label)}" tabindex="0">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
-def _player(path: Path) -> str:
-    if not path.is_file():
+def _figure(results: Sequence[Result]) -> str:
+    legend = [(line.colour, _MARKERS[line.marker], line.name) for line in figure.lines(results)]
+    return _panels("Each metric over sampling steps; bars are 95 % intervals.", legend, figure.panels(results))
+
+
+def _snr(run: Path, *, named: bool) -> str:
+    panels = snr.panels(run)
+    if not panels:
         return ""
-    sound = base64.b64encode(path.read_bytes()).decode()
-    return f'<audio controls preload="none" src="data:audio/wav;base64,{sound}"></audio>'
+    title = f"Where along the noise the student errs{f' ({run.name})' if named else ''}, at each validation."
+    return _panels(title, [(colour, "■", name) for colour, name in snr.legend(run)], panels)
 
 
-def _escape(text: str) -> str:
-    return escaping.escape(text)
+def _panels(caption: str, legend: Sequence[tuple[str, str, str]], panels: Sequence[str]) -> str:
+    entries = "".join(
+        f'<li><span style="color:{"currentColor" if colour == figure.drawing.INK else colour}" aria-hidden="true">'
+        f"{marker}</span> {escape(name)}</li>"
+        for colour, marker, name in legend
+    )
+    drawings = "".join(f'<div role="img" aria-label="{escape(caption)}">{svg}</div>' for svg in panels)
+    return (
+        f"<figure><figcaption>{escape(caption)}</figcaption>"
+        f'<ul class="legend">{entries}</ul><div class="panels">{drawings}</div></figure>'
+    )
+
+
+def _details(details: Details) -> str:
+    groups = "".join(
+        f"<div><h4>{escape(title)}</h4><dl>"
+        + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+        + "</dl></div>"
+        for title, pairs in details.groups.items()
+    )
+    config = (
+        f'<details aria-label="Configuration of {escape(details.run)}"><summary>The whole config.yaml</summary>'
+        f'<pre tabindex="0">{escape(details.config)}</pre></details>'
+        if details.config
+        else ""
+    )
+    return f'<h3>{escape(details.run)}</h3><div class="details">{groups}</div>{config}'

@@ -11,6 +11,9 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.scores import COLUMNS, interval
 
 REFERENCE = "reference"
+SECONDS = "seconds_per_clip"
+_SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips")
+"""The columns that tell one system from another."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Result:
     num_clips: int
     seeds: tuple[int, ...]
     metrics: dict[str, tuple[float, float]]
+    seconds: tuple[float, float] | None
+    """Seconds to generate one clip, as measured; none where the run did not measure."""
     name: str
     """How a table or legend calls it: of as few words as tell it from the other systems."""
 
@@ -63,17 +68,21 @@ def metrics_of(results: Sequence[Result]) -> list[str]:
 
 
 def _by_system(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
-    """The repeats of each system, by (model, weighting, num_steps, guidance, guidance_scale, nfe, num_clips)."""
+    """The repeats of each system, by the columns of ``_SYSTEM``."""
     systems: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
-        systems.setdefault(tuple(row[name] for name in COLUMNS if name not in ("seed", "round")), []).append(row)
+        systems.setdefault(tuple(row[name] for name in _SYSTEM), []).append(row)
     return systems
 
 
 def _agree(rows: Sequence[dict[str, str]], others: Sequence[dict[str, str]]) -> bool:
-    """Whether the repeats that both have got the same numbers."""
-    theirs = {row["seed"]: row for row in others}
-    return all(row == theirs.get(row["seed"], row) for row in rows)
+    """Whether the repeats that both have got the same numbers, however long they took."""
+    theirs = {row["seed"]: _untimed(row) for row in others}
+    return all(_untimed(row) == theirs.get(row["seed"], _untimed(row)) for row in rows)
+
+
+def _untimed(row: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if name != SECONDS}
 
 
 def _name(row: dict[str, str], *, guidance: bool, run: str) -> str:
@@ -90,8 +99,10 @@ def _name(row: dict[str, str], *, guidance: bool, run: str) -> str:
 
 def _result(rows: Sequence[dict[str, str]], *, guidance: bool, run: str) -> Result:
     first = rows[0]
-    names = [name for name in first if name not in COLUMNS]
+    names = [name for name in first if name not in COLUMNS or name == SECONDS]
     values = {name: [float(row[name]) for row in rows if row.get(name)] for name in names}
+    means = {name: interval(numbers) for name, numbers in values.items() if numbers}
+    seconds = means.pop(SECONDS, None)
     return Result(
         model=first["model"],
         weighting=first["weighting"],
@@ -101,7 +112,8 @@ def _result(rows: Sequence[dict[str, str]], *, guidance: bool, run: str) -> Resu
         nfe=int(first["nfe"]),
         num_clips=int(first["num_clips"]),
         seeds=tuple(int(row["seed"]) for row in rows),
-        metrics={name: interval(numbers) for name, numbers in values.items() if numbers},
+        metrics=means,
+        seconds=seconds,
         name=_name(first, guidance=guidance, run=run),
     )
 
@@ -114,6 +126,6 @@ def _read_rows(run: Path) -> list[dict[str, str]]:
         raise UserError(f"{run} holds no scores.csv; score the run with lightning test first")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    if not rows or any(name not in rows[0] for name in COLUMNS):
+    if not rows or any(name not in rows[0] for name in (*_SYSTEM, "seed")):
         raise UserError(f"{path} is not a score file of this project; score the run with lightning test")
     return rows

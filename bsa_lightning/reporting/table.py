@@ -14,25 +14,49 @@ TITLES = {
     "trajectory_error": "Trajectory error ↓",
     "fad_vggish": "FAD ↓",
     "fd_pann": "FD ↓",
+    "fd_clap": "FD CLAP ↓",
+    "fd_logmel_inf": "FD∞ log-mel ↓",
+    "fad_vggish_inf": "FAD∞ ↓",
+    "fd_pann_inf": "FD∞ ↓",
+    "fd_clap_inf": "FD∞ CLAP ↓",
+    "kad_logmel": "KAD log-mel ↓",
+    "kad_vggish": "KAD VGGish ↓",
+    "kad_pann": "KAD PANN ↓",
+    "kad_clap": "KAD CLAP ↓",
+    "kl_pann": "KL ↓",
+    "is_pann": "IS ↑",
+    "clap_score": "CLAP score ↑",
 }
+MARK = "†"
+"""Beside rows that were scored on fewer seeds than others."""
+
+
+def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows as text: teacher and each weighting by steps, numbers as mean ± half width of the interval."""
+    metrics = metrics_of(results)
+    scored = [result for result in results if result.model != REFERENCE]
+    timed = any(result.seconds for result in scored)
+    most = max(len(result.seeds) for result in scored)
+    header = ["Model", "Steps", "NFE", *(["Seconds a clip"] if timed else []), "Guidance"]
+    rows = []
+    for result in scored:
+        mark = f" {MARK}" if len(result.seeds) < most else ""
+        row = [result.name + mark, str(result.num_steps), str(result.nfe)]
+        if timed:
+            row.append(_seconds(result.seconds))
+        row.append(f"{result.guidance} {result.guidance_scale:g}")
+        rows.append(row + [_number(result.metrics.get(name)) for name in metrics])
+    return header + [TITLES.get(name, name) for name in metrics], rows
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """Rows: teacher and each weighting by steps; every number as mean ± half width of its 95 % interval."""
-    metrics = metrics_of(results)
-    header = ["Model", "Steps", "NFE", "Guidance", *(TITLES.get(name, name) for name in metrics)]
-    lines = []
-    for result in results:
-        if result.model == REFERENCE:
-            continue
-        numbers = [_number(result.metrics.get(name)) for name in metrics]
-        guidance = f"{result.guidance} {result.guidance_scale:g}"
-        lines.append([result.name, str(result.num_steps), str(result.nfe), guidance, *numbers])
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    """The table and its note as Markdown."""
+    header, rows = cells(results)
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
     text = "".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |\n"
-        for line in [header, rule, *lines]
+        for line in [header, rule, *rows]
     )
     return text + "\n" + note(results) + "\n"
 
@@ -41,10 +65,11 @@ def note(results: Sequence[Result]) -> str:
     """What the numbers rest on."""
     scored = [result for result in results if result.model != REFERENCE]
     seeds = sorted({len(result.seeds) for result in scored})
-    repeats = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    text = (
-        f"{scored[0].num_clips} captions, {repeats} sampling seeds; ± is the 95 % interval of the mean (Student's t)."
-    )
+    text = f"{scored[0].num_clips} captions, {seeds[-1]} sampling seed{'s' if seeds[-1] > 1 else ''}"
+    text += "; ± is the 95 % interval of the mean (Student's t)." if seeds[-1] > 1 else "."
+    if len(seeds) > 1:
+        text += f" {MARK} scored on fewer seeds than the others ({seeds[0]} of {seeds[-1]})"
+        text += "; run lightning test to score the rest."
     for result in results:
         if result.model == REFERENCE:
             halves = ", ".join(f"{TITLES.get(name, name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
@@ -55,17 +80,19 @@ def note(results: Sequence[Result]) -> str:
 def comma_separated(results: Sequence[Result]) -> str:
     """The same rows with every number in full, one column for each mean and half width."""
     metrics = metrics_of(results)
-    columns = [column for name in metrics for column in (name, f"{name}_ci95")]
+    measured = ["seconds_per_clip", *metrics] if any(r.seconds for r in results) else metrics
+    columns = [column for name in measured for column in (name, f"{name}_ci95")]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
         ["model", "weighting", "num_steps", "nfe", "guidance", "guidance_scale", "num_clips", "num_seeds", *columns]
     )
     for r in results:
-        numbers = [number for name in metrics for number in r.metrics.get(name, (math.nan, math.nan))]
-        cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
+        known = {**r.metrics, **({"seconds_per_clip": r.seconds} if r.seconds else {})}
+        numbers = [number for name in measured for number in known.get(name, (math.nan, math.nan))]
+        values = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
         writer.writerow(
-            [r.model, r.weighting, r.num_steps, r.nfe, r.guidance, r.guidance_scale, r.num_clips, len(r.seeds), *cells]
+            [r.model, r.weighting, r.num_steps, r.nfe, r.guidance, r.guidance_scale, r.num_clips, len(r.seeds), *values]
         )
     return buffer.getvalue()
 
@@ -74,5 +101,9 @@ def _number(value: tuple[float, float] | None) -> str:
     if value is None:
         return ""
     mean, half_width = value
-    digits = 3 if abs(mean) < 10 else 2
+    digits = 2 if abs(mean) >= 10 else 3 if mean == 0 else max(3, 1 - math.floor(math.log10(abs(mean))))
     return f"{mean:.{digits}f}" if math.isnan(half_width) else f"{mean:.{digits}f} ± {half_width:.{digits}f}"
+
+
+def _seconds(value: tuple[float, float] | None) -> str:
+    return "" if value is None else f"{value[0]:.2g}" if value[0] < 10 else f"{value[0]:.0f}"

@@ -1,24 +1,21 @@
+import base64
 import csv
+import shutil
 
 import pytest
+from reporting.runs import sine, write_run, write_scores, write_wav
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.scores import Score, ScoreFile
+from bsa_lightning.reporting import table
+from bsa_lightning.reporting.differences import read_differences
 from bsa_lightning.reporting.report import report
-from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.run_folder import Result, read_results
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A scored run: the teacher at 8 and 4 steps, a student at 4, three seeds."""
-    file = ScoreFile(tmp_path / "run" / "scores.csv")
-    file.append(Score("reference", "", 0, 0, "", 0.0, 0, 0, 100, {"fd_logmel": 0.5}))
-    for seed in range(3):
-        for steps, fd in ((8, 1.0), (4, 2.0)):
-            metrics = {"fd_logmel": fd + 0.1 * seed, "trajectory_error": 0.0 if steps == 8 else 0.3}
-            file.append(Score("teacher", "", 0, steps, "outside", 2.0, 2 * steps, seed, 64, metrics))
-        file.append(Score("student", "bsa", 1, 4, "baked", 2.0, 4, seed, 64, {"fd_logmel": 1.2}))
-    return tmp_path / "run"
+    return write_scores(tmp_path / "run")
 
 
 def test_results_are_gathered_over_seeds(run):
@@ -47,14 +44,102 @@ def test_report_writes_and_prints(run, capsys):
 
 
 def test_page_holds_its_sounds(run, capsys):
-    folder = run / "samples" / "student-bsa-4steps"
-    folder.mkdir(parents=True)
-    (folder / "00-a-dog-barks.wav").write_bytes(b"RIFF")
+    path = run / "samples" / "student-bsa-4steps" / "00-a-dog-barks.wav"
+    write_wav(path, sine(440.0))
     report([run], out=run / "elsewhere")
-    page = (run / "elsewhere" / "index.html").read_text()
-    assert 'src="data:audio/wav;base64,UklGRg=="' in page
-    assert "a dog barks" in page
+    page = (run / "elsewhere" / "index.html").read_text(encoding="utf-8")
+    assert f'src="data:audio/wav;base64,{base64.b64encode(path.read_bytes()).decode()}"' in page
+    assert ">A dog barks</h3>" in page
+    assert ">Student (bsa), 4 steps</b>" in page
     assert "elsewhere" in capsys.readouterr().out
+
+
+def test_page_shows_the_digits_of_the_table(run):
+    report([run])
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    lines = (run / "report" / "table.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    assert len(rows) == 5
+    for name, *cells in rows[2:]:
+        text = f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        assert text in page.replace(' class="number"', "")
+
+
+def test_paired_differences(run, tmp_path):
+    assert read_differences(run) == []
+    row = ["Student (bsa), 4 steps", "Teacher, 4 steps", "FD log-mel ↓", "-1.23", "-2.5 to +0.03", "64"]
+    assert read_differences(write_run(tmp_path / "other")) == [row]
+    report([tmp_path / "other"])
+    page = (tmp_path / "other" / "report" / "index.html").read_text(encoding="utf-8")
+    assert f'<td class="number">{row[3]}</td><td class="number">{row[4]}</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("mean", "text"),
+    [(0.0, "0.000 ± 0.001"), (0.000521, "0.00052 ± 0.00100"), (0.0521, "0.052 ± 0.001"), (-12.345, "-12.35 ± 0.00")],
+)
+def test_small_numbers_keep_two_digits(mean, text):
+    result = Result("student", "bsa", 4, "baked", 2.0, 4, 64, (0,), {"m": (mean, 0.001)}, None, "Student")
+    assert table.cells([result])[1][0][-1] == text
+
+
+def test_what_a_run_names_is_text_and_no_html(tmp_path, run):
+    hostile = tmp_path / "<script>alert(1)<&script>"
+    shutil.copytree(run, hostile)
+    (hostile / "config.yaml").write_text("model: {init_args: {teacher: </pre><script>alert(2)</script>}}")
+    (hostile / "samples").mkdir()
+    write_wav(hostile / "samples" / "<b>x" / "0.wav", sine(440.0))
+    report([hostile], out=tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<b>x" not in page
+
+
+def test_without_samples_the_page_says_so(run):
+    report([run])
+    assert "This run kept no samples." in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_page_of_the_demos_size_is_small(tmp_path):
+    run = write_run(tmp_path / "run", captions=("A", "B", "C", "D"))
+    report([run])
+    sounds = sum(path.stat().st_size for path in run.rglob("*.wav"))
+    assert (run / "report" / "index.html").stat().st_size < 1.4 * sounds + 400_000
+
+
+def test_rows_of_fewer_seeds_are_marked(run):
+    file = ScoreFile(run / "scores.csv")
+    file.append(Score("student", "bsa", 2, 2, "baked", 2.0, 2, 0, 64, {"fd_logmel": 1.3}))
+    results = read_results([run])
+    _, rows = table.cells(results)
+    assert [row[0] for row in rows] == ["Teacher (DDIM)", "Teacher (DDIM)", "Student (bsa)", "Student (bsa) †"]
+    note = table.note(results)
+    assert "† scored on fewer seeds than the others (1 of 3); run lightning test to score the rest." in note
+
+
+def test_seconds_a_clip_are_a_column_and_no_metric(run, tmp_path):
+    assert "Seconds a clip" not in table.cells(read_results([run]))[0]
+    again = tmp_path / "again"
+    for folder, seconds in ((run, 0.25), (again, 0.75)):
+        write_scores(folder)
+        file = ScoreFile(folder / "scores.csv")
+        for row in file.rows():
+            row["seconds_per_clip"] = str(seconds * int(row["num_steps"]))
+            metrics = {n: float(row[n]) for n in ("fd_logmel", "trajectory_error", "seconds_per_clip") if row[n]}
+            number = {n: int(row[n]) for n in ("round", "num_steps", "nfe", "seed", "num_clips")}
+            file.append(Score(model=row["model"], weighting=row["weighting"], guidance=row["guidance"],
+                              guidance_scale=float(row["guidance_scale"]), metrics=metrics, **number))  # fmt: skip
+    header, rows = table.cells(read_results([run, again]))
+    assert header == ["Model", "Steps", "NFE", "Seconds a clip", "Guidance", "FD log-mel ↓", "Trajectory error ↓"]
+    assert [row[:4] for row in rows][:3] == [
+        ["Teacher (DDIM)", "8", "16", "2"],
+        ["Teacher (DDIM)", "4", "8", "1"],
+        ["Student (bsa)", "4", "4", "1"],
+    ]
+    lines = list(csv.DictReader(table.comma_separated(read_results([run])).splitlines()))
+    assert lines[0]["seconds_per_clip"] == "2"
+    assert lines[0]["seconds_per_clip_ci95"] == "0"
 
 
 def test_the_teacher_of_two_runs_is_one_teacher(run, tmp_path):

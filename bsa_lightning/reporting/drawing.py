@@ -1,0 +1,97 @@
+"""What the figures of a report share: colours, sizes, files, and SVG that takes a page's colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bsa_lightning.files import whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#3c4043"
+"""Of teacher's lines, axes and text."""
+# Okabe and Ito's palette: told apart by colour-blind readers, and in grey by marker.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "bsa-lightning",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+
+
+def colour(number: int) -> str:
+    """The colour of the ``number``-th system; they repeat after seven."""
+    return _COLOURS[number % len(_COLOURS)]
+
+
+@contextmanager
+def figure(columns: int, rows: int, paths: Sequence[Path]) -> Iterator[list[Axes]]:
+    """Axes to draw on, row by row; then the figure is written to each path, in the format of its suffix."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with mpl.rc_context(_STYLE):
+        canvas, axes = plt.subplots(
+            rows, columns, figsize=(4.4 * columns, 3.4 * rows + 0.4), squeeze=False, layout="constrained"
+        )
+        try:
+            yield list(axes.flat)
+            for path in paths:
+                with whole(path) as partial:
+                    metadata = {"Date": None} if path.suffix == ".svg" else None
+                    canvas.savefig(partial, format=path.suffix[1:], dpi=160, metadata=metadata)
+        finally:
+            plt.close(canvas)
+
+
+def log_y(axes: Axes, label: str = "log axis") -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5, written out."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel(label)
+
+
+def legend(panels: Sequence[Axes]) -> None:
+    """One legend above all panels."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    handles = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
+    canvas = panels[0].get_figure()
+    if canvas is not None and handles:
+        canvas.legend(
+            list(handles.values()), list(handles), loc="outside upper left", ncols=min(4, len(handles)), frameon=False
+        )
+
+
+def inline(draw: Callable[[Axes], None]) -> str:
+    """One panel as an ``<svg>`` that takes text colour, ground and font of the page it stands in."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with mpl.rc_context({**_STYLE, "svg.fonttype": "none"}):
+        canvas, axes = plt.subplots(figsize=(3.7, 2.8), layout="constrained")
+        draw(axes)
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(canvas)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<(metadata|style).*?</\1>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"|(<svg [^>]*?)height="[^"]*" ', r"\1\2", text, count=1)
+    return re.sub(r"font-family: [^;\"]*;? ?", "", text)

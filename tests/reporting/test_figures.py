@@ -1,0 +1,113 @@
+import math
+
+import pytest
+from matplotlib import image
+from reporting.runs import write_scores
+
+from bsa_lightning.reporting import drawing, figure, snr
+from bsa_lightning.reporting.run_folder import Result, read_results
+
+HEADER = "step,epoch,num_steps,train/loss,val/error_snr<0.1,val/error_snr<1,val/num_steps\n"
+
+
+def result(metrics, *, num_steps=4, name="Student (bsa)"):
+    return Result("student", "bsa", num_steps, "baked", 2.0, 4, 64, (0,), metrics, None, name)
+
+
+@pytest.mark.parametrize(("num_metrics", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (5, 2, 3)])
+def test_panels_in_rows(num_metrics, rows, columns, tmp_path):
+    results = [result({f"metric_{i}": (1.0 + i, math.nan) for i in range(num_metrics)})]
+    figure.draw(results, [tmp_path / "figure.png", tmp_path / "figure.svg"])
+    height, width = image.imread(tmp_path / "figure.png").shape[:2]
+    assert (height, width) == (int(160 * (3.4 * rows + 0.4)), int(160 * 4.4 * columns))
+    assert (tmp_path / "figure.svg").read_bytes()[:5] == b"<?xml"
+    assert len(figure.panels(results)) == num_metrics
+
+
+def test_directions_are_written_out_and_r2_is_not_drawn():
+    metrics = {"clap_score": (0.3, 0.1), "fd_logmel_inf": (1.0, 0.1), "fd_logmel_inf_r2": (0.9, 0.0)}
+    score, distance = figure.panels([result(metrics)])
+    assert "CLAP score, higher is better" in score
+    assert "FD∞ log-mel, lower is better" in distance
+
+
+def test_lines_are_told_apart():
+    names = ["Teacher (DDIM)", *(f"Student ({i})" for i in range(7))]
+    drawn = figure.lines([result({}, name=name) for name in names])
+    assert [line.name for line in drawn] == names
+    assert drawn[0].style == "--"
+    assert len({(line.colour, line.marker) for line in drawn}) == 8
+
+
+@pytest.mark.parametrize(
+    ("means", "log", "note"),
+    [
+        ([1.0, 2.0], False, ""),
+        ([1.0, 20.0], True, "log axis"),
+        ([0.0, 1.0, 20.0], True, "log axis, zeros left out"),
+        ([0.0, 1.0], False, ""),
+        ([-1.0, 20.0], False, ""),
+    ],
+)
+def test_wide_ranges_are_logarithmic(means, log, note):
+    results = [result({"m": (mean, 0.1)}, num_steps=2**i) for i, mean in enumerate(means)]
+    svg = figure.panels(results)[0]
+    assert (">log axis" in svg) == log
+    assert f">{note}<" in svg or not note
+
+
+def test_inline_drawings_take_the_page_over(tmp_path):
+    svg = figure.panels(read_results([write_scores(tmp_path)]))[0]
+    assert svg.startswith("<svg ")
+    opening = svg[: svg.index(">")]
+    assert "viewBox" in opening
+    assert "width=" not in opening
+    assert "height=" not in opening
+    assert "currentColor" in svg
+    assert drawing.INK not in svg
+    assert "DejaVu" not in svg
+    assert "<metadata" not in svg
+    assert "FD log-mel, lower is better" in svg
+
+
+@pytest.fixture
+def logged(tmp_path):
+    lines = ["9,0,4.0,0.1,,,", "59,1,,,0.3,0.1,4.0", "119,2,,,0.2,,2.0"]
+    (tmp_path / "metrics.csv").write_text(HEADER + "\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_validations(logged):
+    assert snr.read_validations(logged) == [
+        snr.Validation(60, 4, {"<0.1": 0.3, "<1": 0.1}),
+        snr.Validation(120, 2, {"<0.1": 0.2}),
+    ]
+    # Older runs log the steps with the training loss alone.
+    path = logged / "metrics.csv"
+    path.write_text(path.read_text().replace("val/num_steps", "other"))
+    assert [validation.num_steps for validation in snr.read_validations(logged)] == [4, 4]
+
+
+def test_snr_figure(logged, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    paths = [tmp_path / "snr.png", tmp_path / "snr.svg"]
+    assert not snr.draw([bare], paths)
+    assert not paths[0].exists()
+    assert snr.draw([bare, logged], paths)
+    assert paths[0].read_bytes()[:4] == b"\x89PNG"
+    errors, shares = snr.panels(logged)
+    assert "N=4" in errors
+    assert "N=2" in shares
+    assert snr.panels(bare) == []
+    assert [name for _, name in snr.legend(logged)] == ["SNR below 0.1", "0.1 to 1"]
+
+
+def test_shares_add_up(logged):
+    from matplotlib import pyplot as plt
+
+    _, axes = plt.subplots()
+    snr._shares(axes, snr.read_validations(logged), "")
+    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+    plt.close()
+    assert heights == [pytest.approx([0.75, 1.0]), pytest.approx([0.25, 0.0])]

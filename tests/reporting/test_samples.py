@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from reporting.runs import sine, write_run, write_wav
+
+from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.samples import read_samples
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def read(*runs):
+    return read_samples(runs, read_results(runs))
+
+
+def test_systems_are_named_and_ordered(run):
+    for folder in ("teacher-8steps", "student-min-snr-1steps", "baseline-tiny-2steps"):
+        write_wav(run / "samples" / folder / "00-a-dog-barks.wav", sine(50.0))
+    captions, systems = read(run)
+    assert captions == ["A dog barks", "A bell rings twice"]
+    assert [(system.name, system.detail) for system in systems] == [
+        ("Reference", "recorded"),
+        ("Teacher, 8 steps", "NFE 16"),
+        ("Teacher, 4 steps", "NFE 8"),
+        ("Student (bsa), 4 steps", "NFE 4"),
+        ("Student (min-snr), 1 step", ""),
+        ("Baseline-tiny, 2 steps", ""),
+    ]
+    assert list(systems[1].sounds) == ["A dog barks"]
+
+
+def test_equal_systems_of_two_runs_are_one(run, tmp_path):
+    other = write_run(tmp_path / "other")
+    write_wav(other / "samples" / "student-bsa-4steps" / "00-a-dog-barks.wav", sine(999.0))
+    _, systems = read(run, other)
+    assert [system.id for system in systems] == [
+        "reference",
+        "teacher-4steps",
+        "student-bsa-4steps@run",
+        "student-bsa-4steps@other",
+    ]
+    assert systems[-1].name == "Student (bsa), 4 steps, other"
+    assert systems[-1].sounds["A dog barks"].is_relative_to(other)
+
+
+def test_captions_come_from_their_file_or_the_names(run):
+    long = "a-" * 30
+    write_wav(run / "samples" / "reference" / f"02-{long[:-1]}.wav", sine(50.0))
+    (run / "samples" / "captions.json").write_text(json.dumps({"00-a-dog-barks.wav": "A dog barks, twice!"}))
+    captions, _ = read(run)
+    assert captions == ["A dog barks, twice!", "A bell rings twice", ("a " * 30).strip().capitalize() + "…"]
+
+
+def test_no_samples(run, tmp_path):
+    (tmp_path / "bare").mkdir()
+    assert read_samples([tmp_path / "bare"], []) == ([], [])
