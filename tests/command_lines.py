@@ -22,6 +22,7 @@ FUNCTIONS = {
     "convert": "convert",
     "export": "export",
     "dashboard": "dashboard",
+    "score": "score",
 }
 
 

@@ -1,8 +1,9 @@
-"""Rows for the Frechet tests, and what one of two processes does with its half: importable by a spawned process."""
+"""Rows for the tests of distances, and what one of several processes does with its share: importable when spawned."""
 
 import torch
 
-from bsa_lightning.evaluation.frechet import FrechetDistance
+from bsa_lightning.evaluation.embeddings import Features
+from bsa_lightning.evaluation.row_store import RowStore
 
 
 def rows(n, d, seed=0):
@@ -10,10 +11,26 @@ def rows(n, d, seed=0):
     return torch.randn(n, d, generator=generator, dtype=torch.float64) @ torch.randn(d, d, generator=generator).double()
 
 
-def rank_of_two(rank, folder):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    metric = FrechetDistance(4)
-    metric.update(rows(50, 4)[rank::2], reference=True)
-    metric.update(rows(61, 4, 1)[rank::2])
-    torch.save(metric.compute(), f"{folder}/{rank}.pt")
+def features(clips, seed=0, *, logits=False):
+    """Two rows of four numbers a clip, and five logits: of the clip's number alone."""
+    made = [rows(2, 4, 100 * seed + clip) for clip in clips]
+    classes = torch.stack([rows(1, 5, 100 * seed + clip)[0] for clip in clips]) if logits else None
+    return Features(torch.stack(made).float(), None if classes is None else classes.float())
+
+
+def store_of(clips, seed=0, *, batch_size=3, logits=False):
+    store = RowStore(4)
+    for i in range(0, len(clips), batch_size):
+        store.update(features(clips[i : i + batch_size], seed, logits=logits), clips[i : i + batch_size])
+    return store
+
+
+def rank_of_several(rank, world_size, num_clips, folder):
+    """A rank's share, padded with repeated clips as a sampler does; with fewer clips than ranks, one has none."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    share = list(range(rank, num_clips, world_size))
+    if share and num_clips > world_size and len(share) < -(-num_clips // world_size):
+        share.append(rank)
+    torch.save(store_of(share, logits=True).compute().tensors(), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -19,6 +19,8 @@ COMMANDS = {
     "convert": ("convert", "a checkpoint in Tango's original layout to a model folder"),
     "generate": ("generate", "one or more captions to wav files"),
     "export": ("export", "best or last student of a run to a whole model folder with a model card"),
+    "score": ("score", "any two folders of audio files to the same scores"),
+    "dashboard": ("dashboard", "the W&B workspace that compares runs, as code"),
     "report": ("report", "run folders to a table, a figure and a listening page"),
 }
 """Command: the module of this package that runs it, and its line of help."""

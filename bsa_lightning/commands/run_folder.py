@@ -22,7 +22,7 @@ CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 OUTPUTS = (
     CONFIG, ENVIRONMENT, "metrics.csv", "scores.csv", "scores.json",
-    "checkpoints", "rounds", "samples", "model", "report",
+    "checkpoints", "rounds", "samples", "model", "report", "rows", "differences.csv",
 )  # fmt: skip
 """What a run writes, and ``--overwrite true`` removes. W&B keeps its own runs apart in ``wandb/``."""
 

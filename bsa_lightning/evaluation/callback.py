@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,11 +18,22 @@ from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.distillation.promotion import RoundObserver
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.embeddings import Embedding
+from bsa_lightning.evaluation.card import refuse_other, run_card
+from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.paired import FEWEST, compare, write_differences
 from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
+from bsa_lightning.evaluation.row_store import load_rows, save_rows
 from bsa_lightning.evaluation.scores import Score, ScoreFile
+from bsa_lightning.evaluation.telling import tell_samples, tell_score, tell_table
 from bsa_lightning.files import write_json
-from bsa_lightning.teachers.folder import folder_sha256, load_codec, load_teacher, resolve_folder
+from bsa_lightning.teachers.folder import (
+    folder_sha256,
+    load_codec,
+    load_conditioner,
+    load_teacher,
+    read_sampling,
+    resolve_folder,
+)
 
 
 class Scoring(RoundObserver):
@@ -40,7 +50,9 @@ class Scoring(RoundObserver):
         num_samples: wav files to keep of each system, of the first seed.
         during_fit: whether to score after each round of ``fit``.
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
-        embeddings: each gives a column of Frechet distances; none is log-mel statistics.
+        embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
+        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        cache: folder that keeps the reference's rows between runs; none is ``.cache`` beside the run's folder.
     """
 
     def __init__(
@@ -53,6 +65,8 @@ class Scoring(RoundObserver):
         during_fit: bool = True,
         baselines: Sequence[str] = (),
         embeddings: Sequence[Embedding] = (),
+        at_infinity: bool = False,
+        cache: Path | None = None,
     ) -> None:
         if not seeds:
             raise UserError("seeds is empty, but scoring needs at least one sampling seed")
@@ -63,7 +77,9 @@ class Scoring(RoundObserver):
         self.num_samples = num_samples
         self.during_fit = during_fit
         self.baselines = list(baselines)
-        self.embeddings = list(embeddings)
+        self.embeddings = list(embeddings) or [LogMelStatistics()]
+        self.at_infinity = at_infinity
+        self.cache = cache
         self._protocol: Protocol | None = None
 
     def on_round_end(self, trainer: Trainer, module: ProgressiveDistillation, round_: Round, folder: Path) -> None:
@@ -83,6 +99,8 @@ class Scoring(RoundObserver):
         systems += [student_system(folder) for folder in students]
         systems += [self._baseline(pl_module, model) for model in self.baselines]
         self._score_all(trainer, pl_module, systems, self.seeds)
+        if trainer.is_global_zero and self._protocol is not None:
+            self._write_differences(self._protocol, pl_module.run_folder, systems)
 
     def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
         return teacher_system(
@@ -90,8 +108,14 @@ class Scoring(RoundObserver):
         )
 
     def _baseline(self, module: ProgressiveDistillation, model: str) -> System:
-        if load_codec(model).fingerprint != load_codec(module.teacher_name).fingerprint:
-            raise UserError(f'baselines names "{model}", whose codec is not that of teacher "{module.teacher_name}"')
+        for part, load in (("codec", load_codec), ("text encoder", load_conditioner)):
+            if load(model).fingerprint != load(module.teacher_name).fingerprint:
+                raise UserError(
+                    f'baselines names "{model}", whose {part} is not that of teacher "{module.teacher_name}";'
+                    " leave it out"
+                )
+        if (own := read_sampling(model).guidance) != "outside":
+            raise UserError(f'baselines names "{model}", a student with guidance {own}; name an undistilled model')
         return teacher_system(
             resolve_folder(model),
             num_steps=module.plan.start_steps,
@@ -131,10 +155,14 @@ class Scoring(RoundObserver):
                 )
                 score = protocol.score(system, seed=seed, on_clip=keep or (lambda _i, _wave: None))
                 self._record(trainer, file, score)
+                if keep is not None and trainer.is_global_zero:
+                    save_rows(_rows_file(module.run_folder, system, score.seed, captions), protocol.rows)
                 trainer.strategy.barrier("samples")
                 if keep is not None and trainer.is_global_zero:
-                    self._log_samples(trainer, keep)
+                    tell_samples(trainer.loggers, system.name, *keep.written())
         torch.set_rng_state(generator_state)
+        if trainer.is_global_zero:
+            tell_table(trainer.loggers, file.rows())
 
     def _make_protocol(self, trainer: Trainer, module: ProgressiveDistillation) -> Protocol:
         """Made once: reference rows, text states and the teacher's own samples are kept between rounds."""
@@ -146,21 +174,45 @@ class Scoring(RoundObserver):
                 embeddings=self.embeddings,
                 teacher=load_teacher(module.teacher_name),
                 zero=self._teacher(module, module.plan.start_steps),
+                at_infinity=self.at_infinity,
+                cache=self.cache or module.run_folder.parent / ".cache",
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
                 device=module.device,
+                precision=trainer.precision_plugin.forward_context,
             )
         return self._protocol
+
+    def _write_differences(self, protocol: Protocol, run_folder: Path, systems: Sequence[System]) -> None:
+        """Students against the teacher at the same steps, on the first seed's clips, where there are enough of them."""
+        if protocol.num_captions < FEWEST:
+            return
+        teachers = {system.num_steps: system for system in systems if system.model == "teacher"}
+        rows = []
+        for student in (system for system in systems if system.model == "student"):
+            teacher = teachers[student.num_steps]
+            files = [
+                _rows_file(run_folder, system, self.seeds[0], protocol.num_captions) for system in (student, teacher)
+            ]
+            if all(file.is_file() for file in files):
+                found = compare(protocol.measures, *map(load_rows, files))
+                rows += [(student.name, teacher.name, self.seeds[0], *item) for item in found.items()]
+        write_differences(run_folder / "differences.csv", rows)
 
     def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:
         """Notes beside the scores what they compare with, and refuses to mix them with others."""
         path = file.path.with_suffix(".json")
-        ours = {"clips": self.clips.fingerprint(), "teacher": folder_sha256(module.teacher_name)}
+        ours = run_card(
+            self.embeddings,
+            clips=self.clips,
+            num_captions=self.num_captions,
+            seeds=self.seeds,
+            teacher=folder_sha256(module.teacher_name),
+            guidance_scale=module.guidance.scale,
+            precision=str(trainer.precision),
+        )
         theirs = trainer.strategy.broadcast(json.loads(path.read_text()) if path.is_file() else ours)
-        if differing := [name for name in ours if theirs.get(name) != ours[name]]:
-            raise UserError(
-                f"{file.path} holds scores of another {' and '.join(differing)}; delete it, or start another run"
-            )
+        refuse_other(ours, theirs, file.path)
         if trainer.is_global_zero:
             write_json(path, ours)
 
@@ -168,20 +220,7 @@ class Scoring(RoundObserver):
         if not trainer.is_global_zero:
             return
         file.append(score)
-        name = "-".join(part for part in (score.model, score.weighting) if part)
-        values = {f"scores/{name}/{metric}": value for metric, value in score.metrics.items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.define_metric("num_steps")
-                logger.experiment.define_metric("scores/*", step_metric="num_steps")
-                logger.experiment.log({**values, "num_steps": score.num_steps, "seed": score.seed})
-
-    def _log_samples(self, trainer: Trainer, samples: _Samples) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                paths = sorted(samples.folder.glob("*.wav"))
-                captions = [self.clips.captions(i)[0] for i in range(len(paths))]
-                logger.log_audio(f"samples/{samples.folder.name}", [str(path) for path in paths], caption=captions)
+        tell_score(trainer.loggers, score)
 
 
 class _Samples:
@@ -190,13 +229,23 @@ class _Samples:
     def __init__(self, run_folder: Path, system: System, clips: Clips, num_samples: int, sample_rate: int) -> None:
         self.folder = run_folder / "samples" / system.name
         self.clips = clips
-        self.num_samples = num_samples
+        self.num_samples = min(num_samples, len(clips))
         self.sample_rate = sample_rate
+
+    def written(self) -> tuple[list[Path], list[str]]:
+        """The system's files of all ranks, and the caption of each, which ``captions.json`` holds for the page."""
+        captions = {self._name(clip): self.clips.captions(clip)[0] for clip in range(self.num_samples)}
+        write_json(self.folder.parent / "captions.json", captions)
+        paths = sorted(self.folder.glob("*.wav"))
+        return paths, [captions.get(path.name, path.stem) for path in paths]
+
+    def _name(self, clip: int) -> str:
+        return f"{clip:02d}-{_slug(self.clips.captions(clip)[0])}.wav"
 
     def __call__(self, clip: int, waveform: Tensor) -> None:
         if clip >= self.num_samples:
             return
-        name = f"{clip:02d}-{_slug(self.clips.captions(clip)[0])}.wav"
+        name = self._name(clip)
         audio.write(self.folder / name, waveform, sample_rate=self.sample_rate)
         reference = self.folder.parent / "reference" / name
         if not reference.is_file():
@@ -205,6 +254,11 @@ class _Samples:
                 clip, sample_rate=self.sample_rate, num_samples=waveform.shape[-1], num_channels=num_channels
             )
             audio.write(reference, wave, sample_rate=self.sample_rate)
+
+
+def _rows_file(run_folder: Path, system: System, seed: int, num_captions: int) -> Path:
+    """What a system's clips of the first seed gave: differences need it clip by clip."""
+    return run_folder / "rows" / f"{system.name}-seed{seed}-{num_captions}clips.safetensors"
 
 
 def _slug(caption: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import statistics
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +17,16 @@ from torchmetrics import MeanMetric
 
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics, round_to_pcm16
-from bsa_lightning.evaluation.frechet import FrechetDistance
 from bsa_lightning.evaluation.generation import generate_latents, noise_of
+from bsa_lightning.evaluation.measures import Measures, ReadsCaptions, hopeless, refuse_hopeless
+from bsa_lightning.evaluation.reference import RowCache, embed
+from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.evaluation.scores import Score
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_provenance, read_sampling
 from bsa_lightning.teachers.guided import CountEvaluations
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,20 +83,39 @@ def student_system(folder: Path) -> System:
     )
 
 
+class Sampled(NamedTuple):
+    """What a system made of this rank's captions."""
+
+    latents: list[Tensor]
+    """Final ones, batch by batch."""
+    nfe: int
+    """Network evaluations counted for a clip."""
+    seconds_per_clip: float
+    """Of sampling alone, without codec and text encoder; the median over batches."""
+
+
 class Protocol:
     """Scores systems against the same reference, from the same captions and noise, shared out over ranks.
+
+    After :meth:`score`, ``rows`` holds by embedding what the system's clips gave, of all ranks.
 
     Args:
         clips: held-out captioned sound; all of it is the reference.
         num_captions: the first so many clips' captions are generated from.
         batch_size: clips generated at once.
-        embeddings: each gives a Frechet distance under its own name.
+        embeddings: each gives distances, and what else it can; none is log-mel statistics.
         teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
         zero: the undistilled teacher at its full steps.
+        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        cache: folder that keeps the reference's rows; none embeds it anew.
         rank: of this process.
         world_size: number of processes.
         device: where networks run.
         on_batch: told after each batch how many clips are done.
+        precision: the context that networks sample in; codec and embeddings stay in full precision.
+
+    Raises:
+        UserError: if the clips are too few for an embedding.
     """
 
     def __init__(
@@ -100,11 +127,15 @@ class Protocol:
         embeddings: Sequence[Embedding] = (),
         teacher: Teacher,
         zero: System,
+        at_infinity: bool = False,
+        cache: Path | None = None,
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
         on_batch: Callable[[int], object] = lambda _: None,
+        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        self.precision = precision
         self.clips = clips
         self.num_captions = min(num_captions, len(clips))
         self.teacher = teacher
@@ -114,54 +145,62 @@ class Protocol:
         self.on_batch = on_batch
         self.codec = teacher.codec.to(self.device)
         self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
-        self.distances = self._new_distances()
+        references = self._reference_rows(RowCache(cache), batch_size)
+        self.measures = [
+            self._measures(embedding, reference, at_infinity=at_infinity)
+            for embedding, reference in zip(self.embeddings, references, strict=True)
+        ]
+        self.rows: dict[str, ClipRows] = {}
         mine = list(range(self.num_captions))[rank::world_size]
         self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
         conditioner = teacher.conditioner.to(self.device)
         self.conditioning = [conditioner([clips.captions(i)[0] for i in batch]) for batch in self.batches]
         self.null: Conditioning = conditioner.null()
-        self._zero_latents: dict[int, tuple[list[Tensor], int]] = {}
+        self._zero_sampled: dict[int, Sampled] = {}
         self._denoiser: tuple[Path, Denoiser] | None = None
-        self._embed_reference(batch_size)
 
     @torch.no_grad()
     def score(
         self, system: System, *, seed: int, on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None
     ) -> Score:
         """One repeat of one system; ``on_clip`` receives (clip number, waveform) of this rank's clips."""
-        for distance in self.distances:
-            distance.reset()
+        stores = self._stores()
         trajectory = MeanMetric().to(self.device)
-        zero_latents, _ = self._latents(self.zero, seed)
-        latents, nfe = self._latents(system, seed)
-        for batch, x, zero_x in zip(self.batches, latents, zero_latents, strict=True):
+        zero = self._sample(self.zero, seed)
+        sampled = self._sample(system, seed)
+        for batch, x, zero_x in zip(self.batches, sampled.latents, zero.latents, strict=True):
             waveform = round_to_pcm16(self.codec.decode(x))
-            self._embed(waveform, self.distances)
+            for embedding, store in zip(self.embeddings, stores, strict=True):
+                store.update(embed(embedding, waveform, sample_rate=self.codec.sample_rate), batch)
             trajectory.update((x - zero_x).square().flatten(1).mean(1))
             for clip, wave in zip(batch, waveform, strict=True):
                 on_clip(clip, wave)
-        metrics = {**self._compute(self.distances), "trajectory_error": float(trajectory.compute())}
-        return system.score(seed=seed, num_clips=self.num_captions, nfe=nfe, metrics=metrics)
+        found = [store.compute() for store in stores]
+        self.rows = {embedding.name: rows for embedding, rows in zip(self.embeddings, found, strict=True)}
+        metrics: dict[str, float] = {}
+        for measures in self.measures:
+            metrics |= measures(self.rows[measures.embedding.name])
+        metrics |= {"trajectory_error": float(trajectory.compute()), "seconds_per_clip": sampled.seconds_per_clip}
+        return system.score(seed=seed, num_clips=self.num_captions, nfe=sampled.nfe, metrics=metrics)
 
     def halves(self) -> Score:
         """How far the two halves of the reference are from one another: equal sound, but of other captions."""
-        distances = self._new_distances()
-        for i in range(self.rank, len(self.clips), self.world_size):
-            self._embed(self._reference([i]), distances, reference=bool(i % 2))
-        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), self._compute(distances))
+        metrics: dict[str, float] = {}
+        for measures in self.measures:
+            even, odd = (measures.reference.at(torch.arange(half, len(self.clips), 2)) for half in (0, 1))
+            metrics |= Measures(measures.embedding, odd).distances(even)
+        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics)
 
-    def _latents(self, system: System, seed: int) -> tuple[list[Tensor], int]:
-        """This rank's final latents, batch by batch, and the evaluations counted for a clip.
-
-        Those of the undistilled teacher are kept.
-        """
-        if system == self.zero and seed in self._zero_latents:
-            return self._zero_latents[seed]
+    def _sample(self, system: System, seed: int) -> Sampled:
+        """This rank's clips of a system; those of the undistilled teacher are kept."""
+        if system == self.zero and seed in self._zero_sampled:
+            return self._zero_sampled[seed]
         denoiser = self._load(system.folder)
-        latents = []
-        with CountEvaluations(denoiser) as counted:
+        latents, seconds = [], []
+        with CountEvaluations(denoiser) as counted, self.precision():
             for batch, conditioning in zip(self.batches, self.conditioning, strict=True):
                 noise = noise_of(batch, seed=seed, shape=self.codec.latent_shape).to(self.device)
+                start = self._now()
                 latents.append(
                     generate_latents(
                         denoiser=denoiser,
@@ -172,11 +211,19 @@ class Protocol:
                         noise=noise,
                     )
                 )
+                seconds.append((self._now() - start) / len(batch))
                 self.on_batch(len(batch))
         nfe = counted.rows // max(1, sum(map(len, self.batches)))
+        sampled = Sampled(latents, nfe, statistics.median(seconds) if seconds else 0.0)
         if system == self.zero:
-            self._zero_latents[seed] = latents, nfe
-        return latents, nfe
+            self._zero_sampled[seed] = sampled
+        return sampled
+
+    def _now(self) -> float:
+        """Seconds, when the device has done all that it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _load(self, folder: Path) -> Denoiser:
         """The denoiser of a folder; the last one used stays loaded."""
@@ -186,27 +233,31 @@ class Protocol:
             self._denoiser = (folder, load_denoiser(folder).to(self.device).eval())
         return self._denoiser[1]
 
-    def _embed_reference(self, batch_size: int) -> None:
+    def _stores(self) -> list[RowStore]:
+        return [RowStore(embedding.num_features).to(self.device) for embedding in self.embeddings]
+
+    @torch.no_grad()
+    def _reference_rows(self, cache: RowCache, batch_size: int) -> list[ClipRows]:
+        """What each embedding makes of all reference clips."""
+        stores = self._stores()
         mine = range(self.rank, len(self.clips), self.world_size)
         for first in range(0, len(mine), batch_size):
-            self._embed(self._reference(mine[first : first + batch_size]), self.distances, reference=True)
+            batch = mine[first : first + batch_size]
+            waveform = self._reference(batch)
+            for embedding, store in zip(self.embeddings, stores, strict=True):
+                store.update(cache.embed(embedding, waveform, sample_rate=self.codec.sample_rate), batch)
+        return [store.compute() for store in stores]
 
-    def _new_distances(self) -> list[FrechetDistance]:
-        return [FrechetDistance(embedding.num_features).to(self.device) for embedding in self.embeddings]
-
-    def _embed(self, waveform: Tensor, distances: Sequence[FrechetDistance], *, reference: bool = False) -> None:
-        """Adds the rows of each embedding to its distance; of several channels their mean is embedded."""
-        from torchaudio.functional import resample
-
-        if self.codec.num_channels > 1:
-            waveform = waveform.mean(1)
-        for embedding, distance in zip(self.embeddings, distances, strict=True):
-            features = embedding(resample(waveform, self.codec.sample_rate, embedding.sample_rate))
-            distance.update(features.rows, reference=reference)
-
-    def _compute(self, distances: Sequence[FrechetDistance]) -> dict[str, float]:
-        pairs = zip(self.embeddings, distances, strict=True)
-        return {embedding.metric: float(distance.compute()) for embedding, distance in pairs}
+    @torch.no_grad()
+    def _measures(self, embedding: Embedding, reference: ClipRows, *, at_infinity: bool) -> Measures:
+        size = {"num_clips": self.num_captions, "num_rows": int(reference.counts[: self.num_captions].sum())}
+        refuse_hopeless(embedding, **size)
+        if self.rank == 0 and (text := hopeless(embedding, **size)):
+            _log.warning("%s", text)
+        captions = None
+        if isinstance(embedding, ReadsCaptions):
+            captions = embedding.text([self.clips.captions(i)[0] for i in range(self.num_captions)]).double().cpu()
+        return Measures(embedding, reference, captions=captions, at_infinity=at_infinity)
 
     def _reference(self, clips: Sequence[int]) -> Tensor:
         codec = self.codec

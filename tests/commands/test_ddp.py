@@ -77,7 +77,11 @@ def digest(network):
     return state.hexdigest()
 
 
-@pytest.fixture(scope="module", params=[Outside(2.0), Embedded(2.0)], ids=lambda guidance: guidance.name)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(Outside(2.0), marks=pytest.mark.slow), Embedded(2.0)],
+    ids=lambda guidance: guidance.name,
+)
 def guidance(request):
     """The second changes the teacher's network when it is promoted, inside what DDP wraps."""
     return request.param

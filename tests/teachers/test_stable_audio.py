@@ -152,7 +152,7 @@ def test_an_incomplete_folder_is_refused_in_a_sentence(folder, tmp_path, missing
 
 
 def test_a_network_in_half_precision_is_refused(folder):
-    with pytest.raises(UserError, match="teacher_dtype is bfloat16, but .* use float32"):
+    with pytest.raises(UserError, match=r"teacher_dtype is bfloat16, but .* use float32"):
         load_denoiser(folder, dtype=torch.bfloat16)
 
 

@@ -1,0 +1,66 @@
+"""``lightning score REFERENCE_DIR GENERATED_DIR``: the metrics of a run, for any two folders of audio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bsa_lightning.commands import classes
+from bsa_lightning.commands.call import call
+from bsa_lightning.evaluation.embeddings import Embedding
+
+
+def run(words: list[str]) -> None:
+    """Runs the command."""
+    classes.register()
+    call(score, words, positional=True)
+
+
+def score(
+    reference: Path,
+    generated: Path,
+    embeddings: Sequence[Embedding] = (),
+    captions: Path | None = None,
+    at_infinity: bool = False,
+    channel_mean: bool = False,
+    remove_dc: bool = False,
+    cache: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Scores one folder of sound against another, and prints a card of the scores.
+
+    Files of equal names, whatever their format, are taken for the same sound or caption: divergences need such pairs.
+    Every sound is brought to an embedding's rate and to 16 bit at its own length and level.
+
+    Args:
+        reference: folder of real sound.
+        generated: folder of a system's sound.
+        embeddings: such as LogMelStatistics, which none stands for, or VGGish and PANN with their files of weights.
+        captions: JSON of file names, without suffix, to captions; needed for CLAP scores alone.
+        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        channel_mean: embed the mean of a file's channels, not the first.
+        remove_dc: take away each clip's mean.
+        cache: folder that keeps the rows of the reference; none embeds it anew.
+        out: JSON file for the card.
+    """
+    import json
+
+    import torch
+
+    from bsa_lightning.evaluation.folders import score_folders
+    from bsa_lightning.evaluation.reference import Reader
+    from bsa_lightning.files import write_json
+
+    card = score_folders(
+        reference,
+        generated,
+        embeddings=embeddings,
+        captions=captions,
+        at_infinity=at_infinity,
+        reader=Reader(channel_mean=channel_mean, remove_dc=remove_dc),
+        cache=cache,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    if out is not None:
+        write_json(out, card)
+    print(json.dumps(card, indent=2))

@@ -1,0 +1,139 @@
+"""All that one embedding pass measures: distances of the rows, class scores of the logits, captions beside sound."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence
+from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
+from bsa_lightning.evaluation.infinite import at_infinity
+from bsa_lightning.evaluation.kernel import KernelDistance
+from bsa_lightning.evaluation.row_store import ClipRows
+
+MIN_CLIPS, MIN_ROWS = 10, 50
+"""Fewer clips, or fewer rows of all of them, say nothing about the distribution of a learnt embedding."""
+
+
+def hopeless(embedding: Embedding, *, num_clips: int, num_rows: int) -> str:
+    """The sentence about a side with too few clips or rows; empty where there are enough."""
+    if num_clips >= MIN_CLIPS and num_rows >= MIN_ROWS:
+        return ""
+    return (
+        f"{embedding.metric} is of {num_clips} clips ({num_rows} rows), which say nothing about a distribution;"
+        f" score at least {MIN_CLIPS} clips and {MIN_ROWS} rows"
+    )
+
+
+def refuse_hopeless(embedding: Embedding, *, num_clips: int, num_rows: int) -> None:
+    """Refuses too few clips or rows, except of log-mel statistics, which smoke tests take from a handful.
+
+    Raises:
+        UserError: saying how many there are and must be.
+    """
+    text = hopeless(embedding, num_clips=num_clips, num_rows=num_rows)
+    if text and not isinstance(embedding, LogMelStatistics):
+        raise UserError(text)
+
+
+@runtime_checkable
+class ReadsCaptions(Protocol):
+    """An embedding that puts captions in the space of sound, such as CLAP."""
+
+    def text(self, captions: Sequence[str]) -> Tensor:
+        """Rows (captions, num_features)."""
+
+
+class Measures:
+    """What one embedding says about generated clips, beside a reference that stays.
+
+    Args:
+        embedding: whose rows are compared; names the columns.
+        reference: rows of real sound.
+        captions: caption rows (clips, d) in the embedding's own space, by clip number; none gives no CLAP score.
+        at_infinity: also extrapolate the Frechet distance to infinitely many clips.
+    """
+
+    def __init__(
+        self, embedding: Embedding, reference: ClipRows, *, captions: Tensor | None = None, at_infinity: bool = False
+    ) -> None:
+        self.embedding, self.reference = embedding, reference
+        self.captions = captions
+        self.at_infinity = at_infinity
+
+    def __call__(self, generated: ClipRows, *, paired: bool = True) -> dict[str, float]:
+        """Columns of ``scores.csv``. ``paired``: a clip has the number of the reference that it shares a caption with.
+
+        Raises:
+            UserError: if the clips are too few, or a number is not finite.
+        """
+        for side in (generated, self.reference):
+            refuse_hopeless(self.embedding, num_clips=len(side), num_rows=len(side.rows))
+        found = {name: measure(generated) for name, measure in self.by_name(generated, paired=paired).items()}
+        if self.at_infinity:
+            line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
+            found[f"{self.embedding.metric}_inf"] = line.distance
+            found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
+        return _finite(found)
+
+    def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
+        """The measures that such clips allow, by column: to be asked about some of the clips too."""
+        name = self.embedding.name
+        found: dict[str, Callable[[ClipRows], float]] = {}
+        found |= {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel}
+        if generated.logits is not None:
+            if paired:
+                found[f"kl_{name}"] = self.divergence
+            found[f"is_{name}"] = self.inception
+        if self.captions is not None:
+            found[f"{name}_score"] = self.caption_score
+        return found
+
+    def distances(self, generated: ClipRows) -> dict[str, float]:
+        """The Frechet and the kernel distance alone."""
+        return _finite(
+            {self.embedding.metric: self.frechet(generated), f"kad_{self.embedding.name}": self.kernel(generated)}
+        )
+
+    def frechet(self, generated: ClipRows) -> float:
+        """The Frechet distance."""
+        return float(frechet_distance_of_rows(self.reference.rows, generated.rows))
+
+    def kernel(self, generated: ClipRows) -> float:
+        """The kernel distance, with the reference's bandwidth."""
+        return float(self._kernel(generated.rows))
+
+    def divergence(self, generated: ClipRows) -> float:
+        """The mean divergence of a classifier's probabilities from those of the same clips of the reference."""
+        reference = self.reference.of(generated.clips)
+        if reference.logits is None or generated.logits is None:
+            raise UserError(f"{self.embedding.name} gave no logits, so clips have no classes; use a classifier")
+        return float(kl_divergence(reference.logits, generated.logits))
+
+    def inception(self, generated: ClipRows) -> float:
+        """The inception score of a classifier's logits."""
+        assert generated.logits is not None
+        return float(inception_score(generated.logits))
+
+    def caption_score(self, generated: ClipRows) -> float:
+        """How near clips are to their captions."""
+        assert self.captions is not None
+        of_rows = self.captions[generated.clips.repeat_interleave(generated.counts)]
+        return float(clap_score(generated.rows, of_rows))
+
+    @functools.cached_property
+    def _kernel(self) -> KernelDistance:
+        return KernelDistance(self.reference.rows)
+
+
+def _finite(found: dict[str, float]) -> dict[str, float]:
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value}, but must be finite; listen to the samples, and score more clips")
+    return found

@@ -1,0 +1,98 @@
+"""Is one system better than another on these clips? Differences under resampling of the clips, the same for both."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from bsa_lightning.data.order import seeded
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.measures import Measures
+from bsa_lightning.evaluation.row_store import ClipRows
+from bsa_lightning.files import whole
+
+FEWEST = 20
+"""Clips from which halves say how much a distance varies."""
+
+
+class Difference(NamedTuple):
+    """A metric of one system less that of another, with its 95 % interval over clips."""
+
+    difference: float
+    low: float
+    high: float
+    num_clips: int
+
+
+def paired_difference(
+    measure: Callable[[ClipRows], float],
+    first: ClipRows,
+    second: ClipRows,
+    *,
+    num_resamples: int = 100,
+    seed: int = 0,
+) -> Difference:
+    """``measure`` of ``first`` less that of ``second``, over the clips of both.
+
+    Resamples are random halves of the clips, without replacement: their spread is that of the whole
+    (a delete-half jackknife), and unlike in a bootstrap no clip comes twice, which would bias a Frechet distance of
+    fewer rows than dimensions. The interval lies around the difference of all clips.
+
+    Args:
+        measure: of some clips, such as ``Measures.frechet``.
+        first: rows of one system.
+        second: rows of the other, from the same captions and noise.
+        num_resamples: halves drawn.
+        seed: of the draws.
+
+    Raises:
+        UserError: if the systems were scored on other clips, or on too few.
+    """
+    n = len(first)
+    if not torch.equal(first.clips, second.clips):
+        raise UserError("the two systems were scored on other clips, so nothing pairs them; score them alike")
+    if n < FEWEST:
+        raise UserError(f"a paired difference needs {FEWEST} clips, but there are {n}; score more")
+    m = n // 2
+    halves = []
+    for draw in range(num_resamples):
+        at = torch.randperm(n, generator=seeded(seed, draw))[:m].sort().values
+        halves.append(measure(first.at(at)) - measure(second.at(at)))
+    spread = float(torch.tensor(halves, dtype=torch.float64).std()) * math.sqrt(m / (n - m))
+    difference = measure(first) - measure(second)
+    return Difference(difference, difference - _Z * spread, difference + _Z * spread, n)
+
+
+def compare(
+    measures: Sequence[Measures],
+    first: Mapping[str, ClipRows],
+    second: Mapping[str, ClipRows],
+    *,
+    num_resamples: int = 100,
+) -> dict[str, Difference]:
+    """:func:`paired_difference` in every metric of every embedding that both have rows of, by column."""
+    return {
+        column: paired_difference(measure, first[name], second[name], num_resamples=num_resamples)
+        for name, of_embedding in ((found.embedding.name, found) for found in measures)
+        if name in first and name in second
+        for column, measure in of_embedding.by_name(first[name]).items()
+    }
+
+
+def write_differences(path: Path, rows: Sequence[tuple[str, str, int, str, Difference]]) -> None:
+    """Writes ``differences.csv``: names of both systems, seed, metric and the numbers."""
+    with whole(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["first", "second", "seed", "metric", *Difference._fields])
+        for first, second, seed, metric, found in rows:
+            numbers = [f"{number:.9g}" for number in found[:3]]
+            writer.writerow([first, second, seed, metric, *numbers, found.num_clips])
+
+
+_Z = 1.96
+"""Of the normal distribution, for 95 %."""

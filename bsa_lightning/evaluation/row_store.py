@@ -1,0 +1,154 @@
+"""The rows of a set of clips: gathered over batches and ranks, each clip once, in the order of the clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torchmetrics import Metric
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.embeddings import Features
+from bsa_lightning.files import whole
+
+
+class ClipRows:
+    """What an embedding made of ``n`` clips, on the CPU in float64.
+
+    Args:
+        clips: numbers of the clips (n,), in rising order.
+        counts: how many rows each has (n,).
+        rows: (counts.sum(), d), clip after clip.
+        logits: (n, classes), of an embedding that is a classifier.
+    """
+
+    def __init__(self, clips: Tensor, counts: Tensor, rows: Tensor, logits: Tensor | None = None) -> None:
+        self.clips, self.counts, self.rows, self.logits = clips, counts, rows, logits
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def at(self, positions: Tensor) -> ClipRows:
+        """The clips at ``positions`` among these, an index tensor; a clip may come more than once."""
+        parts = self.rows.split(self.counts.tolist())
+        return ClipRows(
+            self.clips[positions],
+            self.counts[positions],
+            torch.cat([parts[i] for i in positions.tolist()] or [self.rows[:0]]),
+            None if self.logits is None else self.logits[positions],
+        )
+
+    def of(self, clips: Tensor) -> ClipRows:
+        """The clips of these numbers.
+
+        Raises:
+            UserError: if one of them is not here.
+        """
+        positions = torch.searchsorted(self.clips, clips).clamp(max=len(self) - 1)
+        if not torch.equal(self.clips[positions], clips):
+            missing = clips[self.clips[positions] != clips].tolist()
+            raise UserError(f"clips {missing[:3]} were never embedded, so nothing compares with them; score them anew")
+        return self.at(positions)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a file: rows in float32, which is what embeddings give."""
+        found = {"clips": self.clips, "counts": self.counts, "rows": self.rows.float()}
+        return found if self.logits is None else {**found, "logits": self.logits.float()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ClipRows:
+        """The inverse of :meth:`tensors`."""
+        logits = tensors.get("logits")
+        rows = tensors["rows"].double()
+        return cls(tensors["clips"], tensors["counts"], rows, None if logits is None else logits.double())
+
+
+def save_rows(path: Path, rows: Mapping[str, ClipRows]) -> None:
+    """Writes the rows of several embeddings, by name, to one file."""
+    tensors = {f"{name}.{part}": value for name, found in rows.items() for part, value in found.tensors().items()}
+    with whole(path) as partial:
+        save_file({name: value.clone() for name, value in tensors.items()}, partial)
+
+
+def load_rows(path: Path) -> dict[str, ClipRows]:
+    """The inverse of :func:`save_rows`."""
+    by_name: dict[str, dict[str, Tensor]] = {}
+    for key, value in load_file(path).items():
+        name, _, part = key.rpartition(".")
+        by_name.setdefault(name, {})[part] = value
+    return {name: ClipRows.from_tensors(tensors) for name, tensors in by_name.items()}
+
+
+class RowStore(Metric):
+    """Keeps rows and clip numbers of any number of updates; ``compute`` gives the :class:`ClipRows` of all ranks.
+
+    A clip that comes again, as a sampler that evens out ranks makes it, counts once. The embedding is not part of it,
+    and nothing of it enters a checkpoint.
+
+    Args:
+        num_features: d.
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+    clips: list[Tensor]
+    counts: list[Tensor]
+    rows: list[Tensor]
+    logits: list[Tensor]
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+        # Flat float64 lists: what torchmetrics sends for a rank without clips is flat too, and of `dtype`.
+        for name in ("clips", "counts", "rows", "logits"):
+            self.add_state(name, [], dist_reduce_fx="cat", persistent=False)
+
+    def update(self, features: Features, clips: Sequence[int]) -> None:
+        """Adds the features of a batch, ``rows`` (batch, rows of a clip, d), of the clips with these numbers.
+
+        Raises:
+            UserError: if a value is not finite, or the shapes do not fit.
+        """
+        rows = features.rows
+        if rows.ndim != 3 or rows.shape[0] != len(clips) or rows.shape[2] != self.num_features:
+            raise UserError(
+                f"an embedding gave rows {tuple(rows.shape)} for {len(clips)} clips, but ({len(clips)}, rows of a clip,"
+                f" {self.num_features}) is what it must give; correct its forward"
+            )
+        for values in (rows, features.logits):
+            if values is not None and not values.isfinite().all():
+                raise UserError("an embedding is not finite, so the generated sound is broken; listen to the samples")
+        numbers = torch.tensor(clips, dtype=torch.float64, device=rows.device)
+        self.clips.append(numbers)
+        self.counts.append(torch.full_like(numbers, rows.shape[1]))
+        self.rows.append(rows.double().flatten())
+        if features.logits is not None:
+            self.logits.append(features.logits.double().flatten())
+
+    def compute(self) -> ClipRows:
+        """Everything that all ranks were given."""
+        clips, counts = _joined(self.clips).long(), _joined(self.counts).long()
+        rows = _joined(self.rows).reshape(-1, self.num_features)
+        logits = _joined(self.logits)
+        found = ClipRows(clips, counts, rows, logits.reshape(len(clips), -1) if len(logits) else None)
+        first = {clip: position for position, clip in reversed(list(enumerate(clips.tolist())))}
+        return found.at(torch.tensor([first[clip] for clip in sorted(first)], dtype=torch.long))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the states, whatever the precision of the model."""
+        return torch.float64
+
+    def set_dtype(self, dst_type: str | torch.dtype) -> RowStore:  # noqa: ARG002
+        """Leaves the states in float64."""
+        return self
+
+
+def _joined(state: list[Tensor] | Tensor) -> Tensor:
+    """A state before and after it was gathered, on the CPU."""
+    parts = [state] if isinstance(state, Tensor) else state
+    return torch.cat(parts).cpu() if parts else torch.zeros(0, dtype=torch.float64)

@@ -1,0 +1,158 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from frechet_rows import rows
+
+from bsa_lightning.commands.score import run
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation import folders as module
+from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.folders import score_folders
+from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
+from bsa_lightning.evaluation.reference import Reader
+
+RATE, NUM_CLIPS = 16_000, 16
+
+
+class Words(Embedding):
+    """Four numbers, five classes, and captions."""
+
+    name, metric, fingerprint = "words", "fd_words", "words-1"
+    sample_rate, num_features = RATE, 4
+
+    def forward(self, waveform):
+        sections = waveform[:, :12_800].unflatten(1, (4, 4, 800)).square().mean(3).sqrt()
+        return Features(sections, sections.sum(2).repeat(1, 2)[:, :5])
+
+    def text(self, captions):
+        return torch.stack([rows(1, 4, len(caption))[0] for caption in captions])
+
+
+def wave(i, *, seconds=1.0, seed=0):
+    generator = np.random.default_rng((seed, i))
+    return 0.1 * generator.uniform(0.2, 1) * generator.standard_normal(int(seconds * RATE))
+
+
+def write(folder, names, *, seed=0, suffix="wav", rate=RATE, seconds=1.0, channels=1):
+    folder.mkdir(parents=True)
+    for i, name in enumerate(names):
+        samples = np.stack([wave(i, seconds=seconds, seed=seed) * 0.5**channel for channel in range(channels)], axis=1)
+        soundfile.write(folder / f"{name}.{suffix}", samples, rate)
+    return folder
+
+
+NAMES = [f"clip-{i}" for i in range(NUM_CLIPS)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folders")
+    return write(root / "reference", NAMES), write(root / "generated", NAMES, seed=1, seconds=2.5)
+
+
+def test_scores_are_those_of_the_files(folders):
+    card = score_folders(*folders)
+    embedding = LogMelStatistics()
+    sides = []
+    for folder in folders:
+        waves = [soundfile.read(folder / f"{name}.wav", dtype="float32")[0] for name in sorted(NAMES)]
+        sides.append(torch.cat([embedding(torch.from_numpy(clip)[None]).rows[0] for clip in waves]))
+    assert card["scores"]["fd_logmel"] == pytest.approx(float(frechet_distance_of_rows(*sides)), rel=1e-9)
+    assert (card["num_reference"], card["num_generated"], card["num_pairs"], card["paired"]) == (16, 16, 16, True)
+    assert list(card["scores"]) == ["fd_logmel", "kad_logmel"]
+
+
+def test_a_folder_against_itself_is_at_zero_whatever_the_format(folders, tmp_path):
+    flac = write(tmp_path / "flac", NAMES, suffix="flac")
+    card = score_folders(folders[0], flac, embeddings=[Words()])
+    assert card["scores"]["fd_words"] == pytest.approx(0, abs=1e-10)
+    assert card["scores"]["kl_words"] == pytest.approx(0, abs=1e-10)
+    assert card["sha256"]["reference"] != card["sha256"]["generated"]
+
+
+def test_captions_give_a_score(folders, tmp_path):
+    (tmp_path / "captions.json").write_text(json.dumps({name: "x" * (i + 1) for i, name in enumerate(NAMES)}))
+    found = score_folders(*folders, embeddings=[Words()], captions=tmp_path / "captions.json")["scores"]
+    sounds = [Words()(Reader().read(folders[1] / f"{name}.wav", sample_rate=RATE)[None]).rows[0] for name in NAMES]
+    texts = Words().text(["x" * (i + 1) for i in range(NUM_CLIPS)])
+    expected = torch.stack(
+        [torch.cosine_similarity(a.double(), b[None], dim=1) for a, b in zip(sounds, texts, strict=True)]
+    )
+    torch.testing.assert_close(found["words_score"], 100 * float(expected.mean()), rtol=1e-6, atol=0)
+    assert "words_score" not in score_folders(*folders, embeddings=[Words()])["scores"]
+    (tmp_path / "captions.json").write_text('{"clip-0": "x"}')
+    with pytest.raises(UserError, match=r"has no caption of clip-1; it must be JSON such as"):
+        score_folders(*folders, embeddings=[Words()], captions=tmp_path / "captions.json")
+
+
+@pytest.mark.parametrize("suffix", ["-b", ""])
+def test_names_that_differ_are_not_paired(folders, tmp_path, suffix):
+    names = [f"{name}{suffix if i else ''}" for i, name in enumerate(NAMES)] + ["more"] * (not suffix)
+    other = write(tmp_path / "other", names, seed=1)
+    card = score_folders(folders[0], other, embeddings=[Words()])
+    assert card["num_pairs"] == (1 if suffix else NUM_CLIPS)
+    assert card["num_generated"] == len(names)
+    assert not card["paired"]
+    assert "kl_words" not in card["scores"]
+
+
+def test_of_nearly_all_pairs_the_rest_is_left_out(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOSTLY", 0.9)
+    other = write(tmp_path / "other", [*NAMES, "more"], seed=1)
+    card = score_folders(folders[0], other, embeddings=[Words()])
+    assert (card["num_reference"], card["num_generated"], card["num_pairs"], card["paired"]) == (16, 16, 16, True)
+    (other / "more.wav").unlink()
+    assert card["scores"] == score_folders(folders[0], other, embeddings=[Words()])["scores"]
+
+
+def test_a_cache_is_used_and_never_stale(tmp_path, monkeypatch):
+    folders = write(tmp_path / "a", NAMES), write(tmp_path / "b", NAMES, seed=1)
+    calls, cache = [], tmp_path / "cache"
+    forward = Words.forward
+    monkeypatch.setattr(Words, "forward", lambda self, wave: calls.append(1) or forward(self, wave))
+    first = score_folders(*folders, embeddings=[Words()], cache=cache)
+    assert (len(calls), len(list(cache.iterdir()))) == (2 * NUM_CLIPS, NUM_CLIPS)
+    assert score_folders(*folders, embeddings=[Words()], cache=cache) == first
+    assert len(calls) == 3 * NUM_CLIPS
+    soundfile.write(folders[0] / "clip-3.wav", 2 * wave(3), RATE)
+    changed = score_folders(*folders, embeddings=[Words()], cache=cache)
+    assert len(calls) == 4 * NUM_CLIPS + 1
+    assert changed["scores"] == score_folders(*folders, embeddings=[Words()])["scores"] != first["scores"]
+    monkeypatch.setattr(Words, "fingerprint", "words-2")
+    calls.clear()
+    score_folders(*folders, embeddings=[Words()], cache=cache)
+    assert len(calls) == 2 * NUM_CLIPS
+    for path in cache.iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert score_folders(*folders, embeddings=[Words()], cache=cache)["scores"] == changed["scores"]
+
+
+def test_command_prints_and_writes_the_card(folders, tmp_path, capsys):
+    words = [str(folder) for folder in folders]
+    run(
+        ["score", *words, "--embeddings+", "LogMelStatistics", "--remove-dc", "true", "--out", str(tmp_path / "o.json")]
+    )
+    card = json.loads((tmp_path / "o.json").read_text())
+    assert json.loads(capsys.readouterr().out) == card
+    assert card["reader"] == {"channel_mean": False, "remove_dc": True}
+    assert card["embeddings"] == {"logmel": LogMelStatistics.fingerprint}
+    torch.testing.assert_close(
+        card["scores"]["fd_logmel"], score_folders(*folders)["scores"]["fd_logmel"], rtol=0.01, atol=0
+    )
+
+
+def test_mistakes(folders, tmp_path):
+    with pytest.raises(UserError, match="does not exist; name a folder of audio files"):
+        score_folders(folders[0], tmp_path / "none")
+    with pytest.raises(UserError, match="holds no audio"):
+        score_folders(folders[0], tmp_path)
+    few = write(tmp_path / "few", NAMES[:5])
+    with pytest.raises(UserError, match=r"fd_words is of 5 clips \(20 rows\)"):
+        score_folders(folders[0], few, embeddings=[Words()])
+    (few / "bad.wav").write_bytes(b"RIFF")
+    for reader in (Reader(), Reader(channel_mean=True)):
+        with pytest.raises(UserError, match=r"bad.wav cannot be read as audio"):
+            score_folders(folders[0], few, reader=reader)

@@ -1,0 +1,80 @@
+import csv
+
+import pytest
+import torch
+from frechet_rows import features, store_of
+from tolerances import IDENTITY
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.embeddings import LogMelStatistics
+from bsa_lightning.evaluation.measures import Measures
+from bsa_lightning.evaluation.paired import compare, paired_difference, write_differences
+from bsa_lightning.evaluation.row_store import ClipRows, load_rows, save_rows
+
+CLIPS = list(range(40))
+
+
+def of_values(values):
+    return ClipRows(torch.arange(len(values)), torch.ones(len(values), dtype=torch.long), values[:, None].double())
+
+
+def mean(rows):
+    return float(rows.rows.mean())
+
+
+def test_interval_of_a_mean_is_the_known_one():
+    """Also that clips are paired: what both share does not widen it."""
+    shared, own = torch.randn(2, 81, generator=torch.Generator().manual_seed(0)).double()
+    first, second = of_values(100 * shared + own), of_values(100 * shared)
+    found = paired_difference(mean, first, second, num_resamples=2000)
+    assert found.difference == pytest.approx(float(own.mean()), rel=1e-9)
+    half_width = 1.96 * float(own.std()) / 9
+    assert found.high - found.difference == pytest.approx(half_width, rel=0.05)
+    assert found.difference - found.low == pytest.approx(half_width, rel=0.05)
+
+
+def test_a_system_does_not_differ_from_itself_and_order_is_a_sign():
+    reference, first, second = (store_of(CLIPS, seed).compute() for seed in range(3))
+    measure = Measures(LogMelStatistics(), reference).frechet
+    assert paired_difference(measure, first, first)[:3] == (0, 0, 0)
+    forth, back = paired_difference(measure, first, second), paired_difference(measure, second, first)
+    torch.testing.assert_close(forth[:3], (-back[0], -back[2], -back[1]), **IDENTITY)
+    assert forth == paired_difference(measure, first, second)
+
+
+def test_a_worse_system_is_told_from_a_better_one():
+    reference, better = (store_of(CLIPS, seed).compute() for seed in range(2))
+    worse = ClipRows(better.clips, better.counts, better.rows * 2)
+    found = paired_difference(Measures(LogMelStatistics(), reference).frechet, worse, better)
+    assert 0 < found.low < found.difference < found.high
+
+
+def test_unpaired_or_too_few_clips_are_refused():
+    store = store_of(CLIPS).compute()
+    with pytest.raises(UserError, match="scored on other clips"):
+        paired_difference(mean, store, store_of(CLIPS[1:]).compute())
+    with pytest.raises(UserError, match="needs 20 clips, but there are 19"):
+        paired_difference(mean, *2 * [store_of(CLIPS[:19]).compute()])
+
+
+def test_rows_on_disk_give_the_same_file(tmp_path):
+    reference, *systems = (store_of(CLIPS, seed, logits=True).compute() for seed in range(3))
+    measures = [Measures(LogMelStatistics(), reference)]
+    for i, system in enumerate(systems):
+        save_rows(tmp_path / f"{i}.safetensors", {"logmel": system, "other": system})
+    found = compare(measures, *(load_rows(tmp_path / f"{i}.safetensors") for i in range(2)), num_resamples=5)
+    assert found == compare(measures, *({"logmel": system} for system in systems), num_resamples=5)
+    write_differences(tmp_path / "differences.csv", [("a", "b", 0, *item) for item in found.items()])
+    with (tmp_path / "differences.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["metric"] for row in rows] == ["fd_logmel", "kad_logmel", "kl_logmel", "is_logmel"]
+    assert float(rows[0]["difference"]) == pytest.approx(found["fd_logmel"].difference, rel=1e-8)
+    assert {row["num_clips"] for row in rows} == {"40"}
+
+
+def test_rows_come_back_from_a_file(tmp_path):
+    expected = features(CLIPS, logits=True)
+    save_rows(tmp_path / "a.safetensors", {"some.name": store_of(CLIPS, logits=True).compute()})
+    found = load_rows(tmp_path / "a.safetensors")["some.name"]
+    assert torch.equal(found.rows.float(), expected.rows.flatten(0, 1))
+    assert torch.equal(found.logits.float(), expected.logits)
