@@ -187,8 +187,7 @@ class ProgressiveDistillation(LightningModule):
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
         final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
         distance = (final - self._zero_final(batch, batch_idx, draws.eps)).square().flatten(1).mean(1)
-        weighted = self.weighting(snr).float() * error
-        self._errors.update(weighted=weighted, distance=distance, error=error, snr=snr)
+        self._errors.update(weight=self.weighting(snr).float(), distance=distance, error=error, snr=snr)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/num_steps", float(self.current_round.num_steps), batch_size=1)

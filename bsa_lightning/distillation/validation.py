@@ -11,7 +11,9 @@ from torchmetrics import MeanMetric
 _EDGES = (0.1, 1.0, 5.0)
 ERROR_BINS = ("val/error_snr<0.1", "val/error_snr<1", "val/error_snr<5", "val/error_snr>5")
 """The distillation error without its weight, by the SNR at which it was made."""
-_NAMES = ("val/distillation_error", "val/trajectory_error", *ERROR_BINS)
+LOSS_BINS, GRADIENT_BINS = (tuple(name.replace("error", part) for name in ERROR_BINS) for part in ("loss", "gradient"))
+"""What each bin of SNR adds to the loss (they sum up to it), and to the norm of its gradient by the prediction."""
+_NAMES = ("val/distillation_error", "val/trajectory_error", *LOSS_BINS, *GRADIENT_BINS, *ERROR_BINS)
 
 
 class ValidationErrors(nn.Module):
@@ -21,12 +23,15 @@ class ValidationErrors(nn.Module):
         super().__init__()
         self.means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in _NAMES)
 
-    def update(self, *, weighted: Tensor, distance: Tensor, error: Tensor, snr: Tensor) -> None:
-        """Adds a batch: weighted distillation error, trajectory error, error without weight, and its SNR, (batch,)."""
+    def update(self, *, weight: Tensor, distance: Tensor, error: Tensor, snr: Tensor) -> None:
+        """Adds a batch: weight and mean squared error of the distillation, trajectory error, and the SNR, (batch,)."""
         bins = torch.bucketize(snr, torch.tensor(_EDGES, device=snr.device, dtype=snr.dtype))
-        by_snr = [error[bins == bin_] for bin_ in range(len(ERROR_BINS))]
-        for mean, values in zip(self._metrics, [weighted, distance, *by_snr], strict=True):
-            mean.update(values)
+        inside = [bins == bin_ for bin_ in range(len(ERROR_BINS))]
+        loss, gradient = weight * error, weight * error.sqrt()  # of w |x - x*|^2, but for a constant
+        by_loss, by_gradient = ([torch.where(at, part, 0) for at in inside] for part in (loss, gradient))
+        values = [loss, distance, *by_loss, *by_gradient, *(error[at] for at in inside)]
+        for mean, value in zip(self._metrics, values, strict=True):
+            mean.update(value)
 
     def compute(self) -> dict[str, Tensor]:
         """The means by name, and a fresh start; a bin of SNR without any value is left out, on every rank alike."""

@@ -15,18 +15,23 @@ from bsa_lightning.reporting import drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PREFIX = "val/error_snr"
+_SHARES = {"loss": "Share of the loss", "gradient": "Share of the gradient"}
 _MAX_TICKS = 6
 _NAMES = {"<0.1": "SNR below 0.1", "<1": "0.1 to 1", "<5": "1 to 5", ">5": "above 5"}
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The mean distillation error of each bin of SNR that had any time of the round's grid in it."""
+    """What a validation logged by bin of SNR.
+
+    ``errors`` are mean distillation errors, of the bins that had any time of the round's grid in them; ``parts`` say by
+    kind (loss, gradient) what a bin adds to it.
+    """
 
     step: int
     num_steps: int
     errors: dict[str, float]
+    parts: dict[str, dict[str, float]]
 
 
 def read_validations(run: Path) -> list[Validation]:
@@ -38,13 +43,13 @@ def read_validations(run: Path) -> list[Validation]:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             num_steps = int(float(row.get("val/num_steps") or row.get("num_steps") or num_steps))
-            errors = {
-                name.removeprefix(_PREFIX): float(text)
-                for name, text in row.items()
-                if name and name.startswith(_PREFIX) and text
+            kinds = {
+                kind: {bin_: float(row[name]) for bin_ in _NAMES if row.get(name := f"val/{kind}_snr{bin_}")}
+                for kind in ("error", *_SHARES)
             }
-            if errors:
-                found.append(Validation(int(row["step"]) + 1, num_steps, errors))
+            if errors := kinds.pop("error"):
+                parts = {kind: part for kind, part in kinds.items() if part}
+                found.append(Validation(int(row["step"]) + 1, num_steps, errors, parts))
     return found
 
 
@@ -52,20 +57,23 @@ def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:
     """Writes the figure, a row a run, to each path; whether there was anything to draw."""
     logged = {run: validations for run in runs if (validations := read_validations(run))}
     if logged:
-        with drawing.figure(2, len(logged), paths) as grid:
+        width = 1 + max(len(_kinds(validations)) for validations in logged.values())
+        with drawing.figure(width, len(logged), paths) as grid:
             for i, (run, validations) in enumerate(logged.items()):
                 title = f"{run.name}: " if len(runs) > 1 else ""
-                _errors(grid[2 * i], validations, title)
-                _shares(grid[2 * i + 1], validations, title)
-            drawing.legend(grid[1::2])
+                _errors(grid[width * i], validations, title)
+                for k, kind in enumerate(_kinds(validations), start=1):
+                    _shares(grid[width * i + k], validations, title, kind)
+            drawing.legend(grid)
     return bool(logged)
 
 
 def panels(run: Path) -> list[str]:
-    """Both panels of one run as SVG for a page; none where nothing was logged."""
+    """The panels of one run as SVG for a page; none where nothing was logged."""
     validations = read_validations(run)
-    drawings = (_errors, _shares) if validations else ()
-    return [drawing.inline(partial(one, validations=validations, title="")) for one in drawings]
+    drawings = [partial(_errors, validations=validations, title="")] if validations else []
+    drawings += [partial(_shares, validations=validations, title="", kind=kind) for kind in _kinds(validations)]
+    return [drawing.inline(one) for one in drawings]
 
 
 def legend(run: Path) -> list[tuple[str, str]]:
@@ -98,17 +106,22 @@ def _errors(axes: Axes, validations: Sequence[Validation], title: str) -> None:
     _rounds(axes, validations)
 
 
-def _shares(axes: Axes, validations: Sequence[Validation], title: str) -> None:
+def _kinds(validations: Sequence[Validation]) -> list[str]:
+    return [kind for kind in _SHARES if any(kind in validation.parts for validation in validations)]
+
+
+def _shares(axes: Axes, validations: Sequence[Validation], title: str, kind: str) -> None:
     steps = [validation.step for validation in validations]
     width = 0.8 * min((b - a for a, b in zip([0, *steps], steps, strict=False) if b > a), default=1)
     base = [0.0] * len(validations)
     for bin_ in _bins(validations):
-        shares = [v.errors.get(bin_, 0.0) / (sum(v.errors.values()) or 1.0) for v in validations]
+        parts = [validation.parts.get(kind, {}) for validation in validations]
+        shares = [part.get(bin_, 0.0) / (sum(part.values()) or 1.0) for part in parts]
         axes.bar(steps, shares, width, bottom=base, color=drawing.colour(_order(bin_)), label=_NAMES.get(bin_, bin_))
         base = [a + b for a, b in zip(base, shares, strict=True)]
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_title(f"{title}Share of the bins' mean errors", loc="left")
+    axes.set_title(f"{title}{_SHARES[kind]}", loc="left")
     _rounds(axes, validations)
 
 

@@ -14,6 +14,7 @@ from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.distillation.draws import draw
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.distillation.validation import ValidationErrors
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Posterior
 from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, load_teacher
@@ -205,6 +206,21 @@ def test_a_student_as_first_teacher(guidance, again, refused):
             again.check_teacher("models/student", guidance.name)
     else:
         again.check_teacher("models/student", guidance.name)
+
+
+def test_what_bins_of_snr_add_sums_up_to_the_loss():
+    errors = ValidationErrors()
+    weight, error = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 0.25, 1.0])
+    errors.update(weight=weight, distance=torch.zeros(4), error=error, snr=torch.tensor([0.01, 0.5, 0.5, 9.0]))
+    found = {name.removeprefix("val/"): float(value) for name, value in errors.compute().items()}
+    losses, gradients = (
+        [found[f"{part}_snr{bin_}"] for bin_ in ("<0.1", "<1", "<5", ">5")] for part in ("loss", "gradient")
+    )
+    assert losses == [0.25, 2.1875, 0.0, 1.0]
+    assert sum(losses) == found["distillation_error"]
+    assert gradients == [0.25, 1.375, 0.0, 1.0]  # w |x - x*|
+    assert "error_snr<5" not in found
+    assert found["error_snr<1"] == 2.125
 
 
 def test_trajectory_error_is_the_distance_to_the_teacher_on_its_own_grid(teacher_folder, latents_folder, tmp_path):

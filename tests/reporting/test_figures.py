@@ -7,7 +7,9 @@ from reporting.runs import write_scores
 from bsa_lightning.reporting import drawing, figure, snr
 from bsa_lightning.reporting.run_folder import Result, read_results
 
-HEADER = "step,epoch,num_steps,train/loss,val/error_snr<0.1,val/error_snr<1,val/num_steps\n"
+HEADER = (
+    "step,epoch,num_steps,train/loss,val/error_snr<0.1,val/error_snr<1,val/num_steps,val/loss_snr<0.1,val/loss_snr<1\n"
+)
 
 
 def result(metrics, *, num_steps=4, name="Student (bsa)"):
@@ -72,15 +74,15 @@ def test_inline_drawings_take_the_page_over(tmp_path):
 
 @pytest.fixture
 def logged(tmp_path):
-    lines = ["9,0,4.0,0.1,,,", "59,1,,,0.3,0.1,4.0", "119,2,,,0.2,,2.0"]
+    lines = ["9,0,4.0,0.1,,,,,", "59,1,,,0.3,0.1,4.0,0.6,0.2", "119,2,,,0.2,,2.0,0.5,0.0"]
     (tmp_path / "metrics.csv").write_text(HEADER + "\n".join(lines) + "\n")
     return tmp_path
 
 
 def test_validations(logged):
     assert snr.read_validations(logged) == [
-        snr.Validation(60, 4, {"<0.1": 0.3, "<1": 0.1}),
-        snr.Validation(120, 2, {"<0.1": 0.2}),
+        snr.Validation(60, 4, {"<0.1": 0.3, "<1": 0.1}, {"loss": {"<0.1": 0.6, "<1": 0.2}}),
+        snr.Validation(120, 2, {"<0.1": 0.2}, {"loss": {"<0.1": 0.5, "<1": 0.0}}),
     ]
     # Older runs log the steps with the training loss alone.
     path = logged / "metrics.csv"
@@ -107,7 +109,7 @@ def test_shares_add_up(logged):
     from matplotlib import pyplot as plt
 
     _, axes = plt.subplots()
-    snr._shares(axes, snr.read_validations(logged), "")
+    snr._shares(axes, snr.read_validations(logged), "", "loss")
     heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
     plt.close()
     assert heights == [pytest.approx([0.75, 1.0]), pytest.approx([0.25, 0.0])]
