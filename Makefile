@@ -21,7 +21,7 @@ demo: $(READY) ## distil the built-in teacher with BSA, score it, draw the figur
 	$(BIN)/lightning report $(DEMO)
 
 test: $(READY) ## run the tests (what is slow or needs a GPU or a download is left out)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: lint types test ## all that a change must pass: lint, types, test
 
