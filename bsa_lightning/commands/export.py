@@ -25,6 +25,8 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
     """
     from bsa_lightning.distillation.export import export_student
 
+    if not Path(run).is_dir():
+        raise UserError(f"run is {run}, but no such folder exists; name the folder of a run, such as runs/demo")
     rounds = Path(run) / "rounds"
     # Folders are named <round>-<N>steps; one that is being written has a dot before its name.
     names = sorted((path.name for path in rounds.glob("[0-9]*-*steps")), key=lambda name: int(name.split("-")[0]))

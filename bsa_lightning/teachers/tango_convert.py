@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Module = TypeVar("Module", bound=nn.Module)
 _TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
+_TEXT = "google/flan-t5-large"
 _LICENCE = "cc-by-nc-sa-4.0"
 """Of declare-lab's weights on the hub."""
 
@@ -54,7 +55,7 @@ def convert_tango(
 
     if dst.exists():
         raise UserError(f"{dst} exists already; name another folder, or delete it")
-    folder = _folder(src, FILES, option="SRC")
+    folder = _folder(src, FILES, option=f"SRC; likewise {_TEXT} with {', '.join(_TEXT_FILES)}, as --text_encoder")
     codec_folder = folder if vae is None else _folder(vae, CODEC_FILES, option="--vae")
     for front_end in (folder / "stft_config.json", codec_folder / "stft_config.json"):
         _check_front_end(front_end)

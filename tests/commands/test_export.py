@@ -1,0 +1,55 @@
+"""Which student `export` takes, and what it says when there is none."""
+
+import sys
+
+import pytest
+
+from bsa_lightning.commands import export as command
+from bsa_lightning.commands.main import main
+from bsa_lightning.evaluation.scores import Score, ScoreFile
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Ten rounds, so that names and numbers sort differently; the second student has the best score."""
+    run = tmp_path / "run"
+    for index in range(10):
+        (run / "rounds" / f"{index + 1}-{1024 >> index}steps").mkdir(parents=True)
+    for num_steps, fd in ((1024, 3.0), (512, 1.0), (2, 2.0)):
+        ScoreFile(run / "scores.csv").append(
+            Score("student", "bsa", 1, num_steps, "baked", 2.0, num_steps, 0, 8, {"fd_logmel": fd})
+        )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("student", "name"), [("last", "10-2steps"), ("best", "2-512steps"), ("3-256steps", "3-256steps")]
+)
+def test_the_student_that_is_asked_for(run, tmp_path, monkeypatch, student, name):
+    taken = []
+    monkeypatch.setattr(
+        "bsa_lightning.distillation.export.export_student", lambda folder, dst, scores: taken.append((folder, scores))
+    )
+    command.export(run, tmp_path / "out", student)
+    ((folder, scores),) = taken
+    assert folder == run / "rounds" / name
+    assert any("Student (bsa)" in line for line in scores)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "out"], "run is nowhere, but no such folder exists"),
+        ([".", "out"], "has no finished student in rounds/"),
+        (
+            ["run", "out", "--student", "5-9steps"],
+            'student is "5-9steps", but must be last, best or one of 1-1024steps',
+        ),
+        (["run", "out", "--student", "best", "--metric", "fad_vggish"], "has no fad_vggish of any"),
+    ],
+)
+def test_mistakes(run, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr(sys, "argv", ["lightning", "export", *words])
+    assert main() == 2
+    assert message in capsys.readouterr().err
