@@ -11,7 +11,6 @@ from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scal
 from bsa_lightning.diffusion.target import two_step_target
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Denoiser
 from bsa_lightning.teachers.guided import CountEvaluations, predictor
 from bsa_lightning.teachers.sampling import Sampling
 
@@ -22,13 +21,13 @@ SCHEDULES = {
 G = 3.0
 
 
-class Ideal(Denoiser):
+class Ideal(Gaussian):
     """A student that has learnt its round's target perfectly."""
 
     def __init__(self, teacher, guidance, *, round_index, num_steps):
-        super().__init__()
+        super().__init__(teacher.schedule)
         self.teacher, self.guidance, self.round_index, self.num_steps = teacher, guidance, round_index, num_steps
-        self.schedule, self.takes_guidance = teacher.schedule, isinstance(guidance, Embedded)
+        self.takes_guidance = isinstance(guidance, Embedded)
 
     def forward(self, z_t, t, conditioning, guidance_scale=None):
         scale = guidance_scale
@@ -44,16 +43,6 @@ class Ideal(Denoiser):
         )
         alpha, sigma = (expand(value, z_t) for value in self.schedule.alpha_sigma(t, dtype=z_t.dtype))
         return Prediction(x, (z_t - alpha * x) / sigma)
-
-    @property
-    def network(self):
-        return self
-
-    def example_inputs(self, batch_size):
-        raise NotImplementedError
-
-    def save(self, folder):
-        raise NotImplementedError
 
 
 def final(denoiser, num_steps, scale):
