@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lint format types lock clean
+.PHONY: help setup demo test check bench endurance lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -11,7 +11,7 @@ READY := .venv/ready
 DEMO := runs/demo
 
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the environment in .venv, with the locked versions
 
@@ -27,6 +27,9 @@ check: lint types test ## all that a change must pass: lint, types, test
 
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks.bench
+
+endurance: $(READY) ## kill runs at random moments; each must end in the same bytes as one left alone (half an hour)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m endurance
 
 lint: $(READY) ## rules and format, nothing is changed
 	$(BIN)/ruff check

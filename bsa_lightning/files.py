@@ -19,24 +19,35 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 
+_PARTIAL, _OLD = "partial", "old"
+
+
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields another name beside ``path`` to write a file or folder to; renames it at the end, removes it on an error.
+
+    Args:
+        path: the final name.
+        durable: whether it is on the disk at the end, so that it outlives the machine's power as well as the process.
 
     Raises:
         UserError: if the disk is full or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{_PARTIAL}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        if durable:
+            _to_disk(partial)
         if path.is_dir():
-            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            old = path.with_name(f".{path.name}.{_OLD}-{os.getpid()}")
             path.replace(old)
             partial.replace(path)
             shutil.rmtree(old)
         else:
             partial.replace(path)
+        if durable:
+            _to_disk(path.parent, contents=False)
     except Exception as error:
         if text := disk_trouble(error, path.parent):
             raise UserError(text) from error
@@ -46,6 +57,25 @@ def whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what processes that were killed had begun to write anywhere below ``folder``."""
+    for path in sorted(folder.rglob(".*-*")):
+        if re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-\d+", path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path, *, contents: bool = True) -> None:
+    for part in [*(path.rglob("*") if contents else ()), path]:
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str:

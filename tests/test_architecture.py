@@ -86,7 +86,7 @@ def test_every_exception_is_needed():
 
 def test_tests_mirror_the_rooms():
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders <= set(ROOMS)
+    assert folders <= {*ROOMS, "endurance"}  # which kills whole runs
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -62,3 +62,15 @@ class ToyData(LightningDataModule):
         return DataLoader(torch.ones(self.num_items, 2), batch_size=4)
 
     val_dataloader = test_dataloader = train_dataloader
+
+
+class Dies(Callback):
+    """Ends the process' run at a step, in the middle of things: nothing of Lightning's own clean-up runs."""
+
+    def __init__(self, step: int, hook: str) -> None:
+        self.step = step
+        setattr(self, hook, self._die)
+
+    def _die(self, trainer, *_):
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt

@@ -12,17 +12,22 @@ import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from bsa_lightning.commands import classes
+from bsa_lightning.commands.checkpoint_file import CheckpointFile
+from bsa_lightning.commands.interruption import Interruption
 from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.commands.metrics_file import MetricsFile
 from bsa_lightning.commands.plan import print_plan
-from bsa_lightning.commands.run_folder import RunFolder
+from bsa_lightning.commands.resume import ResumePoint
+from bsa_lightning.commands.run_folder import TRAINED_BY, RunFolder
+from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.errors import UserError
+from bsa_lightning.files import remove_partial
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data module shards by itself, so that a resume is exact
@@ -36,7 +41,7 @@ NEEDLESS_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode",  # the teacher, on purpose
     r"The '\w+' does not have many workers",  # latents are memory-mapped: reading ahead gains nothing
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # short epochs, long runs
-    r"Checkpoint directory .* exists and is not empty",  # a resumed run
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # the data module knows where it was
     r"\s+(By default only one Jsonargparse|``instantiate_classes``)",  # Lightning's command line
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
 )
@@ -104,12 +109,10 @@ class Command(LightningCLI):
             rank_zero_only(self.folder.refuse_if_used)(overwrite=self._get(self.config, "overwrite"))
         self.trainer_defaults["callbacks"] = [
             _Record(self.folder, self._dumped(), fresh=fresh),
-            ModelCheckpoint(
-                self.folder.path / "checkpoints",
-                monitor=None,
-                save_top_k=0,
-                save_last=True,
-                every_n_train_steps=self._get(self.config, "checkpoint_every"),
+            ResumePoint(
+                self.folder.last_checkpoint,
+                every=self._get(self.config, "checkpoint_every"),
+                interruption=Interruption(),
             ),
         ]
 
@@ -119,7 +122,11 @@ class Command(LightningCLI):
         if trainer.logger is not False:
             given = [] if trainer.logger in (None, True) else trainer.logger
             own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
-        own_bar = any(isinstance(callback, ProgressBar) for callback in trainer.callbacks or [])
+        callbacks = trainer.callbacks or []
+        own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+        plugins = trainer.plugins or []
+        own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointFile()]
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if trainer.enable_progress_bar is not False and not own_bar:
             # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
             self.trainer_defaults["callbacks"].append(TQDMProgressBar(refresh_rate=10))
@@ -128,25 +135,11 @@ class Command(LightningCLI):
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = []
         if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
-            loggers.append(MetricsFile(self.folder.path, resumed=self.resumed and self.subcommand == "fit"))
+            loggers.append(MetricsFile(self.folder.path))
         mode = self._get(self.config, "wandb")
         if mode != "disabled":
-            if mode == "offline":
-                import wandb
-
-                wandb.setup(wandb.Settings(silent=True, mode="offline"))
-            run, config = self.folder.path.resolve(), self._dumped()
-            run.mkdir(parents=True, exist_ok=True)
             loggers.append(
-                WandbLogger(
-                    project="bsa-lightning",
-                    name=run.name,
-                    group=run.parent.name,
-                    id=self.folder.wandb_id,
-                    save_dir=run,
-                    offline=mode == "offline",
-                    config=config,
-                )
+                WandbRun(self.folder.path, id=self.folder.wandb_id, config=self._dumped(), online=mode == "online")
             )
         return loggers
 
@@ -168,25 +161,29 @@ class Command(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Refuses a configuration that contradicts the run's; Lightning would overwrite it silently.
 
-        What is validated is what a run has trained: its last checkpoint, unless another is named.
+        What is validated is what a run has trained: its last checkpoint, unless another is named. "last" goes on where
+        the run was stopped, which is the beginning if it was stopped before the first checkpoint.
 
         Raises:
-            UserError: if there is no such checkpoint, or naming the setting that differs.
+            UserError: if there is no such checkpoint, or naming the settings that differ.
         """
         self.subcommand = self.config["subcommand"]
-        run, ckpt_path = Path(self._get(self.config, "run")), self._get(self.config, "ckpt_path")
-        last = run / "checkpoints" / "last.ckpt"
-        if self.subcommand == "validate" and ckpt_path is None:
-            ckpt_path = self.config[self.subcommand].ckpt_path = str(last)
-        if ckpt_path is not None:
-            path = last if ckpt_path == "last" else Path(ckpt_path)
-            if not path.is_file():
-                hint = "leave it out to start anew" if self.subcommand == "fit" else "run lightning fit first"
-                raise UserError(f"ckpt_path is {ckpt_path}, but there is no {path}; {hint}")
-            run = path.parent.parent
-        if ckpt_path is not None or self.subcommand == "test":
-            sections = ("model", "data", "seed_everything") if self.subcommand == "fit" else ("model",)
-            RunFolder(run).refuse_contradiction(self._dumped(), sections=sections)
+        config, fit = self.config[self.subcommand], self.subcommand == "fit"
+        folder = RunFolder(Path(config.run))
+        path = config.get("ckpt_path")
+        if path == "last" or (path is None and self.subcommand == "validate"):
+            path = str(folder.last_checkpoint)
+            if fit and not folder.last_checkpoint.is_file():
+                folder.refuse_lost_checkpoint()
+                rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
+                config.overwrite, path = True, None
+        if path is not None and not Path(path).is_file():
+            hint = "leave it out to start anew" if fit else "run lightning fit first"
+            raise UserError(f"ckpt_path is {path}, but there is no such file; {hint}")
+        if path is not None or self.subcommand == "test":
+            run = folder if path is None else RunFolder(Path(path).parent.parent)
+            run.refuse_contradiction(self._dumped(), sections=TRAINED_BY if fit else ("model.",))
+        config.ckpt_path = path
 
 
 class _Record(Callback):
@@ -208,12 +205,8 @@ class _Record(Callback):
         if trainer.is_global_zero:
             if self.fresh:
                 self.folder.clear()
+            remove_partial(self.folder.path)
             self.folder.record(self.config)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last checkpoint is that of the last update, however many there are between two."""
-        del pl_module
-        trainer.save_checkpoint(self.folder.path / "checkpoints" / "last.ckpt")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from bsa_lightning.commands.messages import did_you_mean, sentence
-from bsa_lightning.errors import UserError
+from bsa_lightning.errors import StoppedError, UserError
 
 COMMANDS = {
     "fit": ("fit", "train: a whole ladder of distillation rounds, or a teacher"),
@@ -42,7 +42,7 @@ def main() -> int:
     """Runs the command that ``sys.argv`` names; the console scripts call this.
 
     Returns:
-        The exit code: 2 after a mistake of the user's, which is answered in one sentence on stderr.
+        The exit code: 2 after a mistake of the user's, which is answered in one sentence on stderr; 143 after SIGTERM.
     """
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
@@ -57,6 +57,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f"\nlightning {words[0]}: stopped by the keyboard", file=sys.stderr)
         return 130
+    except StoppedError as error:
+        print(f"lightning {words[0]}: {error}", file=sys.stderr)
+        return 143  # what a shell says of a process that SIGTERM ended
     except Exception as error:
         if (text := sentence(error)) is None:
             raise

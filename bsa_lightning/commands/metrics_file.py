@@ -19,14 +19,13 @@ class MetricsFile(Logger):
 
     Args:
         run: the run's folder.
-        resumed: the first row replaces what an earlier process logged from its step on.
     """
 
-    def __init__(self, run: Path, *, resumed: bool) -> None:
+    def __init__(self, run: Path) -> None:
         super().__init__()
         self._path = run / "metrics.csv"
         self._columns: list[str] | None = None
-        self._resumed = resumed
+        self._num_rows = 0
 
     @property
     def name(self) -> str:
@@ -48,7 +47,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row: dict[str, Any] = {"step": step, **metrics}
         if self._columns is None:
-            self._take_over(step)
+            self.rewind(self.position())
         assert self._columns is not None
         if new := [name for name in row if name not in self._columns]:
             rows = self._rows()
@@ -56,19 +55,35 @@ class MetricsFile(Logger):
             self._write(rows)
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+        self._num_rows += 1
 
-    def _take_over(self, step: int | None) -> None:
+    def position(self) -> dict[str, Any]:
+        """What is in the file now, for :meth:`rewind`."""
+        if self._columns is not None:
+            return {"rows": self._num_rows, "columns": list(self._columns)}
         rows = self._rows()
-        self._columns = list(rows[0]) if rows else ["step"]
-        if self._resumed and step is not None:
-            rows = [row for row in rows if int(row["step"]) < step]
-        self._write(rows)
+        return {"rows": len(rows), "columns": list(rows[0]) if rows else ["step"]}
+
+    def rewind(self, position: Mapping[str, Any]) -> int:
+        """Cuts the file back to a position that it had.
+
+        Returns:
+            How many rows have gone: what a run that goes on from there will log again.
+        """
+        rows = self._rows()
+        kept = rows[: position["rows"]]
+        self._columns, self._num_rows = list(position["columns"]), len(kept)
+        if rows:
+            self._write([{name: row.get(name, "") for name in self._columns} for row in kept])
+        return len(rows) - len(kept)
 
     def _rows(self) -> list[dict[str, str]]:
         if not self._path.is_file():
             return []
-        with self._path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        lines = self._path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()  # a process was killed while it wrote
+        return list(csv.DictReader(lines))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         assert self._columns is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,15 @@ OUTPUTS = (
 """What a run writes, and ``--overwrite true`` removes. W&B keeps its own runs apart in ``wandb/``."""
 
 
+TRAINED_BY = (
+    "model.", "data.", "seed_everything", "trainer.precision", "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_",
+)  # fmt: skip
+"""What a run must be gone on with: settings that decide what its students become."""
+_HARMLESS = re.compile(r"data\.init_args\.(train|val|num_workers)|model\.init_args\.teacher$")
+"""What may change all the same: where things are, which digests hold to what they were."""
+
+
 class RunFolder:
     """The folder of one run.
 
@@ -42,6 +52,23 @@ class RunFolder:
             uuid.uuid4().hex[:8] if fresh or not known.is_file() else json.loads(known.read_text())["wandb_id"]
         )
         """The same for every process that goes on with this run."""
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where the run would go on."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def refuse_lost_checkpoint(self) -> None:
+        """Allows to start at the beginning where there is no checkpoint.
+
+        Raises:
+            UserError: if the run has got further than that.
+        """
+        if done := [name for name in ("rounds", "model", "scores.csv") if (self.path / name).exists()]:
+            raise UserError(
+                f"ckpt_path is last, but {self.path} has {done[0]} and no checkpoint to go on from; bring"
+                f" {self.last_checkpoint} back, or replace the run (--overwrite true, without --ckpt_path)"
+            )
 
     def refuse_if_used(self, *, overwrite: bool) -> None:
         """Allows a new run here, or says why not.
@@ -87,15 +114,21 @@ class RunFolder:
         """Refuses to go on with this run under another configuration.
 
         Raises:
-            UserError: naming the first setting that differs from the recorded one.
+            UserError: naming the settings that differ from the recorded ones.
         """
-        recorded = self.config()
-        for section in sections:
-            for key, now, then in _differences(section, config.get(section), recorded.get(section)):
-                raise UserError(
-                    f"{key} is {now}, but {self.path} was made with {then};"
-                    f" go on with its own configuration (--config {self.path / CONFIG}) or start another run"
-                )
+        now, then = (dict(_leaves("", content)) for content in (config, self.config()))
+        differing = [
+            key
+            for key in then.keys() & now.keys()
+            if then[key] not in (None, now[key]) and key.startswith(sections) and not _HARMLESS.search(key)
+        ]
+        if differing:
+            differing.sort()
+            raise UserError(
+                f"{', '.join(f'{key} is {now[key]}' for key in differing)}, but {self.path} was made with"
+                f" {', '.join(str(then[key]) for key in differing)}; go on with its own configuration"
+                f" (--config {self.path / CONFIG}) or start another run"
+            )
 
 
 def environment(*, wandb_id: str) -> dict[str, Any]:
@@ -120,10 +153,10 @@ def _git(*arguments: str) -> str:
         return ""
 
 
-def _differences(key: str, now: object, then: object) -> Iterator[tuple[str, object, object]]:
-    """Dotted keys in both whose values differ; what only one side names is no contradiction."""
-    if isinstance(now, Mapping) and isinstance(then, Mapping):
-        for name in now.keys() & then.keys():
-            yield from _differences(f"{key}.{name}", now[name], then[name])
-    elif then is not None and now != then:
-        yield key, now, then
+def _leaves(key: str, content: object) -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of a nested configuration."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _leaves(f"{key}.{name}" if key else str(name), value)
+    else:
+        yield key, content

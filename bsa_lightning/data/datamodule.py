@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from bsa_lightning.data.ahead import Ahead, Announced, Batches, coming_shards
+from bsa_lightning.data.batches import Collate, Items, LatentBatch
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.data.latents import LatentReader, Row
-from bsa_lightning.data.order import EpochSampler, seeded
+from bsa_lightning.data.latents import LatentReader
+from bsa_lightning.data.order import EpochSampler, Order, epoch_order, seeded, validation_batches, windowed_order
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
+from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Conditioning, Posterior
-
-
-@dataclass(frozen=True)
-class LatentBatch:
-    """A batch of prepared clips: their places in the store, latent posteriors, and one caption each."""
-
-    index: Tensor
-    posterior: Posterior
-    conditioning: Conditioning
-    captions: list[str]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> LatentBatch:
-        mean, std = (tensor.to(device, non_blocking=non_blocking) for tensor in self.posterior)
-        conditioning = self.conditioning.to(device, non_blocking=non_blocking)
-        return LatentBatch(self.index, Posterior(mean, std), conditioning, self.captions)
-
-    def pin_memory(self) -> LatentBatch:
-        mean, std = (tensor.pin_memory() for tensor in self.posterior)
-        return LatentBatch(self.index, Posterior(mean, std), self.conditioning.pin_memory(), self.captions)
+from bsa_lightning.teachers.base import Conditioning
 
 
 @dataclass(frozen=True)
@@ -47,14 +27,17 @@ class Prepared:
     """A store of prepared latents.
 
     Args:
-        folder: of the store.
+        folder: of the store, or an address that holds one (s3://bucket/folder).
         clips: where given and the store is not there yet, it is prepared from these first.
         teacher: whose codec and text encoder prepare it.
+        cache: where files of an address are kept once they are fetched, best on a disk of the machine itself; it
+            becomes as large as the store. None is ``bsa-lightning/latents`` in the user's cache folder.
     """
 
     folder: str
     clips: Clips | None = None
     teacher: str = "tiny"
+    cache: Path | None = None
 
     def make(self) -> None:
         """Prepares the store if it is missing and can be; one that is there is read against its digests.
@@ -62,20 +45,29 @@ class Prepared:
         Raises:
             UserError: if the store is damaged, or holds other clips than these.
         """
-        if not is_prepared(Path(self.folder)) and self.clips is not None:
+        if self.clips is not None and not is_url(self.folder) and not is_prepared(Path(self.folder)):
             prepare_folder(self.clips, Path(self.folder), self.teacher)
             return
-        reader = LatentReader(Path(self.folder))
+        reader = self.open()
         reader.verify()
         if self.clips is not None and reader.index["clips"] != self.clips.fingerprint():
             raise UserError(f"{self.folder} holds other clips than its setting clips names; name another folder")
+
+    def open(self) -> LatentReader:
+        """Random access to the store."""
+        return LatentReader(self.folder, self.cache)
 
 
 class AudioCapsLatents(LightningDataModule):
     """Streams prepared latents, each clip once an epoch over all ranks, in an order that resumes exactly.
 
-    The order is a pure function of (seed, epoch); all there is to save is how many clips were used up. A tail that
-    fills no batch on every rank is left out of an epoch (another tail each epoch).
+    The order is a pure function of (seed, epoch); all there is to save is how many clips were used up, so that a run
+    resumes exactly with any number of devices, batch size or workers. Where an epoch does not fill its last batch on
+    every rank, the next epoch does, so that Lightning's epochs are those of the stream rounded up to whole batches.
+
+    Stores are prepared and verified by one process over all nodes, as on a shared file system. Where each node has a
+    disk of its own, run ``lightning prepare`` on each (or copy the folder) first, or name an address, whose files
+    each node fetches to its own cache.
 
     Args:
         train: the store to train on.
@@ -84,6 +76,8 @@ class AudioCapsLatents(LightningDataModule):
         num_workers: processes that read ahead; 0 reads in the training process.
         seed: of order and caption choice.
         num_val_clips: validate on the first so many clips only.
+        shuffle_shards: mix the clips of so many shards at a time instead of all, so that a stream from an address
+            starts when it has the first few.
     """
 
     def __init__(
@@ -94,17 +88,27 @@ class AudioCapsLatents(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         num_val_clips: int = 128,
+        shuffle_shards: int | None = None,
     ) -> None:
         super().__init__()
+        self.prepare_data_per_node = False
+        if shuffle_shards is not None and shuffle_shards < 1:
+            raise UserError(f"shuffle_shards is {shuffle_shards}, but it takes at least one shard to shuffle")
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}, but a batch needs at least one clip")
+        if num_val_clips < 1:
+            raise UserError(
+                f"num_val_clips is {num_val_clips}, but must be at least 1; leave data.val out to have none"
+            )
         self.train = train
         self.val = val
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.num_val_clips = num_val_clips
+        self.shuffle_shards = shuffle_shards
         self._resumed_clips = self._resumed_batches = 0
+        self._ahead: Ahead | None = None
 
     def prepare_data(self) -> None:
         for store in (self.train, self.val):
@@ -113,8 +117,14 @@ class AudioCapsLatents(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         del stage
-        self.train_reader = LatentReader(Path(self.train.folder))
-        self.val_reader = LatentReader(Path(self.val.folder)) if self.val is not None else None
+        self.train_reader = self.train.open()
+        self.val_reader = self.val.open() if self.val is not None else None
+        self._ahead = Ahead(self.train_reader) if is_url(self.train.folder) else None
+
+    def teardown(self, stage: str) -> None:
+        del stage
+        if self._ahead is not None:
+            self._ahead.pause()
 
     @property
     def null(self) -> Conditioning:
@@ -136,38 +146,36 @@ class AudioCapsLatents(LightningDataModule):
             for name, theirs in (("codec", codec), ("conditioner", conditioner)):
                 if reader is not None and reader.index[name] != theirs:
                     raise UserError(
-                        f'{reader.folder} was prepared with another {name} than that of teacher "{teacher}";'
+                        f'{reader.name} was prepared with another {name} than that of teacher "{teacher}";'
                         " prepare it anew with this teacher, or name the teacher it was made with"
                     )
 
     def train_dataloader(self) -> DataLoader[LatentBatch]:
         rank, world_size = self._rank_and_world_size()
-        sampler = EpochSampler(
-            len(self.train_reader),
+        num_clips = len(self.train_reader)
+        if num_clips < self.batch_size * world_size:
+            raise UserError(
+                f"{self.train.folder} holds {num_clips} clips, fewer than one batch of {self.batch_size}"
+                f" on each of {world_size} devices; lower data.batch_size"
+            )
+        batches = EpochSampler(
+            self._order,
+            num_clips,
             batch_size=self.batch_size,
-            seed=self.seed,
             rank=rank,
             world_size=world_size,
             position=self._position,
         )
-        if sampler.batches_per_epoch == 0:
-            raise UserError(
-                f"{self.train.folder} holds {len(self.train_reader)} clips, fewer than one batch of {self.batch_size}"
-                f" on each of {world_size} devices; lower data.batch_size"
-            )
-        return self._loader(self.train_reader, sampler)
+        return self._loader(self.train_reader, batches, self._coming)
 
     def val_dataloader(self) -> DataLoader[LatentBatch] | list[Any]:
         if self.val_reader is None:
             return []
         rank, world_size = self._rank_and_world_size()
-        # As many clips on each rank: one that walked another batch would wait for the others for ever.
-        share = min(self.num_val_clips, len(self.val_reader)) // world_size
-        if share == 0:
-            raise UserError(f"there are fewer clips to validate on than the {world_size} devices; validate on more")
-        items = [(i, 0) for i in range(share * world_size)][rank::world_size]
-        batches = [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
-        return self._loader(self.val_reader, batches)
+        num_clips = min(self.num_val_clips, len(self.val_reader))
+        batches = validation_batches(num_clips, batch_size=self.batch_size, rank=rank, world_size=world_size)
+        items = [[(i, 0) for i in batch] for batch in batches]
+        return self._loader(self.val_reader, items)
 
     def test_dataloader(self) -> DataLoader[int]:
         """One empty batch: scoring brings its own clips, but Lightning tests nothing without a batch."""
@@ -192,13 +200,24 @@ class AudioCapsLatents(LightningDataModule):
         batches: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         return batches
 
+    @property
+    def _order(self) -> Order:
+        sizes, window = self.train_reader.sizes, self.shuffle_shards
+        if window is None:
+            return lambda epoch: epoch_order(sum(sizes), seed=self.seed, epoch=epoch)
+        return lambda epoch: windowed_order(sizes, window=window, seed=self.seed, epoch=epoch)
+
+    def _coming(self) -> Iterator[int]:
+        return coming_shards(self.train_reader.sizes, self._order, self._position())
+
     def _loader(
-        self, reader: LatentReader, batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]]
+        self, reader: LatentReader, batches: Batches, coming: Callable[[], Iterable[int]] | None = None
     ) -> DataLoader[LatentBatch]:
+        announced = batches if self._ahead is None else Announced(batches, self._ahead, coming)
         return DataLoader(
-            _Items(reader, self.seed),  # type: ignore[arg-type]
-            batch_sampler=batches,
-            collate_fn=_Collate(reader.sequences),
+            Items(reader, self.seed),  # type: ignore[arg-type]
+            batch_sampler=announced,
+            collate_fn=Collate(reader.sequences),
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             # Without one, each pass would draw its base seed from the global generator and shift all later noise.
@@ -207,34 +226,3 @@ class AudioCapsLatents(LightningDataModule):
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-class _Items(Dataset[tuple[int, Row, int]]):
-    """Items by (place, epoch): the row, and which of its captions this epoch reads."""
-
-    def __init__(self, reader: LatentReader, seed: int) -> None:
-        self.reader = reader
-        self.seed = seed
-
-    def __getitem__(self, item: tuple[int, int]) -> tuple[int, Row, int]:
-        i, epoch = item
-        row = self.reader[i]
-        choice = torch.randint(len(row.captions), (), generator=seeded(self.seed, epoch, i))
-        return i, row, int(choice)
-
-
-class _Collate:
-    def __init__(self, sequences: Sequence[str]) -> None:
-        self.sequences = sequences
-
-    def __call__(self, items: Sequence[tuple[int, Row, int]]) -> LatentBatch:
-        return LatentBatch(
-            index=torch.tensor([i for i, _, _ in items]),
-            posterior=Posterior(
-                torch.stack([row.mean for _, row, _ in items]), torch.stack([row.std for _, row, _ in items])
-            ),
-            conditioning=Conditioning.stack(
-                [row.conditioning[choice] for _, row, choice in items], sequences=self.sequences
-            ),
-            captions=[row.captions[choice] for _, row, choice in items],
-        )

@@ -8,20 +8,20 @@ all captions of a shard lie end to end; ``<name>.ends`` says where each stops.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.data.index import FORMAT, INDEX, NULL, parse_index
+from bsa_lightning.data.store import damaged, open_store
 from bsa_lightning.files import sha256_of_file, whole, write_json
 from bsa_lightning.teachers.base import Conditioning
-
-INDEX, NULL = "index.json", "null.safetensors"
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,21 @@ def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence
         save_file(tensors, partial)
     shard = Shard(path.name, len(clips), path.stat().st_size, sha256_of_file(path))
     texts = {"ids": [clip.id for clip in clips], "captions": [clip.captions for clip in clips]}
-    write_json(_texts(path), {**asdict(shard), **texts})
+    write_json(path.with_name(_texts(path.name)), {**asdict(shard), **texts})
     return shard
 
 
-def finished_shard(path: Path) -> Shard | None:
-    """The shard at ``path`` if it was written whole and still is what was written."""
+def finished_shard(path: Path, *, ids: Sequence[str], captions: Sequence[Sequence[str]]) -> Shard | None:
+    """The shard at ``path`` if it was written whole, for these clips, and still is what was written."""
     try:
-        written = json.loads(_texts(path).read_text())
+        written = json.loads(path.with_name(_texts(path.name)).read_text())
+        if (written["file"], written["ids"], written["captions"]) != (path.name, list(ids), list(captions)):
+            return None
         shard = Shard(*(written[name] for name in Shard.__dataclass_fields__))
-    except (OSError, ValueError, KeyError):
+        found = Shard(path.name, len(ids), path.stat().st_size, sha256_of_file(path))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return shard if path.is_file() and sha256_of_file(path) == shard.sha256 else None
+    return shard if shard == found else None
 
 
 def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Shard], null: Conditioning) -> None:
@@ -92,9 +95,9 @@ def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Sh
     rows = null.rows()[0]
     with whole(folder / NULL) as partial:
         save_file({name: tensor.float().contiguous() for name, tensor in rows.items()}, partial)
-    files = [{**asdict(shard), "texts_sha256": sha256_of_file(_texts(folder / shard.file))} for shard in shards]
+    files = [{**asdict(shard), "texts_sha256": sha256_of_file(folder / _texts(shard.file))} for shard in shards]
     write_json(
-        folder / INDEX, {"format": _FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files}
+        folder / INDEX, {"format": FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files}
     )
 
 
@@ -102,42 +105,39 @@ class LatentReader:
     """Random access to a store of prepared latents.
 
     Args:
-        folder: what ``lightning prepare`` wrote.
+        location: the folder that ``lightning prepare`` wrote, or its address (s3://bucket/folder).
+        cache: where the files of an address are kept, see ``Remote``.
 
     Raises:
-        UserError: if it is not a whole store, or a file has another size than the index says.
+        UserError: if it is not a whole store, a file has another size than the index says, or cannot be fetched.
     """
 
-    def __init__(self, folder: Path) -> None:
-        from safetensors.torch import load_file
+    def __init__(self, location: str | Path, cache: Path | None = None) -> None:
+        from safetensors.torch import load
 
-        self.folder = Path(folder)
-        if not (self.folder / INDEX).is_file():
-            raise UserError(f"{folder} holds no prepared latents (no {INDEX}); make them with lightning prepare")
-        self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text())
+        self.store = open_store(location, cache)
+        self.name = self.store.name
+        self.index: dict[str, Any] = parse_index(self.store.index(), where=f"{self.name}/{INDEX}")
         self.sequences: tuple[str, ...] = tuple(self.index["sequences"])
-        self.captions: list[list[str]] = []
-        self._places: list[tuple[int, int]] = []
-        for number, file in enumerate(self.index["files"]):
-            path = self.folder / file["file"]
-            size = path.stat().st_size if path.is_file() else 0
-            if size != file["num_bytes"]:
-                raise UserError(
-                    f"{path} has {size} bytes where the index says {file['num_bytes']}; run lightning prepare again"
-                )
-            if not _texts(path).is_file():
-                raise UserError(f"{_texts(path)} is missing; run lightning prepare again")
-            self.captions += json.loads(_texts(path).read_text())["captions"]
-            self._places += [(number, row) for row in range(file["num_clips"])]
-        self.null = Conditioning.stack([load_file(self.folder / NULL)], sequences=self.sequences)
-        self._open: dict[int, dict[str, Tensor]] = {}
+        self.sizes: list[int] = [file["num_clips"] for file in self.index["files"]]
+        """Clips of each shard."""
+        self._ends = list(accumulate(self.sizes))
+        for file in self.index["files"]:
+            self.store.check(file["file"], num_bytes=file["num_bytes"])
+            self.store.check(_texts(file["file"]))
+        null = load(self.store.read(NULL, sha256=self.index["null_sha256"]))
+        self.null = Conditioning.stack([null], sequences=self.sequences)
+        self._open: dict[int, tuple[dict[str, Tensor], list[list[str]]]] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, i: int) -> Row:
-        number, row = self._places[i]
-        shard = self._shard(number)
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        number = bisect_right(self._ends, i)
+        row = i - self._ends[number] + self.sizes[number]
+        shard, captions = self._shard(number)
         first, end = _span(shard["captions.ends"], row)
         conditioning = [
             {
@@ -148,39 +148,48 @@ class LatentReader:
             }
             for caption in range(first, end)
         ]
-        return Row(shard["mean"][row].float(), shard["std"][row].float(), self.captions[i], conditioning)
+        return Row(shard["mean"][row].float(), shard["std"][row].float(), captions[row], conditioning)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers map the files anew."""
         return {**self.__dict__, "_open": {}}
 
-    def _shard(self, number: int) -> dict[str, Tensor]:
-        """The memory-mapped tensors of a file; only what is read is loaded."""
-        from safetensors import safe_open
+    def fetch_ahead(self, number: int, stop: Callable[[], bool]) -> None:
+        """Has a shard at hand before it is read, unless ``stop`` says to leave it."""
+        file = self.index["files"][number]
+        self.store.fetch_ahead(_texts(file["file"]), sha256=file["texts_sha256"], stop=stop)
+        self.store.fetch_ahead(file["file"], sha256=file["sha256"], num_bytes=file["num_bytes"], stop=stop)
+
+    def _shard(self, number: int) -> tuple[dict[str, Tensor], list[list[str]]]:
+        """The memory-mapped tensors of a file, of which only what is read is loaded, and its captions."""
+        from safetensors import SafetensorError, safe_open
 
         if number not in self._open:
-            with safe_open(self.folder / self.index["files"][number]["file"], framework="pt") as file:
-                self._open[number] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            file = self.index["files"][number]
+            path = self.store.path(file["file"], sha256=file["sha256"], num_bytes=file["num_bytes"])
+            texts = json.loads(self.store.read(_texts(file["file"]), sha256=file["texts_sha256"]))
+            try:
+                with safe_open(path, framework="pt") as tensors:
+                    mapped = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+            except SafetensorError as error:
+                raise damaged(path) from error
+            self._open[number] = mapped, texts["captions"]
         return self._open[number]
 
     def verify(self) -> None:
-        """Reads every file against its digest; no format notices flipped bytes by itself.
+        """Reads every file on this machine against its digest; no format notices flipped bytes by itself.
 
         Raises:
             UserError: naming the first damaged file.
         """
-        digests = {self.folder / NULL: self.index["null_sha256"]}
         for file in self.index["files"]:
-            path = self.folder / file["file"]
-            digests |= {path: file["sha256"], _texts(path): file["texts_sha256"]}
-        for path, sha256 in digests.items():
-            if sha256_of_file(path) != sha256:
-                raise UserError(f"{path} is damaged; delete it and run lightning prepare again")
+            self.store.verify(file["file"], sha256=file["sha256"])
+            self.store.verify(_texts(file["file"]), sha256=file["texts_sha256"])
 
 
-def _texts(shard: Path) -> Path:
+def _texts(shard: str) -> str:
     """Where the ids and captions of a shard lie."""
-    return shard.with_suffix(".json")
+    return str(Path(shard).with_suffix(".json"))
 
 
 def _span(ends: Tensor, i: int) -> tuple[int, int]:

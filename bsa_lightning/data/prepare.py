@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.data.latents import INDEX, EncodedClip, finished_shard, write_index, write_shard
+from bsa_lightning.data.index import INDEX
+from bsa_lightning.data.latents import EncodedClip, Shard, finished_shard, write_index, write_shard
+from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import write_json
+from bsa_lightning.files import disk_trouble, read_json, remove_partial, write_json
 from bsa_lightning.teachers.base import Codec, Conditioner
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
+
+_log = logging.getLogger(__name__)
 
 REQUEST = "request.json"
 
@@ -43,7 +49,12 @@ def prepare_folder(
 
     Returns:
         The number of clips in the store.
+
+    Raises:
+        UserError: if ``out`` is no folder of this machine or holds something else, or if a clip gives no finite latent.
     """
+    if is_url(out):
+        raise UserError(f"out is {out}, but must be a folder on this machine; prepare to one and upload it from there")
     out = Path(out)
     if devices < 1 or batch_size < 1 or shard_size < 1:
         raise UserError(f"devices={devices}, batch_size={batch_size}, shard_size={shard_size}: each must be at least 1")
@@ -55,16 +66,37 @@ def prepare_folder(
         raise UserError(f"devices is {devices}, but there are {num_gpus} GPUs; lower it, or set accelerator to cpu")
     codec, conditioner = load_codec(teacher), load_conditioner(teacher)
     request = _request(clips, codec, conditioner, shard_size)
-    _claim(out, request)
-    arguments = (clips, out, teacher, batch_size, shard_size, devices, accelerator)
-    if devices == 1:
-        _prepare_share(0, *arguments)
-    else:
-        mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
-        torch.multiprocessing.spawn(_prepare_and_tell, (mistakes, *arguments), nprocs=devices)
-        if not mistakes.empty():
-            raise UserError(mistakes.get())
-    return _finish(out, request, conditioner)
+    with _alone(out):
+        _claim(out, request)
+        remove_partial(out)
+        arguments = (clips, out, teacher, batch_size, shard_size, devices, accelerator)
+        if devices == 1:
+            _prepare_share(0, *arguments)
+        else:
+            mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
+            torch.multiprocessing.spawn(_prepare_and_tell, (mistakes, *arguments), nprocs=devices)
+            if not mistakes.empty():
+                raise UserError(mistakes.get())
+        return _finish(clips, out, request, conditioner)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Waits for another process that prepares the same store: it may leave nothing to do, or files to clear away."""
+    out = out.resolve()
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.warning("another process prepares %s; waiting for it", out)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(disk_trouble(error, out.parent) or f"{out} cannot be written ({error})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare_and_tell(rank: int, mistakes: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - passed on
@@ -92,7 +124,7 @@ def _prepare_share(
         total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0
     ) as bar:
         for path, items in shards:
-            if finished_shard(path) is None:
+            if _finished(clips, path, items) is None:
                 encoded = list(_encode(clips, items, codec, conditioner, batch_size, bar))
                 write_shard(path, encoded, sequences=conditioner.sequences)
             else:
@@ -115,14 +147,35 @@ def _encode(
         captions = [clips.captions(i) for i in batch]
         states = iter(conditioner([caption for several in captions for caption in several]).rows())
         for i, several, clip_mean, clip_std in zip(batch, captions, mean, std, strict=True):
-            yield EncodedClip(clips.id(i), several, clip_mean, clip_std, [next(states) for _ in several])
+            encoded = EncodedClip(clips.id(i), several, clip_mean, clip_std, [next(states) for _ in several])
+            _refuse_broken(encoded)
+            yield encoded
         bar.update(len(batch))
 
 
-def _finish(out: Path, request: dict[str, Any], conditioner: Conditioner) -> int:
+def _refuse_broken(clip: EncodedClip) -> None:
+    """What is not finite as it is stored would spoil every batch that it is in."""
+    parts = {"latent of the codec": [clip.mean, clip.std], "state of the text encoder": [*_tensors(clip)]}
+    for name, tensors in parts.items():
+        if not all(tensor.to(torch.float16).isfinite().all() for tensor in tensors):
+            raise UserError(
+                f'clip "{clip.id}" has a {name} that is no finite number in float16; take the clip off the list, or use'
+                " another teacher if all clips have such"
+            )
+
+
+def _tensors(clip: EncodedClip) -> Iterator[torch.Tensor]:
+    return (tensor for row in clip.conditioning for tensor in row.values())
+
+
+def _finished(clips: Clips, path: Path, items: range) -> Shard | None:
+    return finished_shard(path, ids=[clips.id(i) for i in items], captions=[clips.captions(i) for i in items])
+
+
+def _finish(clips: Clips, out: Path, request: dict[str, Any], conditioner: Conditioner) -> int:
     """Writes the index from the shards that all processes have finished."""
     num_clips: int = request["num_clips"]
-    shards = [finished_shard(path) for path, _ in _shards(num_clips, out, request["shard_size"])]
+    shards = [_finished(clips, path, items) for path, items in _shards(num_clips, out, request["shard_size"])]
     if any(shard is None for shard in shards):
         raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
     null = conditioner.null()
@@ -149,7 +202,7 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
     """Takes an empty folder for this request, or finds that the folder was begun with the same one."""
     path = out / REQUEST
     if path.is_file():
-        begun = json.loads(path.read_text())
+        begun = read_json(path)
         differing = [name for name in request if begun.get(name) != request[name]]
         if differing:
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,43 @@ from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, resolve_
 _PREFIX = "teacher."
 
 
-def drop_teacher(checkpoint: dict[str, Any], *, folder: Path | str, sha256: str) -> None:
+@dataclass(frozen=True)
+class TeacherReference:
+    """Where the teacher of a round is. The run may move, and so may the first teacher: digests tell whether it is it.
+
+    Args:
+        first_sha256: of the first teacher's folder.
+        student: the folder in the run of the student that has become the teacher; none is the first teacher.
+        sha256: of the teacher's folder.
+    """
+
+    first_sha256: str
+    student: str | None
+    sha256: str
+
+    def load(self, *, first: str, run_folder: Path, dtype: torch.dtype) -> Denoiser:
+        """The teacher, from the run or from the folder ``first``.
+
+        Raises:
+            UserError: if a folder is gone or holds other weights than when the checkpoint was written.
+        """
+        if folder_sha256(first) != self.first_sha256:
+            raise UserError(f'teacher is "{first}", but the run began with another one; name the folder that holds it')
+        where = resolve_folder(first) if self.student is None else run_folder / self.student
+        if not where.is_dir():
+            raise UserError(f"{where}, the teacher of the checkpoint's round, is gone; bring it back")
+        if folder_sha256(where) != self.sha256:
+            raise UserError(f"{where} holds another teacher than the checkpoint was trained with; bring that one back")
+        return load_denoiser(where, dtype=dtype)
+
+
+def drop_teacher(checkpoint: dict[str, Any], reference: TeacherReference) -> None:
     """Takes the teacher's weights out of a checkpoint and notes where they are."""
     weights = checkpoint["state_dict"]
     checkpoint["state_dict"] = {name: tensor for name, tensor in weights.items() if not name.startswith(_PREFIX)}
-    checkpoint["teacher"] = {"folder": str(folder), "sha256": sha256}
+    checkpoint["teacher"] = asdict(reference)
 
 
-def restore_teacher(
-    checkpoint: dict[str, Any], run_folder: Path, *, dtype: torch.dtype
-) -> tuple[Denoiser, Path | str, str]:
-    """Loads the teacher that a checkpoint refers to, and completes the checkpoint's weights with it.
-
-    Returns:
-        The teacher, and its folder and digest as the checkpoint names them.
-
-    Raises:
-        UserError: if the folder is gone or holds other weights than when the checkpoint was written.
-    """
-    folder, sha256 = checkpoint["teacher"]["folder"], checkpoint["teacher"]["sha256"]
-    inside_run = run_folder / folder
-    where = inside_run if inside_run.is_dir() else resolve_folder(folder)
-    if folder_sha256(where) != sha256:
-        raise UserError(f"{where} holds another teacher than the checkpoint was trained with; bring that one back")
-    teacher = load_denoiser(where, dtype=dtype)
+def restore_teacher(checkpoint: dict[str, Any], teacher: Denoiser) -> None:
+    """Completes the weights of a checkpoint."""
     checkpoint["state_dict"].update({_PREFIX + name: tensor for name, tensor in teacher.state_dict().items()})
-    return teacher, folder, sha256

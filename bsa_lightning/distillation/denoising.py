@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 
-from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
+from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
 from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, weighted_mse
 from bsa_lightning.distillation.draws import draw
 from bsa_lightning.distillation.ema import EMA
+from bsa_lightning.distillation.latent_module import LatentModule
+from bsa_lightning.distillation.sharding import unsharded
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
+from bsa_lightning.teachers.base import Denoiser
 from bsa_lightning.teachers.folder import (
     PROVENANCE,
     family_of,
-    load_codec,
-    load_conditioner,
     load_denoiser,
     read_provenance,
     resolve_folder,
@@ -35,7 +36,7 @@ from bsa_lightning.teachers.folder import (
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class Denoising(LightningModule):
+class Denoising(LatentModule):
     """Trains a denoiser to tell the clean latent from z_t, at all noise levels alike.
 
     At the end of a fit, ``<run>/model/`` is the starting folder with the new network.
@@ -48,6 +49,7 @@ class Denoising(LightningModule):
         ema_decay: of the average that is saved; none saves the last weights.
         caption_dropout: share of captions replaced by none, which is what guidance needs.
         seed: of noise, times and dropout.
+        compile: whether torch.compile makes faster code of the network, which takes minutes at the start.
     """
 
     def __init__(
@@ -59,9 +61,9 @@ class Denoising(LightningModule):
         ema_decay: float | None = 0.999,
         caption_dropout: float = 0.1,
         seed: int = 0,
+        compile: bool = False,
     ) -> None:
-        super().__init__()
-        self.teacher_name = teacher
+        super().__init__(teacher, compiled=compile)
         self.weighting = SNRPlusOne() if weighting is None else weighting
         self.optimizer = optimizer
         self.warmup = warmup
@@ -69,19 +71,23 @@ class Denoising(LightningModule):
         self.seed = seed
         self.network = load_denoiser(teacher).train()
         self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
+        self._val_loss = MeanMetric(nan_strategy="disable")
 
     @property
-    def data(self) -> AudioCapsLatents:
-        """The stream of latents that the trainer was given."""
-        data: AudioCapsLatents = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data
+    def trained(self) -> Denoiser:
+        """What is saved: the average where there is one, else the network."""
+        if self.ema is None:
+            return self.network
+        average: Denoiser = self.ema.average  # type: ignore[assignment]
+        return average
+
+    @property
+    def networks(self) -> list[Denoiser]:
+        return [self.network, self.trained]
 
     def setup(self, stage: str) -> None:
         del stage
-        codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
-        self.data.check_fingerprints(
-            codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
-        )
+        self.check_data()
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
@@ -90,9 +96,11 @@ class Denoising(LightningModule):
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
-        network = self.network if self.ema is None else self.ema.average
-        loss = self._loss(network, batch, -1, batch_idx, 0.0)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        counts = batch.counts
+        # A batch that is only there so that all ranks have as many still needs a loss, for a weight of zero.
+        loss = self._loss(self.trained, batch, -1, batch_idx, 0.0, counts if counts.any() else ~counts)
+        self._val_loss.update(loss, counts.sum())
+        self.log("val/loss", self._val_loss, prog_bar=True)
 
     def optimizer_step(
         self,
@@ -117,23 +125,33 @@ class Denoising(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_end(self) -> None:
-        if self.trainer.is_global_zero:
-            self.save_model(Path(self.trainer.default_root_dir) / "model")
+        self.save_model(Path(self.trainer.default_root_dir) / "model")
 
     def save_model(self, folder: Path) -> None:
-        """Writes the starting folder with the new network, whole or not at all."""
+        """Writes the starting folder with the new network, whole or not at all; on every rank, since all take part."""
         start = resolve_folder(self.teacher_name)
         if folder.resolve() == start.resolve():
             raise UserError(f"{folder} is the model that training started from; name another run folder")
-        network = self.network if self.ema is None else self.ema.average
+        first = self.trainer.is_global_zero
+        network = unsharded(self.trained, lambda: load_denoiser(self.teacher_name), keep=first)
+        if not first:
+            return
         with whole(folder) as partial:
             shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network))
-            network.save(partial)  # type: ignore[operator]
+            network.save(partial)
             provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}
             (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
-    def _loss(self, network: nn.Module, batch: LatentBatch, step: int, micro_batch: int, dropout: float) -> Tensor:
-        """w(SNR_t) ||x - x_network(z_t)||^2 at uniform times."""
+    def _loss(
+        self,
+        network: nn.Module,
+        batch: LatentBatch,
+        step: int,
+        micro_batch: int,
+        dropout: float,
+        counts: Tensor | None = None,
+    ) -> Tensor:
+        """w(SNR_t) ||x - x_network(z_t)||^2 at uniform times, over the clips where ``counts`` or all."""
         draws = draw(
             seed=self.seed,
             step=step,
@@ -142,12 +160,15 @@ class Denoising(LightningModule):
             latents=batch.posterior.mean,
             caption_dropout=dropout,
         )
+        torch.manual_seed(draws.seed)  # of what is random inside a network, such as dropout
         schedule = self.network.schedule
         t = schedule.trained_times(draws.uniform)
         alpha, sigma = schedule.alpha_sigma(t)
         x = batch.posterior.sample(draws.posterior_noise)
         z_t = add_noise(x=x, eps=draws.eps, alpha=alpha, sigma=sigma)
-        null = self.data.null.to(self.device)
-        conditioning = batch.conditioning.where(draws.keep_caption, null) if dropout else batch.conditioning
+        conditioning = batch.conditioning.where(draws.keep_caption, self._null()) if dropout else batch.conditioning
         prediction = network(z_t, t, conditioning)
-        return weighted_mse(x=prediction.x, target=x, weight=self.weighting(schedule.snr(t)))
+        prediction_x, weight = prediction.x, self.weighting(schedule.snr(t))
+        if counts is not None:
+            prediction_x, x, weight = prediction_x[counts], x[counts], weight[counts]
+        return weighted_mse(x=prediction_x, target=x, weight=weight)

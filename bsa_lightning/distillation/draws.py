@@ -23,6 +23,8 @@ class Draws(NamedTuple):
     """(batch,) bool: False where the caption is dropped."""
     guidance: Tensor
     """(batch,) in [0, 1): where in its range a clip's guidance scale lies."""
+    seed: int
+    """For whatever else is random in the step."""
 
 
 def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, caption_dropout: float = 0.0) -> Draws:
@@ -35,4 +37,5 @@ def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, 
         posterior_noise=torch.randn(shape, generator=generator).to(device),
         keep_caption=(torch.rand(shape[0], generator=generator) >= caption_dropout).to(device),
         guidance=torch.rand(shape[0], generator=generator).to(device),
+        seed=generator.initial_seed(),
     )

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from bsa_lightning.errors import UserError
 
@@ -33,7 +34,13 @@ class EMA(nn.Module):
 
 @torch.no_grad()
 def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
-    """Copies in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them."""
+    """Copies in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them.
+
+    Networks that are sharded are so in the same way, but for what a round has added to the target.
+    """
     weights = source.state_dict()
     for name, tensor in target.state_dict().items():
-        tensor.copy_(weights[name])
+        weight = weights[name]
+        if isinstance(weight, DTensor) and not isinstance(tensor, DTensor):
+            weight = weight.full_tensor()
+        tensor.copy_(weight)

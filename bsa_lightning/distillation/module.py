@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch
+from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
 from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.diffusion.target import two_step_target
@@ -21,25 +21,22 @@ from bsa_lightning.diffusion.weighting import Weighting, weighted_mse
 from bsa_lightning.distillation import checkpoint
 from bsa_lightning.distillation.draws import Draws, draw
 from bsa_lightning.distillation.ema import EMA, copy_weights
+from bsa_lightning.distillation.first_teacher import FirstTeacher
 from bsa_lightning.distillation.guidance import Guidance
+from bsa_lightning.distillation.latent_module import LatentModule
 from bsa_lightning.distillation.plan import Plan, Round
+from bsa_lightning.distillation.sharding import unsharded
 from bsa_lightning.distillation.student import save_student
 from bsa_lightning.distillation.validation import ValidationErrors
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import (
-    folder_sha256,
-    load_codec,
-    load_conditioner,
-    load_denoiser,
-    read_sampling,
-)
+from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, read_sampling
 from bsa_lightning.teachers.guided import predictor
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class ProgressiveDistillation(LightningModule):
+class ProgressiveDistillation(LatentModule):
     """Teacher and student of one round, and the step from a round to the next.
 
     Args:
@@ -53,6 +50,7 @@ class ProgressiveDistillation(LightningModule):
         seed: of noise, times and dropout.
         teacher_dtype: of the teacher's weights; bfloat16 halves their memory.
         gradient_checkpointing: whether the student computes activations anew in the backward pass, which saves memory.
+        compile: whether torch.compile makes faster code of the networks, which takes minutes at the start.
     """
 
     round: Tensor
@@ -70,19 +68,18 @@ class ProgressiveDistillation(LightningModule):
         seed: int = 0,
         teacher_dtype: Literal["float32", "bfloat16"] = "float32",
         gradient_checkpointing: bool = False,
+        compile: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(teacher, compiled=compile)
         self.plan = plan
         self.weighting = weighting
         self.guidance = guidance
-        self.teacher_name = teacher
         self.optimizer = optimizer
         self.caption_dropout = caption_dropout
         self.seed = seed
         self.teacher_dtype = getattr(torch, teacher_dtype)
-        self.student = load_denoiser(teacher).train()
+        self.student = self._untrained_student().train()
         self.teacher = load_denoiser(teacher, dtype=self.teacher_dtype).requires_grad_(False).eval()
-        guidance.prepare(self.student)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
@@ -90,11 +87,10 @@ class ProgressiveDistillation(LightningModule):
         self.register_buffer("round", torch.tensor(0))
         self.register_buffer("round_start", torch.tensor(0))
         plan.check_schedule(self.teacher.schedule)
-        self._teacher_folder: Path | str = teacher
-        self._teacher_sha256 = ""
+        self._reference = checkpoint.TeacherReference("", None, "")
+        self._resumed_at: int | None = None
         self._errors = ValidationErrors()
-        self._zero: list[Denoiser] = []  # the first teacher, in a list so that it is no submodule
-        self._zero_latents: dict[int, Tensor] = {}
+        self._first = FirstTeacher(self._load_first_teacher)
 
     @property
     def current_round(self) -> Round:
@@ -119,23 +115,19 @@ class ProgressiveDistillation(LightningModule):
         return average
 
     @property
+    def networks(self) -> list[Denoiser]:
+        return [self.student, self.teacher, self.finished_student]
+
+    @property
     def run_folder(self) -> Path:
         return Path(self.trainer.default_root_dir)
 
-    @property
-    def data(self) -> AudioCapsLatents:
-        """The stream of latents that the trainer was given."""
-        data: AudioCapsLatents = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data
-
     def setup(self, stage: str) -> None:
         del stage
-        self._teacher_sha256 = folder_sha256(self.teacher_name)
+        first = folder_sha256(self.teacher_name)
+        self._reference = checkpoint.TeacherReference(first, None, first)
         self.guidance.check_teacher(self.teacher_name, read_sampling(self.teacher_name).guidance)
-        codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
-        self.data.check_fingerprints(
-            codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
-        )
+        self.check_data()
 
     def on_fit_start(self) -> None:
         from bsa_lightning.distillation.promotion import RoundPromotion
@@ -157,6 +149,7 @@ class ProgressiveDistillation(LightningModule):
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         draws = self._draw(batch, self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
+        torch.manual_seed(draws.seed)  # of what is random inside a network, such as dropout
         conditioning = batch.conditioning
         if self.guidance.drops_captions:
             conditioning = conditioning.where(draws.keep_caption, self._null())
@@ -186,8 +179,15 @@ class ProgressiveDistillation(LightningModule):
         snr = self.student.schedule.snr(t)
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
         final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
-        distance = (final - self._zero_final(batch, batch_idx, draws.eps)).square().flatten(1).mean(1)
-        self._errors.update(weight=self.weighting(snr).float(), distance=distance, error=error, snr=snr)
+        first = self._first.final(
+            batch_idx,
+            lambda teacher: self._sample(
+                teacher, batch.conditioning, draws.eps, self.plan.start_steps, self.guidance.scale
+            ),
+        )
+        distance = (final - first.to(self.device)).square().flatten(1).mean(1)
+        weight = self.weighting(snr).float()
+        self._errors.update(weight=weight, distance=distance, error=error, snr=snr, counts=batch.counts)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/num_steps", float(self.current_round.num_steps), batch_size=1)
@@ -198,14 +198,17 @@ class ProgressiveDistillation(LightningModule):
         """Nothing: ``Scoring`` walks clips of its own when a test starts."""
 
     def on_validation_end(self) -> None:
-        self._zero.clear()
+        self._first.release()
 
     def finish_round(self) -> Path:
         """Writes the student's folder; on every rank, since all wait for it."""
         folder = self.run_folder / "rounds" / self.current_round.folder
+        if self.trainer.strategy.broadcast(self.global_step == self._resumed_at and folder.is_dir()):
+            return folder  # written before the run was stopped, by the very updates that the checkpoint holds
+        student = unsharded(self.finished_student, self._untrained_student, keep=self.trainer.is_global_zero)
         if self.trainer.is_global_zero:
             save_student(
-                self.finished_student,
+                student,
                 folder,
                 round_=self.current_round,
                 teacher=self.teacher_name,
@@ -225,18 +228,25 @@ class ProgressiveDistillation(LightningModule):
         copy_weights(source=self.finished_student, target=self.student)
         self.round += 1
         self.round_start.fill_(self.global_step)
-        self._teacher_folder = folder.relative_to(self.run_folder)
-        self._teacher_sha256 = folder_sha256(folder)
+        student = str(folder.relative_to(self.run_folder))
+        self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_save_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
-        checkpoint.drop_teacher(checkpoint_, folder=self._teacher_folder, sha256=self._teacher_sha256)
+        checkpoint.drop_teacher(checkpoint_, self._reference)
+        checkpoint_["clips"] = self.data.fingerprint
 
     def on_load_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
-        teacher, self._teacher_folder, self._teacher_sha256 = checkpoint.restore_teacher(
-            checkpoint_, self.run_folder, dtype=self.teacher_dtype
-        )
-        self.teacher = teacher.to(self.device).requires_grad_(False).eval()
+        self._resumed_at = checkpoint_["global_step"]
+        if self.trainer.state.fn == "fit" and checkpoint_["clips"] != self.data.fingerprint:
+            raise UserError(
+                f"data.train is {self.data.train.folder}, which holds other clips than the run was trained on; name the"
+                " folder that holds those"
+            )
+        self._reference = checkpoint.TeacherReference(**checkpoint_["teacher"])
+        teacher = self._reference.load(first=self.teacher_name, run_folder=self.run_folder, dtype=self.teacher_dtype)
+        checkpoint.restore_teacher(checkpoint_, teacher)
+        self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
 
     def _student_and_target(
         self, batch: LatentBatch, draws: Draws, conditioning: Conditioning, student: Denoiser
@@ -249,14 +259,8 @@ class ProgressiveDistillation(LightningModule):
         z_t = add_noise(x=batch.posterior.sample(draws.posterior_noise), eps=draws.eps, alpha=alpha, sigma=sigma)
         scale = self.guidance.target_scale(int(self.round), draws.guidance)
         with torch.no_grad():
-            target = two_step_target(
-                teacher=predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale),
-                schedule=self.teacher.schedule,
-                z_t=z_t,
-                t=t,
-                mid=mid,
-                s=s,
-            )
+            teacher = predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale)
+            target = two_step_target(teacher=teacher, schedule=self.teacher.schedule, z_t=z_t, t=t, mid=mid, s=s)
         x, _ = predictor(student, conditioning, guidance_scale=scale)(z_t, t)
         return t, x, target
 
@@ -270,21 +274,17 @@ class ProgressiveDistillation(LightningModule):
             caption_dropout=self.caption_dropout,
         )
 
-    def _zero_final(self, batch: LatentBatch, batch_idx: int, noise: Tensor) -> Tensor:
-        """Final latents of the first teacher on its own grid; computed once, since they never change."""
-        if batch_idx not in self._zero_latents:
-            if not self._zero:
-                self._zero.append(load_denoiser(self.teacher_name, dtype=self.teacher_dtype).to(self.device).eval())
-            final = self._sample(self._zero[0], batch.conditioning, noise, self.plan.start_steps, self.guidance.scale)
-            self._zero_latents[batch_idx] = final.cpu()
-        return self._zero_latents[batch_idx].to(self.device)
+    def _untrained_student(self) -> Denoiser:
+        student = load_denoiser(self.teacher_name)
+        self.guidance.prepare(student)
+        return student
+
+    def _load_first_teacher(self) -> Denoiser:
+        first = load_denoiser(self.teacher_name, dtype=self.teacher_dtype).requires_grad_(False)
+        return self.set_up(first).to(self.device).eval()
 
     def _sample(
         self, denoiser: Denoiser, conditioning: Conditioning, noise: Tensor, num_steps: int, guidance_scale: float
     ) -> Tensor:
         denoise = predictor(denoiser, conditioning, null=self._null(), guidance_scale=guidance_scale)
         return sample(denoise=denoise, schedule=denoiser.schedule, noise=noise, num_steps=num_steps)
-
-    def _null(self) -> Conditioning:
-        null: Conditioning = self.data.null.to(self.device)
-        return null

@@ -30,7 +30,6 @@ class RoundPromotion(Callback):
     """
 
     def __init__(self) -> None:
-        self._finished = False
         self._best = float("inf")
         self._stale = 0
 
@@ -42,9 +41,7 @@ class RoundPromotion(Callback):
         module = _distillation(pl_module)
         if self._is_over(module) and module.is_last_round:
             trainer.should_stop = True  # resumed from the checkpoint of the very last update
-            self._finished = (module.run_folder / "rounds" / module.current_round.folder).is_dir()
-            if self._finished:
-                rank_zero_info(f"{module.run_folder} is finished already, with {module.global_step} updates")
+            rank_zero_info(f"{module.run_folder} has all its {module.global_step} updates already")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         del batch, batch_idx
@@ -71,7 +68,7 @@ class RoundPromotion(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = _distillation(pl_module)
-        if self._is_over(module) and module.is_last_round and not self._finished:
+        if self._is_over(module) and module.is_last_round:
             self._finish(trainer, module)
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,8 +23,15 @@ class ValidationErrors(nn.Module):
         super().__init__()
         self.means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in _NAMES)
 
-    def update(self, *, weight: Tensor, distance: Tensor, error: Tensor, snr: Tensor) -> None:
-        """Adds a batch: weight and mean squared error of the distillation, trajectory error, and the SNR, (batch,)."""
+    def update(
+        self, *, weight: Tensor, distance: Tensor, error: Tensor, snr: Tensor, counts: Tensor | None = None
+    ) -> None:
+        """Adds a batch: weight and mean squared error of the distillation, trajectory error, and the SNR, (batch,).
+
+        Clips that only fill the batch, where ``counts`` (batch,) is False, are left out.
+        """
+        if counts is not None:
+            weight, distance, error, snr = (part[counts] for part in (weight, distance, error, snr))
         bins = torch.bucketize(snr, torch.tensor(_EDGES, device=snr.device, dtype=snr.dtype))
         inside = [bins == bin_ for bin_ in range(len(ERROR_BINS))]
         loss, gradient = weight * error, weight * error.sqrt()  # of w |x - x*|^2, but for a constant

@@ -154,9 +154,9 @@ class Scoring(RoundObserver):
                     else None
                 )
                 score = protocol.score(system, seed=seed, on_clip=keep or (lambda _i, _wave: None))
-                self._record(trainer, file, score)
-                if keep is not None and trainer.is_global_zero:
+                if keep is not None and trainer.is_global_zero:  # before the score, which says that all this is done
                     save_rows(_rows_file(module.run_folder, system, score.seed, captions), protocol.rows)
+                self._record(trainer, file, score)
                 trainer.strategy.barrier("samples")
                 if keep is not None and trainer.is_global_zero:
                     tell_samples(trainer.loggers, system.name, *keep.written())

@@ -17,6 +17,11 @@ from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.errors import UserError
 
+_COMPILED_LENGTH = 64
+"""Tokens that few captions exceed."""
+_MOST_GRAPHS = 32
+"""Sizes of batches, with and without gradients, of both networks; torch would give up at 8."""
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -73,6 +78,15 @@ class Conditioning:
             for i in range(len(self))
         ]
 
+    def padded(self, multiple: int) -> Conditioning:
+        """The same, with every sequence padded to a multiple of so many: few shapes, for what is compiled."""
+
+        def pad(sequence: Tensor) -> Tensor:
+            return nn.functional.pad(sequence, (0, 0) * (sequence.ndim - 2) + (0, -sequence.shape[1] % multiple))
+
+        tensors = {name: pad(tensor) if name in self.masks else tensor for name, tensor in self.tensors.items()}
+        return Conditioning(tensors, {name: pad(mask) for name, mask in self.masks.items()})
+
     @staticmethod
     def stack(rows: Sequence[Mapping[str, Tensor]], *, sequences: Sequence[str]) -> Conditioning:
         """The inverse of :meth:`rows`: the tensors named in ``sequences`` are padded to the longest and masked."""
@@ -127,6 +141,8 @@ class Denoiser(nn.Module, ABC):
 
     schedule: Schedule
     takes_guidance: bool = False
+    length_multiple: int = 1
+    """Sequences of conditioning are padded to a multiple of it."""
 
     @abstractmethod
     def forward(
@@ -149,6 +165,19 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes network and scheduler into ``folder``, in diffusers' layout."""
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The parts, none inside another, that hold most weights: each is sharded for itself."""
+        return ()
+
+    def compile_network(self, *, backend: str = "inductor") -> None:
+        """Compiles the network in place, so that its weights keep their names and may be written in place.
+
+        Each shape of a batch is compiled for itself: torch 2.11 makes wrong strides of a mask of any length.
+        """
+        self.length_multiple = _COMPILED_LENGTH
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        self.network.compile(backend=backend, dynamic=False)
 
     def add_guidance_input(self) -> None:
         """Gives the network an input for the guidance scale that changes nothing yet.

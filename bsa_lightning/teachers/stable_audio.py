@@ -140,6 +140,9 @@ class StableAudioDenoiser(Denoiser):
         cosine_scheduler.CosineDDIMScheduler().save_pretrained(folder / "scheduler")
         shutil.copy(cosine_scheduler.__file__, folder / "scheduler" / f"{_SCHEDULER}.py")
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.transformer.transformer_blocks)
+
     def enable_gradient_checkpointing(self) -> None:
         self.transformer.enable_gradient_checkpointing()
 

@@ -72,7 +72,7 @@ class UNetDenoiser(Denoiser):
             z_t.to(dtype),
             self.schedule.position(t) - 1,
             timestep_cond=None if guidance_scale is None else guidance_embedding(guidance_scale).to(dtype),
-            **self.inputs(conditioning.to(dtype=dtype)),
+            **self.inputs(conditioning.padded(self.length_multiple).to(dtype=dtype)),
         ).sample
         alpha, sigma = self.schedule.alpha_sigma(t)
         return self.parametrization.prediction(output=output.float(), z_t=z_t.float(), alpha=alpha, sigma=sigma)
@@ -101,6 +101,11 @@ class UNetDenoiser(Denoiser):
     def save(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")
         self._scheduler.save_pretrained(folder / "scheduler")
+
+    def blocks(self) -> list[nn.Module]:
+        levels = (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks)
+        lists = [getattr(level, name, ()) for level in levels for name in ("resnets", "attentions")]
+        return [part for parts in lists for part in parts]
 
     def add_guidance_input(self) -> None:
         time_embedding = self.unet.time_embedding

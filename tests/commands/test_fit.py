@@ -1,4 +1,5 @@
 import csv
+import pickle
 import sys
 
 import pytest
@@ -20,6 +21,14 @@ data: {class_path: toys.ToyData, init_args: {seed: "${seed_everything}"}}
 wandb: disabled
 checkpoint_every: 4
 """
+
+
+PICKLE = pickle.dumps(print)
+
+
+def flipped(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
 @pytest.fixture
@@ -112,11 +121,54 @@ def test_test_keeps_what_fit_logged(lightning, run):
     assert (run / "config.yaml").read_text() == config
 
 
-def test_a_contradicting_resume_is_refused(lightning, run):
+def test_a_contradicting_resume_is_refused_with_every_key(lightning, run):
     lightning("fit")
-    code, err = lightning("fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--model.weighting", "SNR")
+    last = str(run / "checkpoints" / "last.ckpt")
+    code, err = lightning("fit", "--ckpt_path", last, "--model.weighting", "SNR", "--trainer.gradient_clip_val", "1")
     assert code == 2
     assert "model.init_args.weighting.class_path is bsa_lightning.diffusion.weighting.SNR" in err
+    assert "gradient_clip_val" not in err  # the run has none, and says nothing of it
+    code, err = lightning(
+        *("fit", "--ckpt_path", last, "--model.width", "3"),
+        *("--trainer.accumulate_grad_batches", "2", "--seed_everything", "1"),
+    )
+    assert code == 2
+    for key in ("model.init_args.width is 3", "trainer.accumulate_grad_batches is 2", "seed_everything is 1"):
+        assert key in err
+
+
+def test_what_is_harmless_may_change(lightning, run):
+    lightning("fit", "--trainer.max_steps", "5")
+    words = ["--trainer.num_sanity_val_steps", "1", "--trainer.log_every_n_steps", "2", "--checkpoint_every", "3"]
+    assert lightning("fit", "--ckpt_path", "last", *words) == (0, "")
+
+
+def test_a_run_without_a_checkpoint_begins(lightning, run):
+    assert lightning("fit", "--ckpt_path", "last") == (0, "")
+    whole = (run / "metrics.csv").read_bytes()
+    (run / "checkpoints" / "last.ckpt").unlink()
+    (run / "metrics.csv").write_text("step\n")
+    assert lightning("fit", "--ckpt_path", "last") == (0, "")
+    assert (run / "metrics.csv").read_bytes() == whole
+
+
+def test_a_run_that_lost_its_checkpoint_is_not_replaced(lightning, run):
+    lightning("fit")
+    (run / "checkpoints" / "last.ckpt").unlink()
+    (run / "rounds").mkdir()
+    code, err = lightning("fit", "--ckpt_path", "last")
+    assert code == 2
+    assert "has rounds and no checkpoint" in err
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", flipped, lambda _: PICKLE])
+def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, damage):
+    lightning("fit")
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(damage(last.read_bytes()))
+    code, err = lightning("fit", "--ckpt_path", "last")
+    assert code == 2
+    assert "last.ckpt is damaged or no checkpoint" in err
 
 
 @pytest.mark.parametrize(
@@ -131,7 +183,7 @@ def test_a_contradicting_resume_is_refused(lightning, run):
         ("--model.steps.num_stps 4", "there is no option --model.steps.num_stps; `--print_config` shows"),
         ("--trainer.max_stps 3", "there is no option --trainer.max_stps, did you mean --trainer.max_steps?"),
         ("--trainer.max_steps x", "trainer.max_steps: Expected a <class 'int'>. Got value: x"),
-        ("--ckpt_path last", "last.ckpt; leave it out to start anew"),
+        ("--ckpt_path else.ckpt", "ckpt_path is else.ckpt, but there is no such file; leave it out to start anew"),
         ("--config nowhere.yaml", "File does not exist"),
     ],
 )

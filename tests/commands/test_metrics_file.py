@@ -1,7 +1,5 @@
 import csv
 
-import pytest
-
 from bsa_lightning.commands.metrics_file import MetricsFile
 
 
@@ -11,7 +9,7 @@ def rows(folder):
 
 
 def test_rows_are_on_disk_at_once_and_columns_grow(tmp_path):
-    logger = MetricsFile(tmp_path, resumed=False)
+    logger = MetricsFile(tmp_path)
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.log_metrics({"error": 2.0}, step=1)
     assert rows(tmp_path) == [
@@ -20,11 +18,22 @@ def test_rows_are_on_disk_at_once_and_columns_grow(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("resumed", "steps"), [(True, ["0", "10"]), (False, ["0", "10", "20", "10"])])
-def test_a_resumed_fit_replaces_what_it_does_again(tmp_path, resumed, steps):
-    first = MetricsFile(tmp_path, resumed=False)
-    for step in (0, 10, 20):
-        first.log_metrics({"loss": 1.0}, step=step)
-    MetricsFile(tmp_path, resumed=resumed).log_metrics({"loss": 2.0}, step=10)
-    assert [row["step"] for row in rows(tmp_path)] == steps
-    assert rows(tmp_path)[-1]["loss"] == "2.0"
+def test_a_resumed_fit_cuts_off_what_it_does_again(tmp_path):
+    first = MetricsFile(tmp_path)
+    first.log_metrics({"loss": 1.0}, step=0)
+    position = first.position()
+    first.log_metrics({"loss": 1.0, "error": 2.0}, step=10)
+    untouched = (tmp_path / "metrics.csv").read_bytes()
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("20,1.0,2")  # killed in the middle of a row
+    second = MetricsFile(tmp_path)
+    assert second.rewind(position) == 1
+    assert rows(tmp_path) == [{"step": "0", "loss": "1.0"}]
+    second.log_metrics({"loss": 1.0, "error": 2.0}, step=10)
+    assert (tmp_path / "metrics.csv").read_bytes() == untouched
+
+
+def test_another_process_carries_on(tmp_path):
+    for step in (0, 10):
+        MetricsFile(tmp_path).log_metrics({"loss": 1.0}, step=step)
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "10"]

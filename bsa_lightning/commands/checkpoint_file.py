@@ -1,0 +1,55 @@
+"""Checkpoints as files: whole or not there, on the disk when the run goes on, and checked when they are read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.files import whole
+
+
+class CheckpointFile(CheckpointIO):
+    """Streams a checkpoint to a file beside its final name.
+
+    Lightning's own holds it in memory a second time and stages it in the folder for temporary files; moved from
+    there to another file system, it can be cut short under its final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        del storage_options
+        with whole(Path(path), durable=True) as partial:
+            torch.save(checkpoint, partial)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable[..., Any] | None = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Reads a checkpoint, never running code that it may hold.
+
+        Raises:
+            UserError: if it is cut short, damaged, or not a checkpoint.
+        """
+        del weights_only
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch itself does not look at the checksums
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"{damaged} has changed")
+            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as error:  # whatever a damaged file makes of its reader
+            raise UserError(
+                f"{path} is damaged or no checkpoint ({error}); name another with --ckpt_path, or start anew"
+                " (--overwrite true)"
+            ) from error
+        return checkpoint
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)

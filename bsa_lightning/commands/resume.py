@@ -1,0 +1,116 @@
+"""The point that a killed run goes on from: when it is written, and all that has to be in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+
+from bsa_lightning.commands.interruption import Interruption
+from bsa_lightning.commands.metrics_file import MetricsFile
+from bsa_lightning.commands.wandb_run import WandbRun
+from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.plan import Round
+from bsa_lightning.distillation.promotion import RoundObserver
+from bsa_lightning.errors import StoppedError
+
+
+class ResumePoint(RoundObserver):
+    """Writes ``checkpoints/last.ckpt`` before the first update, every so many, at the end of a round, and at the end.
+
+    It is written when a batch begins: what the update before it logged and validated is on disk then, and the
+    promotion that may follow is done again on resume. Where training goes on, ``metrics.csv`` is cut back to what it
+    was at the checkpoint, so that it has neither gaps nor doubles.
+
+    Args:
+        file: the checkpoint.
+        every: updates between two.
+        interruption: asked before each batch whether the run has been told to stop.
+    """
+
+    def __init__(self, file: Path, *, every: int, interruption: Interruption) -> None:
+        self.file = file
+        self.every = every
+        self.interruption = interruption
+        self._seen: int | None = None
+        self._written: int | None = None
+        self._logged: dict[str, Any] = {}
+        self._stepped: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.interruption.listen()
+        if self._stepped is not None:  # resumed
+            self._seen = self._written = pl_module.global_step
+            if trainer.is_global_zero:
+                self._rewind(trainer.loggers)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        del batch, batch_idx
+        loop = trainer.fit_loop.epoch_loop
+        if self._stepped is not None:
+            # Lightning counts the batch after which it thinks it was stopped once more.
+            loop._batches_that_stepped, self._stepped = self._stepped, None
+        step = pl_module.global_step
+        if step == self._seen:  # inside an accumulation of gradients
+            return
+        self._seen = step
+        stop = self.interruption.agreed(trainer, step)
+        if stop or step % self.every == 0:
+            self._write(trainer, step)
+        if stop:
+            raise StoppedError(f"stopped by SIGTERM after {step} updates; go on with --ckpt_path last")
+
+    def on_round_end(self, trainer: Trainer, module: ProgressiveDistillation, round_: Round, folder: Path) -> None:
+        """Before the round is scored, which takes long."""
+        del round_, folder
+        self._write(trainer, module.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last checkpoint is that of the last update, however many there are between two."""
+        self._write(trainer, pl_module.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"logged": self._logged, "stepped": self._stepped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._logged, self._stepped = state_dict["logged"], state_dict["stepped"]
+
+    def _rewind(self, loggers: Sequence[Logger]) -> None:
+        told = sum(logger.rewind(self._logged) for logger in loggers if isinstance(logger, MetricsFile))
+        for logger in loggers:
+            if isinstance(logger, WandbRun):
+                logger.skip(told)
+
+    def _write(self, trainer: Trainer, step: int) -> None:
+        if step == self._written:
+            return
+        self._written = step
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                self._logged = logger.position()
+        self._stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
+        with _before_the_batch(trainer):
+            trainer.save_checkpoint(self.file, weights_only=False)  # all of it
+        self._stepped = None
+
+
+@contextmanager
+def _before_the_batch(trainer: Trainer) -> Iterator[None]:
+    """Lightning's counters as they were before the batch that has begun, if one has: it is to come again."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    begun = progress.total.ready - progress.total.started  # type: ignore[attr-defined]
+    last = progress.is_last_batch
+    for counter in (progress.total, progress.current):
+        counter.ready -= begun
+    if begun:
+        progress.is_last_batch = False
+    try:
+        yield
+    finally:
+        for counter in (progress.total, progress.current):
+            counter.ready += begun
+        progress.is_last_batch = last

@@ -1,0 +1,62 @@
+"""The index of a store of prepared latents: which files there are, and the digest of every one."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from bsa_lightning.errors import UserError
+
+INDEX, NULL = "index.json", "null.safetensors"
+FORMAT = 1
+
+_FIELDS = {
+    "format": int,
+    "clips": str,
+    "num_clips": int,
+    "codec": str,
+    "conditioner": str,
+    "sequences": list,
+    "conditioning": list,
+    "null_sha256": str,
+    "files": list,
+}
+_FILE_FIELDS = {"file": str, "num_clips": int, "num_bytes": int, "sha256": str, "texts_sha256": str}
+_NAME = re.compile(r"\w[\w.-]*\.safetensors")
+
+
+def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
+    """The index in the bytes of a file.
+
+    Args:
+        content: what the file holds.
+        where: its name, for the messages.
+
+    Raises:
+        UserError: if it is no index, was written by another version, or names a file outside of its folder.
+    """
+    try:
+        index = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{where} cannot be read as JSON ({error}); {_REMEDY}") from error
+    _check(index, _FIELDS, where)
+    if index["format"] != FORMAT:
+        raise UserError(f"{where} has format {index['format']}, but this version reads {FORMAT}; {_REMEDY}")
+    for file in index["files"]:
+        _check(file, _FILE_FIELDS, where)
+        if not _NAME.fullmatch(file["file"]):
+            raise UserError(f'{where} names the file "{file["file"]}", which is no plain name of a shard; {_REMEDY}')
+    if index["num_clips"] != sum(file["num_clips"] for file in index["files"]):
+        raise UserError(f"{where} says {index['num_clips']} clips, but its files hold others; {_REMEDY}")
+    return index
+
+
+def _check(found: object, fields: dict[str, type], where: str) -> None:
+    content = found if isinstance(found, dict) else {}
+    wrong = [name for name, type_ in fields.items() if type(content.get(name)) is not type_]
+    if wrong:
+        raise UserError(f"{where} is no index of prepared latents (no {', '.join(wrong)}); {_REMEDY}")
+
+
+_REMEDY = "make the store anew with lightning prepare"
