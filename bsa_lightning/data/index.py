@@ -46,7 +46,7 @@ def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
     for file in index["files"]:
         _check(file, _FILE_FIELDS, where)
         if not _NAME.fullmatch(file["file"]):
-            raise UserError(f'{where} names the file "{file["file"]}", which is no plain name of a shard; {_REMEDY}')
+            raise UserError(f"{where} names the file {file['file']!r}, which is no plain name of a shard; {_REMEDY}")
     if index["num_clips"] != sum(file["num_clips"] for file in index["files"]):
         raise UserError(f"{where} says {index['num_clips']} clips, but its files hold others; {_REMEDY}")
     return index

@@ -40,9 +40,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def fetch_ahead(  # noqa: B027 - nothing to do is a fair default
-        self, name: str, *, sha256: str, stop: Callable[[], bool], num_bytes: int | None = None
-    ) -> None:
+    def fetch_ahead(self, name: str, *, sha256: str, stop: Callable[[], bool], num_bytes: int | None = None) -> None:
         """Fetches a file that will be asked for, unless ``stop`` says to leave it."""
 
     def read(self, name: str, *, sha256: str) -> bytes:
@@ -88,9 +86,7 @@ class Folder(Store):
         self.check(name, num_bytes=num_bytes)
         return self.folder / name
 
-    def fetch_ahead(  # noqa: B027 - nothing to do is a fair default
-        self, name: str, *, sha256: str, stop: Callable[[], bool], num_bytes: int | None = None
-    ) -> None:
+    def fetch_ahead(self, name: str, *, sha256: str, stop: Callable[[], bool], num_bytes: int | None = None) -> None:
         """Nothing: a folder has all of its own."""
 
     def verify(self, name: str, *, sha256: str) -> None:

@@ -13,7 +13,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
 
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
@@ -22,6 +21,7 @@ from bsa_lightning.distillation.draws import draw
 from bsa_lightning.distillation.ema import EMA
 from bsa_lightning.distillation.latent_module import LatentModule
 from bsa_lightning.distillation.sharding import unsharded
+from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 from bsa_lightning.teachers.base import Denoiser
@@ -71,7 +71,7 @@ class Denoising(LatentModule):
         self.seed = seed
         self.network = load_denoiser(teacher).train()
         self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
-        self._val_loss = MeanMetric(nan_strategy="disable")
+        self._val_loss = WeightedMean()
 
     @property
     def trained(self) -> Denoiser:
@@ -100,7 +100,9 @@ class Denoising(LatentModule):
         # A batch that is only there so that all ranks have as many still needs a loss, for a weight of zero.
         loss = self._loss(self.trained, batch, -1, batch_idx, 0.0, counts if counts.any() else ~counts)
         self._val_loss.update(loss, counts.sum())
-        self.log("val/loss", self._val_loss, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self._val_loss.compute(), prog_bar=True, batch_size=1, sync_dist=True)
 
     def optimizer_step(
         self,

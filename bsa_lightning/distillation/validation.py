@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric, SumMetric
 
 _EDGES = (0.1, 1.0, 5.0)
 ERROR_BINS = ("val/error_snr<0.1", "val/error_snr<1", "val/error_snr<5", "val/error_snr>5")
@@ -43,10 +43,39 @@ class ValidationErrors(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """The means by name, and a fresh start; a bin of SNR without any value is left out, on every rank alike."""
         found = {name: mean.compute() for name, mean in zip(_NAMES, self._metrics, strict=True)}
-        for mean in self._metrics:
-            mean.reset()
+        _reset(*self._metrics)
         return {name: value for name, value in found.items() if value.isfinite() or name not in ERROR_BINS}
 
     @property
     def _metrics(self) -> list[MeanMetric]:
         return cast("list[MeanMetric]", list(self.means))
+
+
+class WeightedMean(nn.Module):
+    """The mean of batches that count for unequally many clips, over all batches and ranks; what is no number stays so.
+
+    torchmetrics' own mean ignores weights where it lets such values through, and Lightning's rounds counts between
+    ranks to whole numbers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values, self.weights = SumMetric(nan_strategy="disable"), SumMetric(nan_strategy="disable")
+
+    def update(self, value: Tensor, weight: Tensor) -> None:
+        """Adds the mean of a batch, and for how many clips it counts."""
+        self.values.update(value * weight)
+        self.weights.update(weight)
+
+    def compute(self) -> Tensor:
+        """The mean, and a fresh start."""
+        mean: Tensor = self.values.compute() / self.weights.compute()
+        _reset(self.values, self.weights)
+        return mean
+
+
+def _reset(*metrics: Metric) -> None:
+    """What a reset makes in the inference mode of one trainer could not be added to outside of it, by the next."""
+    with torch.inference_mode(False):
+        for metric in metrics:
+            metric.reset()

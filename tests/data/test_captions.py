@@ -47,6 +47,13 @@ def test_tango_lines_keep_the_file_name_of_another_machines_path(tmp_path, audio
     assert [(clips.id(i), clips.captions(i)) for i in (0, 1)] == [("YghiJ", ["A cat"]), ("Ydef", ["Rain", "Water"])]
 
 
+def test_a_location_that_leaves_the_folder_is_only_looked_up_in_it(tmp_path, audio_dir):
+    soundfile.write(tmp_path / "secret.wav", np.zeros(8), 16_000)
+    lines = [{"location": "../secret.wav", "captions": "A"}, {"location": "../YghiJ.wav", "captions": "B"}]
+    clips = TangoManifest(write(tmp_path, "\n".join(map(json.dumps, lines))), audio_dir, max_missing=0.5)
+    assert (clips.missing, [clips.id(0)]) == (["secret"], ["YghiJ"])
+
+
 def test_missing_clips_are_counted_and_listed_up_to_a_limit(tmp_path, audio_dir, caplog):
     path = write(tmp_path, HEADER + "10,abc,30,A dog\n11,gone,7,Rain\n12,xyz,0,Wind\n")
     with pytest.raises(UserError, match=r"3 clips of which 1 are missing on disk \(gone_7\)"):

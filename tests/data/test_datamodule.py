@@ -2,12 +2,14 @@ import shutil
 
 import pytest
 import torch
-from ladder import data_of
+from ladder import Watch, data_of, module_of, trainer_of
 from tiny_model import write_model
 from toy_clips import ToyClips
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.latents import LatentReader
+from bsa_lightning.data.order import epoch_order
+from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
@@ -54,6 +56,24 @@ def test_several_captions_of_a_clip_take_turns(latents_folder):
     assert items[(0, 3)][2] == items[(0, 3)][2]
 
 
+def test_two_shards_at_a_time_are_still_every_clip_once(latents_folder):
+    data = ready(latents_folder, shuffle_shards=2)
+    index = torch.cat([batch.index for batch in data.train_dataloader()]).tolist()
+    assert sorted(index) == list(range(24))
+    assert len({i // 9 for i in index[:15]}) == 2  # at least 15 clips lie in any two of the shards
+
+
+def test_a_tail_is_filled_from_the_next_epoch(latents_folder):
+    data = ready(latents_folder, batch_size=5)
+    index = torch.cat([batch.index for batch in data.train_dataloader()]).tolist()
+    assert len(index) == 25
+    assert sorted(index[:24]) == list(range(24))
+
+
+def test_one_process_over_all_nodes_prepares(latents_folder):
+    assert data_of(latents_folder).prepare_data_per_node is False
+
+
 def test_validation_reads_the_first_clips_in_order(latents_folder):
     batches = list(ready(latents_folder, num_val_clips=6).val_dataloader())
     assert torch.cat([batch.index for batch in batches]).tolist() == [0, 1, 2, 3, 4, 5]
@@ -93,7 +113,32 @@ def test_another_codec_or_text_encoder_is_refused(latents_folder, teacher_folder
 def test_mistakes(latents_folder, tmp_path):
     with pytest.raises(UserError, match="batch_size is 0"):
         data_of(latents_folder, batch_size=0)
+    with pytest.raises(UserError, match="shuffle_shards is 0"):
+        data_of(latents_folder, shuffle_shards=0)
+    with pytest.raises(UserError, match="num_val_clips is 0"):
+        data_of(latents_folder, num_val_clips=0)
     with pytest.raises(UserError, match="fewer than one batch of 32"):
         ready(latents_folder, batch_size=32).train_dataloader()
     with pytest.raises(UserError, match="holds no prepared latents"):
         ready(tmp_path)
+
+
+@pytest.mark.parametrize(("batch_size", "resumed"), [(5, 5), (4, 3), (3, 8), (5, 24)])
+def test_a_run_resumed_with_another_batch_size_reads_on_where_it_was(
+    teacher_folder, latents_folder, tmp_path, batch_size, resumed
+):
+    """Four updates and then as many as the plan has left, through Lightning's own epochs, over two of the stream."""
+    seen = []
+
+    def fit(size, **settings):
+        watch = Watch(lambda trainer, module, batch: seen.extend(batch.index.tolist()))
+        checkpoint = settings.pop("ckpt_path", None)
+        trainer = trainer_of(tmp_path, watch, **settings)
+        module = module_of(teacher_folder, plan=Plan(8, 4, 12))
+        trainer.fit(module, data_of(latents_folder, batch_size=size), ckpt_path=checkpoint, weights_only=True)
+
+    fit(batch_size, max_steps=4)
+    fit(resumed, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert len(seen) == 4 * batch_size + 8 * resumed
+    order = [i for epoch in range(-(-len(seen) // 24)) for i in epoch_order(24, seed=0, epoch=epoch).tolist()]
+    assert seen == order[: len(seen)]

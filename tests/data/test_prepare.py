@@ -1,11 +1,14 @@
-import json
 import resource
 import shutil
 import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from filelock import FileLock
 from tiny_model import write_model
 from toy_clips import ToyClips
 
@@ -139,31 +142,96 @@ def copied(latents_folder, tmp_path):
     return shutil.copytree(latents_folder, tmp_path / "store")
 
 
-def test_a_flipped_byte_is_found(copied):
-    LatentReader(copied).verify()
-    path = copied / "shard-00001.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(UserError, match=r"shard-00001.safetensors is damaged"):
-        LatentReader(copied).verify()
+def test_prepare_killed_at_any_moment_ends_in_the_same_bytes(latents_folder, teacher_folder, tmp_path):
+    script = Path(__file__).parent.parent / "killed_prepare.py"
+    command = [sys.executable, script, tmp_path, teacher_folder, "5"]
+    subprocess.run(command, check=True, capture_output=True, timeout=110)
+    for number in range(5):
+        assert contents(tmp_path / f"store-{number}") == contents(latents_folder)
+
+
+def test_what_a_killed_prepare_left_is_cleared_away_and_nothing_else(latents_folder, teacher_folder, tmp_path):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    shutil.copy(latents_folder / prepare.REQUEST, folder)
+    for name in (".shard-00001.safetensors.partial-123", ".index.json.partial-1", ".partial-of-my-own", ".nfs0001"):
+        (folder / name).write_bytes(b"half")
+    prepare_again(folder, teacher_folder)
+    assert {path.name for path in folder.glob(".*")} == {".partial-of-my-own", ".nfs0001"}
+
+
+def test_two_at_once_take_turns(latents_folder, teacher_folder, tmp_path, caplog):
+    lock = FileLock(tmp_path / ".store.lock")
+    lock.acquire()
+    second = threading.Thread(target=prepare_again, args=(tmp_path / "store", teacher_folder))
+    second.start()
+    second.join(1)
+    assert not (tmp_path / "store").exists()
+    lock.release()
+    second.join()
+    assert contents(tmp_path / "store") == contents(latents_folder)
+
+
+class _Broken(ToyClips):
+    """One clip is not a number."""
+
+    def waveform(self, i, **length):
+        return super().waveform(i, **length) * (torch.nan if i == 5 else 1)
+
+
+def test_a_clip_without_a_finite_latent_is_named_and_not_written(teacher_folder, tmp_path):
+    with pytest.raises(UserError, match='clip "toy-5" has a latent of the codec that is no finite number'):
+        prepare_again(tmp_path / "store", teacher_folder, clips=_Broken(24))
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [prepare.REQUEST]
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / latents.INDEX).unlink(), "holds no prepared latents"),
-        (lambda folder: (folder / "shard-00000.safetensors").unlink(), "has 0 bytes where the index says"),
-        (lambda folder: (folder / "shard-00000.safetensors").write_bytes(b"x"), "has 1 bytes where the index says"),
-    ],
+    ("model", "method", "message"),
+    [("load_codec", "encode", "latent of the codec"), ("load_conditioner", "forward", "state of the text encoder")],
 )
-def test_a_store_that_is_not_whole_is_refused(copied, damage, message):
-    damage(copied)
-    with pytest.raises(UserError, match=message):
-        LatentReader(copied)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+def test_a_model_without_finite_outputs_is_refused(
+    teacher_folder, tmp_path, monkeypatch, model, method, message, value
+):
+    load = getattr(prepare, model)
+
+    def broken(name):
+        loaded = load(name)
+        original = getattr(loaded, method)
+
+        def spoilt(batch):
+            found = original(batch)
+            for tensor in found if method == "encode" else found.tensors.values():
+                tensor.add_(value)
+            return found
+
+        monkeypatch.setattr(loaded, method, torch.no_grad()(spoilt), raising=True)
+        return loaded
+
+    monkeypatch.setattr(prepare, model, broken)
+    with pytest.raises(UserError, match=f'clip "toy-0" has a {message} that is no finite number in float16'):
+        prepare_again(tmp_path / "store", teacher_folder)
 
 
-def test_the_index_names_every_file_with_its_digest(latents_folder):
-    index = json.loads((latents_folder / latents.INDEX).read_text())
-    assert [file["num_clips"] for file in index["files"]] == [9, 9, 6]
-    assert load_file(latents_folder / index["files"][0]["file"])["mean"].dtype == torch.float16
+@pytest.mark.parametrize("name", ["shard-00001.safetensors", "shard-00001.json"])
+def test_a_flipped_bit_never_enters_a_new_index(copied, latents_folder, teacher_folder, name):
+    """Without the index, only the files themselves can tell."""
+    (copied / latents.INDEX).unlink()
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    prepare_again(copied, teacher_folder)
+    assert contents(copied) == contents(latents_folder)
+
+
+def test_a_shards_own_record_cannot_name_a_file_elsewhere(copied, latents_folder, teacher_folder):
+    texts = copied / "shard-00000.json"
+    texts.write_text(texts.read_text().replace('"shard-00000.safetensors"', '"../shard-00000.safetensors"'))
+    prepare_again(copied, teacher_folder)
+    assert contents(copied) == contents(latents_folder)
+
+
+def test_a_request_that_is_no_json_is_one_sentence(copied, teacher_folder):
+    (copied / prepare.REQUEST).write_text("{")
+    with pytest.raises(UserError, match=r"request.json cannot be read as JSON"):
+        prepare_again(copied, teacher_folder)

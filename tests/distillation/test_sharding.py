@@ -40,7 +40,7 @@ def fit(run, teacher, latents, *callbacks, strategy, settings=None, resume=False
         plan=PLAN,
         guidance=Embedded(2.0),  # which changes the teacher's network when the first student becomes it
         ema_decay=0.5,
-        optimizer=functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        optimizer=functools.partial(torch.optim.SGD, lr=1.0, momentum=0.9),
         **settings or {},
     )
     trainer = trainer_of(run, *callbacks, devices=2, strategy=strategy, **{"gradient_clip_val": 0.05} | options)
@@ -132,12 +132,11 @@ def runs(tmp_path_factory, teacher_folder, latents_folder):
 def test_each_process_holds_its_half_alone(runs):
     for rank in range(2):
         shares = json.loads((runs / "sharded" / f"held-{rank}.json").read_text())
-        assert shares == pytest.approx(dict.fromkeys(shares, 0.5), abs=0.02)  # what a round adds is small and whole
+        assert shares == pytest.approx(dict.fromkeys(shares, 0.5), abs=0.03)  # what a round adds is small and whole
 
 
 def test_students_are_those_of_whole_networks(runs, teacher_folder):
     sharded, ddp = students(runs / "sharded"), students(runs / "ddp")
-    print("ddp", max(float((sharded[n] - ddp[n]).abs().max()) for n in ddp))
     torch.testing.assert_close(sharded, ddp, **FLOAT32)
     start = load_denoiser(teacher_folder).network.state_dict()
     moved = max(float((tensor - start[name]).abs().max()) for name, tensor in _of_round(sharded, 2) if name in start)
@@ -153,7 +152,7 @@ def test_students_are_those_of_one_process_with_both_batches(runs, teacher_folde
         plan=PLAN,
         guidance=Embedded(2.0),
         ema_decay=0.5,
-        optimizer=functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        optimizer=functools.partial(torch.optim.SGD, lr=1.0, momentum=0.9),
     )
 
     def both(batch, step, micro_batch):
