@@ -92,6 +92,7 @@ def test_padding_changes_nothing_but_the_length():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own compiler imports it
 @pytest.mark.timeout(900)
 def test_students_of_generated_code_are_the_same(teacher_folder, latents_folder, tmp_path):
     settings = {"plan": Plan(8, 2, 4), "ema_decay": 0.5}
