@@ -1,7 +1,9 @@
 """A module and a data module that fit in milliseconds, for tests of the command line."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
@@ -74,3 +76,12 @@ class Dies(Callback):
     def _die(self, trainer, *_):
         if trainer.global_step == self.step:
             raise KeyboardInterrupt
+
+
+class TellProcess(Callback):
+    """Each rank writes down its process when training is under way."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 3:
+            Path(f"rank-{trainer.global_rank}.partial").write_text(str(os.getpid()))
+            Path(f"rank-{trainer.global_rank}.partial").replace(f"rank-{trainer.global_rank}")

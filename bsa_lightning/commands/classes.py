@@ -9,6 +9,7 @@ MODULES = (
     "bsa_lightning.data.captions",
     "bsa_lightning.data.soundscapes",
     "bsa_lightning.data.datamodule",
+    "bsa_lightning.distillation.bad_updates",
     "bsa_lightning.distillation.denoising",
     "bsa_lightning.distillation.guidance",
     "bsa_lightning.distillation.module",

@@ -23,9 +23,11 @@ from bsa_lightning.commands.interruption import Interruption
 from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.commands.metrics_file import MetricsFile
 from bsa_lightning.commands.plan import print_plan
+from bsa_lightning.commands.rank_watch import RankWatch
 from bsa_lightning.commands.resume import ResumePoint
 from bsa_lightning.commands.run_folder import TRAINED_BY, RunFolder
 from bsa_lightning.commands.wandb_run import WandbRun
+from bsa_lightning.distillation.bad_updates import BadUpdates
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import remove_partial
 
@@ -123,6 +125,9 @@ class Command(LightningCLI):
             given = [] if trainer.logger in (None, True) else trainer.logger
             own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
         callbacks = trainer.callbacks or []
+        for kind in (RankWatch, BadUpdates):
+            if not any(isinstance(callback, kind) for callback in callbacks):
+                self.trainer_defaults["callbacks"].append(kind())
         own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
         plugins = trainer.plugins or []
         own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointFile()]

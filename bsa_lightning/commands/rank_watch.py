@@ -1,0 +1,119 @@
+"""What happens when one of several processes dies: the others say which, and stop, instead of waiting for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+import torch
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed import Store
+from torch.distributed.distributed_c10d import _get_default_store
+
+from bsa_lightning.errors import StoppedError, UserError
+
+_BEAT = 0.5
+"""Seconds."""
+_EXIT_CODE = 1
+
+
+class RankWatch(Callback):
+    """Each rank counts aloud, in the store through which the ranks found each other, and listens to the rest.
+
+    A collective whose peer is gone fails at once on some backends, and on others waits for half an hour.
+
+    Args:
+        patience: seconds of silence after which a rank is taken for dead.
+    """
+
+    def __init__(self, patience: float = 60.0) -> None:
+        if patience < 4 * _BEAT:
+            raise UserError(f"patience is {patience}, but must be at least {4 * _BEAT} seconds")
+        self.patience = patience
+        self._thread: _Listener | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del pl_module, stage
+        if trainer.world_size > 1 and torch.distributed.is_initialized():
+            # Lightning's own observer kills this process before it could say why.
+            for thread in threading.enumerate():
+                if isinstance(thread, _ChildProcessObserver):
+                    thread._child_processes = []
+            self._thread = _Listener(_get_default_store(), trainer.global_rank, trainer.world_size, self.patience)
+            self._thread.start()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """If it is because of a dead rank, says so and ends this process: nothing else could be torn down."""
+        del trainer, pl_module
+        own = isinstance(exception, (UserError, StoppedError, KeyboardInterrupt))
+        if self._thread is not None and not own:
+            time.sleep(6 * _BEAT)
+            if gone := self._thread.silent(4 * _BEAT):
+                self._thread.stop_all(gone)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del pl_module, stage
+        if self._thread is not None:
+            trainer.strategy.barrier("rank watch")  # who has ended its work is not dead
+            self._thread.ended.set()
+            self._thread.join()
+            self._thread = None
+
+
+class _Listener(threading.Thread):
+    def __init__(self, store: Store, rank: int, world_size: int, patience: float) -> None:
+        super().__init__(daemon=True, name="rank-watch")
+        self.ended = threading.Event()
+        self._store = store.clone()  # type: ignore[attr-defined] # a connection of its own: others block theirs
+        self._rank = rank
+        self._keys = [f"rank-watch/{other}" for other in range(world_size)]
+        self._patience = patience
+        # All ranks are there when a run is set up, so that silence counts from now on.
+        self._heard = {other: (b"", time.monotonic()) for other in range(world_size) if other != rank}
+
+    def run(self) -> None:
+        beats = 0
+        while not self.ended.is_set():
+            beats += 1
+            try:
+                self._store.set(self._keys[self._rank], f"{beats} {socket.gethostname()}")
+                self._listen()
+            except RuntimeError:  # the store lives in the first process
+                if not self.ended.wait(2 * _BEAT):
+                    self.stop_all([0])
+            if gone := self.silent(self._patience):
+                self.stop_all(gone)
+            self.ended.wait(_BEAT)
+
+    def silent(self, seconds: float) -> list[int]:
+        """Ranks that were not heard for so long."""
+        now = time.monotonic()
+        return [rank for rank, (_, last) in list(self._heard.items()) if now - last > seconds]
+
+    def stop_all(self, gone: Iterable[int]) -> None:
+        """Says which ranks are dead, and ends this process."""
+        names = [f"rank {rank}{self._host(rank)}" for rank in gone]
+        print(
+            f"lightning: {', '.join(names)} has died, so rank {self._rank} stops; its own output may say"
+            " why; go on with --ckpt_path last",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(_EXIT_CODE)
+
+    def _listen(self) -> None:
+        now = time.monotonic()
+        for rank, (before, _) in list(self._heard.items()):
+            if before or self._store.check([self._keys[rank]]):
+                beat = self._store.get(self._keys[rank])
+                if beat != before:
+                    self._heard[rank] = (beat, now)
+
+    def _host(self, rank: int) -> str:
+        said = self._heard[rank][0].split() if rank in self._heard else []
+        return f" ({said[1].decode()})" if said else ""
