@@ -65,7 +65,7 @@ def wait_until_gone(process, seconds):
     return not alive(process)
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_dead_rank_is_named_and_the_other_stops(ranks, dead, tmp_path):
     os.kill(ranks[1][dead], signal.SIGKILL)
     assert wait_until_gone(ranks[1][1 - dead], 30)
@@ -73,6 +73,7 @@ def test_a_dead_rank_is_named_and_the_other_stops(ranks, dead, tmp_path):
     assert re.search(rf"rank {dead}( \(\S+\))? has died, so rank {1 - dead} stops", said), said
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_launcher_stops_both_with_a_checkpoint(ranks, tmp_path):
     launcher, processes = ranks
     launcher.send_signal(signal.SIGTERM)

@@ -1,5 +1,6 @@
 """A run that dies anywhere and goes on ends like one that nobody touched, its metrics row by row."""
 
+import contextlib
 import sys
 
 import pytest
@@ -27,28 +28,31 @@ checkpoint_every: 2
 """
 
 
-@pytest.fixture
-def fit_toy(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(classes, "MODULES", ("bsa_lightning.diffusion.weighting",))
-
-    def run(name, settings, *words):
-        (tmp_path / "toy.yaml").write_text(CONFIG.format(**settings))
-        words = ["fit", "--config", str(tmp_path / "toy.yaml"), "--run", str(tmp_path / name), *words]
-        monkeypatch.setattr(sys, "argv", ["lightning", *words])
-        try:
-            main()
-        except SystemExit:
-            return tmp_path / name
-        return tmp_path / name
-
-    return run
+def fit_toy(folder, settings, *words):
+    folder.parent.mkdir(exist_ok=True)
+    config = folder.with_suffix(".yaml")
+    config.write_text(CONFIG.format(**settings))
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(classes, "MODULES", ("bsa_lightning.diffusion.weighting",))
+        patch.setattr(sys, "argv", ["lightning", "fit", "--config", str(config), "--run", str(folder), *words])
+        main()
+    return folder
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"accumulate": 1, "epochs": "null"}, {"accumulate": 1, "epochs": 1}, {"accumulate": 2, "epochs": 1}],
+@pytest.fixture(
+    scope="module",
+    params=[{"accumulate": 1, "epochs": "null"}, {"accumulate": 1, "epochs": 1}, {"accumulate": 2, "epochs": 1}],
     ids=str,
 )
+def settings(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def untouched(settings, tmp_path_factory):
+    return fit_toy(tmp_path_factory.mktemp("untouched") / "run", settings)
+
+
 @pytest.mark.parametrize(
     ("step", "hook"),
     [
@@ -62,13 +66,12 @@ def fit_toy(monkeypatch, capsys, tmp_path):
         (8, "on_train_epoch_start"),
     ],
 )
-def test_nothing_is_lost_or_said_twice(fit_toy, settings, step, hook):
-    untouched = fit_toy("untouched", settings)
+def test_nothing_is_lost_or_said_twice(untouched, settings, step, hook, tmp_path):
     death = f"[{{class_path: toys.Dies, init_args: {{step: {step}, hook: {hook}}}}}]"
-    run = fit_toy("run", settings, "--trainer.callbacks", death)
+    run = fit_toy(tmp_path / "run", settings, "--trainer.callbacks", death)
     metrics = (untouched / "metrics.csv").read_text()
     assert not (run / "metrics.csv").is_file() or (run / "metrics.csv").read_text() != metrics
-    fit_toy("run", settings, "--ckpt_path", "last")
+    fit_toy(run, settings, "--ckpt_path", "last")
     assert (run / "metrics.csv").read_text() == metrics
     theirs, ours = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (untouched, run))
     for part in ("state_dict", "optimizer_states", "loops", "global_step"):
