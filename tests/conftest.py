@@ -1,4 +1,6 @@
 import os
+import resource
+import signal
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
 
@@ -26,3 +28,13 @@ def latents_folder(tmp_path_factory, teacher_folder):
 @pytest.fixture
 def captions():
     return CAPTIONS
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond so many bytes: the system's own error, on its way through whatever library writes."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from bsa_lightning.errors import UserError
 
 _SECONDS = 10
+_LOGIN = "run `wandb login` once, or leave it out"
 
 
 class WandbRun(WandbLogger):
@@ -66,7 +67,7 @@ def refuse_unreachable() -> None:
     """Says in seconds what W&B itself would try for minutes, with the run waiting."""
     import wandb
 
-    server = wandb.Settings().base_url
+    server = wandb.setup().settings.base_url
     try:
         urllib.request.urlopen(server, timeout=_SECONDS).close()
     except urllib.error.HTTPError:
@@ -76,7 +77,11 @@ def refuse_unreachable() -> None:
             f"wandb is online, but {server} does not answer ({getattr(error, 'reason', error)}); leave it out, and send"
             " the run later with `wandb sync`"
         ) from error
-    if not wandb.api.api_key:
+    try:
+        known = wandb.login(prompt=False)
+    except wandb.errors.AuthenticationError as error:
         raise UserError(
-            f"wandb is online, but no key for {server} is known here; run `wandb login` once, or leave it out"
-        )
+            f"wandb is online, but {server} does not accept the key that is known here; {_LOGIN}"
+        ) from error
+    if not known:
+        raise UserError(f"wandb is online, but no key for {server} is known here; {_LOGIN}")

@@ -1,5 +1,7 @@
 import csv
+import os
 import pickle
+import resource
 import sys
 
 import pytest
@@ -199,3 +201,33 @@ def test_without_a_run_folder_nothing_starts(lightning, monkeypatch, tmp_path, c
     monkeypatch.setattr(sys, "argv", ["lightning", "fit", "--config", str(tmp_path / "toy.yaml")])
     assert main() == 2
     assert "run" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(lightning, run, small_disk):
+    lightning("fit", "--trainer.max_steps", "3")
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    small_disk(1000)  # metrics.csv fits, a checkpoint does not
+    code, err = lightning("fit", "--ckpt_path", "last")
+    small_disk(resource.RLIM_INFINITY)
+    assert code == 2
+    assert "is full; free some space and run the same command again" in err
+    assert last.read_bytes() == before
+    assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+    assert lightning("fit", "--ckpt_path", "last") == (0, "")
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(lightning, run):
+    for folder in (run.parent, *run.parent.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    run.parent.chmod(0o555)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may write anywhere
+            os.seteuid(65534)
+        code, err = lightning("fit")
+    finally:
+        os.seteuid(user)
+        run.parent.chmod(0o755)
+    assert code == 2
+    assert f"{run.parent} cannot be written (Permission denied); name a folder that can" in err

@@ -1,6 +1,5 @@
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -77,16 +76,6 @@ def test_run_again_nothing_changes(latents_folder, teacher_folder, monkeypatch):
     monkeypatch.setattr(prepare, "write_shard", lambda *_, **__: pytest.fail("a whole shard is written again"))
     assert prepare_again(latents_folder, teacher_folder) == 24
     assert contents(latents_folder) == before
-
-
-@pytest.fixture
-def small_disk():
-    """No file may grow beyond so many bytes: the system's own error, on its way through whatever library writes."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_leaves_no_half_file(teacher_folder, tmp_path, small_disk):
