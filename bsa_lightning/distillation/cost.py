@@ -64,7 +64,7 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         _, null = student.example_inputs(1)
         dtype = _AUTOCAST.get(precision)
         autocast = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
-        memory = _PeakMemory()
+        memory = PeakMemory()
 
         def target() -> Tensor:
             """Both of the teacher's evaluations cost the same."""
@@ -106,7 +106,7 @@ def sampling_flops(denoiser: Denoiser) -> int:
         return _flops(lambda: denoiser(z_t, torch.full((1,), 0.5), conditioning))[1]
 
 
-class _PeakMemory(TorchDispatchMode):
+class PeakMemory(TorchDispatchMode):
     """Bytes of all storages that come to be while it is on, and how many lived at once."""
 
     def __init__(self) -> None:

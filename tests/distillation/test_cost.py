@@ -6,7 +6,7 @@ import pytest
 import torch
 from ladder import module_of
 
-from bsa_lightning.distillation.cost import _PeakMemory, cost, sampling_flops
+from bsa_lightning.distillation.cost import PeakMemory, cost, sampling_flops
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
@@ -66,7 +66,7 @@ def test_activations_grow_with_clips_and_shrink_with_checkpointing(teacher_folde
 
 
 def test_peak_memory_of_a_known_computation():
-    memory, numbers = _PeakMemory(), torch.randn(1000, requires_grad=True)
+    memory, numbers = PeakMemory(), torch.randn(1000, requires_grad=True)
     with memory:
         kept = numbers.sin()  # 4000 bytes
         double = kept.double()  # 8000 more

@@ -1,0 +1,134 @@
+"""An update, its memory and its waiting, over the same networks called bare."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import SimpleProfiler
+
+from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch, Prepared
+from bsa_lightning.data.prepare import prepare_folder
+from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.diffusion.weighting import BSA
+from bsa_lightning.distillation.bad_updates import BadUpdates
+from bsa_lightning.distillation.cost import PeakMemory
+from bsa_lightning.distillation.ema import EMA
+from bsa_lightning.distillation.guidance import Baked, Guidance, Outside
+from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.distillation.promotion import RoundPromotion
+from bsa_lightning.teachers.base import Conditioning
+from experiments.benchmarks.measure import Row, seconds
+
+UPDATES, SKIPPED, NUM_STEPS, BATCH_SIZE, SCALE = 24, 2, 8, 16, 2.0
+FLOOR = "two teacher forwards, a student forward and backward, Adam, called bare"
+
+
+class Floor(Callback):
+    """After each update of the real thing, the same networks called bare."""
+
+    def __init__(self) -> None:
+        self.ratios: list[float] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer
+        assert isinstance(pl_module, ProgressiveDistillation)
+        self.module = pl_module
+        self.teacher = copy.deepcopy(pl_module.teacher)
+        self.student = copy.deepcopy(pl_module.student)
+        self.ema = EMA(self.student, 0.9) if pl_module.ema is not None else None
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=0.0)
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: LatentBatch, batch_idx: int
+    ) -> None:
+        del trainer, pl_module, outputs, batch_idx
+        step = time.perf_counter() - self.began
+        self.ratios.append(step / seconds(lambda: self.bare_step(batch)))
+        self.began = time.perf_counter()
+
+    def bare_step(self, batch: LatentBatch) -> None:
+        """The least that an update can do; the teacher of a guided first round sees every clip twice."""
+        z, t, told = batch.posterior.mean, torch.full((len(batch),), 0.5, dtype=torch.float64), batch.conditioning
+        twice = self.module.guidance.target_scale(int(self.module.round), torch.zeros(1)) != 1.0
+        with torch.no_grad():
+            for _ in range(2):
+                if twice:
+                    self.teacher(torch.cat([z, z]), torch.cat([t, t]), Conditioning.cat([told, told]))
+                else:
+                    self.teacher(z, t, told)
+        self.student(z, t, told).x.mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.student)
+
+
+class FloorOfMemory(Floor):
+    """Instead of seconds, the most bytes that live at once; what lives between updates counts for both."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        del trainer, pl_module, batch, batch_idx
+        self.memory = PeakMemory()
+        self.memory.__enter__()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: LatentBatch, batch_idx: int
+    ) -> None:
+        del outputs, batch_idx
+        self.memory.__exit__(None, None, None)
+        with PeakMemory() as bare:
+            self.bare_step(batch)
+        moments = sum(
+            tensor.nbytes
+            for state in trainer.optimizers[0].state.values()
+            for tensor in state.values()
+            if isinstance(tensor, torch.Tensor)
+        )
+        lasting = moments + sum(parameter.nbytes for parameter in pl_module.parameters())
+        self.ratios.append((lasting + self.memory.peak) / (lasting + bare.peak))
+
+
+def fit(guidance: Guidance, callback: Callback, *, ema_decay: float | None = None) -> SimpleProfiler:
+    """A round of the built-in teacher, with what ``lightning fit`` adds to it."""
+    profiler = SimpleProfiler()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_folder(Soundscapes(4 * BATCH_SIZE, seed=9), Path(folder) / "latents")
+        module = ProgressiveDistillation(
+            Plan(2 * NUM_STEPS, NUM_STEPS, UPDATES),
+            BSA(),
+            guidance,
+            optimizer=functools.partial(torch.optim.Adam, lr=4e-5),
+            ema_decay=ema_decay,
+        )
+        trainer = Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_epochs=-1,
+            enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder, profiler=profiler,
+            callbacks=[BadUpdates(), RoundPromotion(), callback],
+        )  # fmt: skip
+        trainer.fit(module, AudioCapsLatents(Prepared(f"{folder}/latents"), batch_size=BATCH_SIZE))
+    return profiler
+
+
+def rows() -> list[Row]:
+    """Time, memory and waiting."""
+    outside, baked, memory = Floor(), Floor(), FloorOfMemory()
+    fit(Outside(SCALE), outside)
+    fit(Baked(SCALE), baked, ema_decay=0.99)
+    fit(Baked(SCALE), memory, ema_decay=0.99)
+    took = fit(Outside(SCALE), Callback()).recorded_durations
+    waits = took["[_TrainingEpochLoop].train_dataloader_next"][SKIPPED:UPDATES]
+    shares = [wait / step for wait, step in zip(waits, took["run_training_batch"][SKIPPED:], strict=True)]
+    return [
+        Row("training step, guidance outside", outside.ratios[SKIPPED:], FLOOR, "1.03"),
+        Row("training step, guidance baked in, average", baked.ratios[SKIPPED:], FLOOR + ", average", "1.03"),
+        Row("peak memory of a training step", memory.ratios[SKIPPED:], "weights, moments, and the peak of that"),
+        Row("waiting for the next batch", shares, "the training step", "0.01"),
+    ]
