@@ -8,12 +8,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bsa_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
@@ -40,8 +43,7 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             _to_disk(partial)
         if path.is_dir():
-            old = path.with_name(f".{path.name}.{_OLD}-{os.getpid()}")
-            path.replace(old)
+            old = path.replace(_old(path))
             partial.replace(path)
             shutil.rmtree(old)
         else:
@@ -59,6 +61,25 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    safetensors' own ``save_file`` would leave a temporary file of any name in the folder if it were killed.
+    """
+    from safetensors.torch import save
+
+    with whole(path) as partial:
+        partial.write_bytes(save(dict(tensors)))
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all in it: at once, as far as its name goes."""
+    if path.is_dir():
+        shutil.rmtree(path.replace(_old(path)))
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_partial(folder: Path) -> None:
     """Removes what processes that were killed had begun to write anywhere below ``folder``."""
     for path in sorted(folder.rglob(".*-*")):
@@ -67,6 +88,10 @@ def remove_partial(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_OLD}-{os.getpid()}")
 
 
 def _to_disk(path: Path, *, contents: bool = True) -> None:

@@ -208,9 +208,9 @@ class _Record(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
         if trainer.is_global_zero:
+            remove_partial(self.folder.path)
             if self.fresh:
                 self.folder.clear()
-            remove_partial(self.folder.path)
             self.folder.record(self.config)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

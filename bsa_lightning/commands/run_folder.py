@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import uuid
@@ -17,15 +16,16 @@ from typing import Any
 import yaml
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import whole, write_json
+from bsa_lightning.files import remove, whole, write_json
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 OUTPUTS = (
-    CONFIG, ENVIRONMENT, "metrics.csv", "scores.csv", "scores.json",
-    "checkpoints", "rounds", "samples", "model", "report", "rows", "differences.csv",
+    "checkpoints", "rounds", "samples", "model", "report", "rows", "metrics.csv", "scores.csv", "scores.json",
+    "differences.csv", CONFIG, ENVIRONMENT,
 )  # fmt: skip
-"""What a run writes, and ``--overwrite true`` removes. W&B keeps its own runs apart in ``wandb/``."""
+"""What a run writes, and ``--overwrite true`` removes, in an order that lets no one mistake what is left for a run:
+nothing can go on from it, and it can be replaced. W&B keeps its own runs apart in ``wandb/``."""
 
 
 TRAINED_BY = (
@@ -91,11 +91,7 @@ class RunFolder:
     def clear(self) -> None:
         """Removes what an earlier run wrote here, and nothing else."""
         for name in OUTPUTS:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(self.path / name)
 
     def record(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved configuration, and the code and versions that run it."""

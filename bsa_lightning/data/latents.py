@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bsa_lightning.data.index import FORMAT, INDEX, NULL, parse_index
 from bsa_lightning.data.store import damaged, open_store
-from bsa_lightning.files import sha256_of_file, whole, write_json
+from bsa_lightning.files import sha256_of_file, write_json, write_tensors
 from bsa_lightning.teachers.base import Conditioning
 
 
@@ -57,8 +57,6 @@ class EncodedClip:
 
 def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence[str]) -> Shard:
     """Writes clips as one file, with ids and captions in a JSON file beside it that is written last."""
-    from safetensors.torch import save_file
-
     rows = [row for clip in clips for row in clip.conditioning]
     tensors = {"mean": torch.stack([c.mean for c in clips]), "std": torch.stack([c.std for c in clips])}
     for name in rows[0]:
@@ -67,8 +65,7 @@ def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence
     tensors["captions.ends"] = torch.tensor([len(clip.captions) for clip in clips]).cumsum(0)
     for name in sequences:
         tensors[f"{name}.ends"] = torch.tensor([len(row[name]) for row in rows]).cumsum(0)
-    with whole(path) as partial:
-        save_file(tensors, partial)
+    write_tensors(path, tensors)
     shard = Shard(path.name, len(clips), path.stat().st_size, sha256_of_file(path))
     texts = {"ids": [clip.id for clip in clips], "captions": [clip.captions for clip in clips]}
     write_json(path.with_name(_texts(path.name)), {**asdict(shard), **texts})
@@ -90,11 +87,8 @@ def finished_shard(path: Path, *, ids: Sequence[str], captions: Sequence[Sequenc
 
 def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Shard], null: Conditioning) -> None:
     """Completes a store: until the index is there, the folder is not one."""
-    from safetensors.torch import save_file
-
     rows = null.rows()[0]
-    with whole(folder / NULL) as partial:
-        save_file({name: tensor.float().contiguous() for name, tensor in rows.items()}, partial)
+    write_tensors(folder / NULL, {name: tensor.float().contiguous() for name, tensor in rows.items()})
     files = [{**asdict(shard), "texts_sha256": sha256_of_file(folder / _texts(shard.file))} for shard in shards]
     write_json(
         folder / INDEX, {"format": FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files}

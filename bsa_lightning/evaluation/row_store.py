@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics import Metric
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Features
-from bsa_lightning.files import whole
+from bsa_lightning.files import write_tensors
 
 
 class ClipRows:
@@ -69,8 +69,7 @@ class ClipRows:
 def save_rows(path: Path, rows: Mapping[str, ClipRows]) -> None:
     """Writes the rows of several embeddings, by name, to one file."""
     tensors = {f"{name}.{part}": value for name, found in rows.items() for part, value in found.tensors().items()}
-    with whole(path) as partial:
-        save_file({name: value.clone() for name, value in tensors.items()}, partial)
+    write_tensors(path, {name: value.clone() for name, value in tensors.items()})
 
 
 def load_rows(path: Path) -> dict[str, ClipRows]:

@@ -83,12 +83,23 @@ def family_of(model: str | Path) -> Family:
 def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> Denoiser:
     """The network and schedule of a model or student folder."""
     if not _weightless.get():
-        return family_of(model).denoiser(resolve_folder(model), dtype=dtype)
+        return _aligned(family_of(model).denoiser(resolve_folder(model), dtype=dtype))
     if not Path(model).is_dir() and Path(model).name in PUBLISHED:
         from bsa_lightning.teachers.tango import published_shape
 
         return published_shape(dtype=dtype)
     return family_of(model).denoiser(resolve_folder(model), dtype=dtype, weights=False)
+
+
+def _aligned(denoiser: Denoiser) -> Denoiser:
+    """Its weights, moved from the mapped file to memory that torch has allocated.
+
+    In a file they lie wherever its header ends, and some matrix products round differently by how their factors are
+    aligned: a teacher loaded on resume would differ in the last bit from the one that was promoted.
+    """
+    for tensor in (*denoiser.parameters(), *denoiser.buffers()):
+        tensor.data = tensor.data.clone()
+    return denoiser
 
 
 @contextmanager

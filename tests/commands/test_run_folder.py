@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from bsa_lightning.commands.run_folder import RunFolder, environment
+from bsa_lightning.commands.run_folder import OUTPUTS, RunFolder, environment
 from bsa_lightning.errors import UserError
+from bsa_lightning.files import remove
 
 CONFIG = {"model": {"init_args": {"width": 2, "plan": {"updates": 5}}}, "seed_everything": 0}
 
@@ -57,6 +58,28 @@ def test_clearing_leaves_what_the_run_did_not_write(run):
     (run.path / "notes.txt").write_text("mine")
     run.clear()
     assert [path.name for path in run.path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("dies_at", range(len(OUTPUTS)))
+def test_what_a_killed_removal_left_is_replaced_and_never_gone_on_with(run, dies_at, monkeypatch):
+    for folder in ("checkpoints", "rounds", "samples"):
+        (run.path / folder).mkdir()
+    run.last_checkpoint.touch()
+    paths = []
+
+    def die(path):
+        paths.append(path)
+        if len(paths) > dies_at:
+            raise InterruptedError
+        remove(path)
+
+    monkeypatch.setattr("bsa_lightning.commands.run_folder.remove", die)
+    with pytest.raises(InterruptedError):
+        run.clear()
+    RunFolder(run.path).refuse_if_used(overwrite=True)
+    assert run.last_checkpoint.exists() == (dies_at == 0)
+    if run.last_checkpoint.exists() or (run.path / "rounds").exists():
+        assert run.config() == CONFIG
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ CLASSICS = (
     ("bytes", r"open data/.*shard.*", 500.0),
 )
 """Kind, pattern of a label, and what is extra."""
-CLEARING = (("at", r"(remove|rmdir) .*", 0.0),) * 6
+CLEARING = (("at", r"rename run/\.checkpoints\.old.*", 0.0), *[("at", r"(remove|rmdir|rename) .*", 0.0)] * 6)
 """While ``--overwrite true`` removes an earlier run."""
 
 
@@ -41,8 +41,10 @@ class Census:
 
     def __init__(self, file: Path, seconds: float) -> None:
         self.seconds = seconds
-        lines = Path(f"{file}.0").read_text().splitlines()
-        self.counts = Counter(line.split("\t")[1] for line in lines)
+        lines = [line.split("\t") for line in Path(f"{file}.0").read_text().splitlines()]
+        self.counts = Counter(label for _, label in lines)
+        self.met = next((float(at) for at, label in lines if label.startswith("call ")), 0.0)
+        """When all ranks had surely met: one that dies before leaves the others waiting for as long as torch does."""
 
     def matching(self, pattern: str) -> list[str]:
         return sorted(label for label in self.counts if re.fullmatch(pattern, label))
@@ -79,8 +81,9 @@ def plan(census: Census, kills: int, chance: random.Random, *, ranks: int, clear
         found.append([anywhere(census, chance) for _ in range(several)])
     if ranks > 1:  # one of the ranks alone, in a quarter of them
         for moments in found[::4]:
-            rank = chance.randrange(ranks) if moments[0].kind == "clock" else 0
-            moments[0] = replace(moments[0], alone=True, rank=rank)
+            clock = moments[0].kind == "clock"
+            extra = max(moments[0].extra, round(census.met, 3)) if clock else moments[0].extra
+            moments[0] = replace(moments[0], alone=True, rank=chance.randrange(ranks) if clock else 0, extra=extra)
     return [[Moment("end")], *found]
 
 

@@ -90,6 +90,11 @@ def test_digest_is_of_content_not_of_place(teacher_folder, tmp_path):
     assert folder_sha256(tmp_path / "same") == folder_sha256(tmp_path / "again")
 
 
+def test_weights_lie_where_torch_puts_them_and_not_where_a_file_header_ends(teacher_folder):
+    denoiser = load_denoiser(teacher_folder)
+    assert {tensor.data_ptr() % 64 for tensor in (*denoiser.parameters(), *denoiser.buffers())} == {0}
+
+
 def test_student_folder_borrows_from_its_teacher(teacher_folder, tmp_path):
     load_denoiser(teacher_folder).save(tmp_path)
     provenance = {
