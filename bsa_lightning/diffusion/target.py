@@ -1,4 +1,4 @@
-"""The target of progressive distillation: two DDIM steps of the teacher, as the x of one step of the student.
+"""The target of progressive distillation: DDIM steps of the teacher, as the x of one step of the student.
 
 Liu et al., Algorithm 1 (its printed target line lost its z_t), after Salimans & Ho 2022. Times are t > mid > s.
 Writing out "two steps, then invert one" with kappa = alpha / sigma leaves a convex mix of the teacher's two
@@ -7,12 +7,14 @@ x-predictions,
     x* = (1 - lam) x1 + lam x2,    lam = (kappa_s - kappa_mid) / (kappa_s - kappa_t),
 
 which we use: the textbook form divides a difference of nearly equal latents by as little as 1/236 on Tango's
-schedule, and latents in bf16 do not survive that.
+schedule, and latents in bf16 do not survive that. The same mix, taken again with each further prediction, is the x of
+one step for any number of the teacher's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -34,27 +36,23 @@ def mix_coefficient(*, schedule: Schedule, t: Tensor, mid: Tensor, s: Tensor) ->
     return numerator / (sigma_mid * (alpha_s * sigma_t - alpha_t * sigma_s))
 
 
-def two_step_target(
-    *,
-    teacher: Callable[[Tensor, Tensor], Prediction],
-    schedule: Schedule,
-    z_t: Tensor,
-    t: Tensor,
-    mid: Tensor,
-    s: Tensor,
+def distillation_target(
+    *, teacher: Callable[[Tensor, Tensor], Prediction], schedule: Schedule, z_t: Tensor, times: Sequence[Tensor]
 ) -> Tensor:
-    """x* (batch, ...): the x with which one DDIM step from ``z_t`` lands where the teacher lands in two.
+    """x* (batch, ...): the x with which one DDIM step from ``z_t`` lands where the teacher's steps land.
 
     Args:
         teacher: ``(z, t) -> Prediction``, conditioning and guidance bound.
         schedule: shared by teacher and student.
         z_t: noisy latents (batch, ...).
-        t: start of the student's step, (batch,); likewise ``mid`` and ``s``.
-        mid: midpoint of the step.
-        s: end of the step.
+        times: where the teacher's steps start and end, each (batch,); (t, mid, s) in the paper's algorithm.
     """
-    first = teacher(z_t, t)
-    alpha_mid, sigma_mid = schedule.alpha_sigma(mid, dtype=z_t.dtype)
-    second = teacher(ddim_step(prediction=first, alpha_s=alpha_mid, sigma_s=sigma_mid), mid)
-    lam = expand(mix_coefficient(schedule=schedule, t=t, mid=mid, s=s).to(z_t.dtype), z_t)
-    return (1 - lam) * first.x + lam * second.x
+    t = times[0]
+    prediction = teacher(z_t, t)
+    x = prediction.x
+    for mid, s in pairwise(times[1:]):
+        alpha, sigma = schedule.alpha_sigma(mid, dtype=z_t.dtype)
+        prediction = teacher(ddim_step(prediction=prediction, alpha_s=alpha, sigma_s=sigma), mid)
+        lam = expand(mix_coefficient(schedule=schedule, t=t, mid=mid, s=s).to(z_t.dtype), z_t)
+        x = (1 - lam) * x + lam * prediction.x
+    return x

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from bsa_lightning.errors import UserError
 
+_GAMMA = 5.0
+"""Of the papers."""
+
 
 class Weighting(ABC):
     """A function of SNR (any shape, 0 to infinity)."""
@@ -75,10 +78,12 @@ class _Capped(Weighting):
         gamma: the cap; 5 in the papers.
     """
 
-    def __init__(self, gamma: float = 5.0) -> None:
+    def __init__(self, gamma: float = _GAMMA) -> None:
         if not gamma > 0:
             raise UserError(f"gamma is {gamma}, but a weighting's cap must be above 0; the papers use 5")
         self.gamma = gamma
+        if gamma != _GAMMA:
+            self.name = f"{self.name}-gamma{gamma:g}"
 
 
 class MinSNR(_Capped):

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
 from bsa_lightning.diffusion.sampling import sample
-from bsa_lightning.diffusion.target import two_step_target
+from bsa_lightning.diffusion.target import distillation_target
 from bsa_lightning.diffusion.weighting import Weighting, weighted_mse
 from bsa_lightning.distillation import checkpoint
 from bsa_lightning.distillation.draws import Draws, draw
@@ -252,15 +252,16 @@ class ProgressiveDistillation(LatentModule):
         self, batch: LatentBatch, draws: Draws, conditioning: Conditioning, student: Denoiser
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Times (batch,), the student's x-prediction at z_t, and the target x*."""
-        num_steps = self.current_round.num_steps
+        num_steps, factor = self.current_round.num_steps, self.plan.factor
         i = (draws.uniform * num_steps).floor() + 1  # uniform on 1..N
-        t, mid, s = i / num_steps, (i - 0.5) / num_steps, (i - 1) / num_steps
+        times = [(i - k / factor) / num_steps for k in range(factor + 1)]
+        t = times[0]
         alpha, sigma = student.schedule.alpha_sigma(t)
         z_t = add_noise(x=batch.posterior.sample(draws.posterior_noise), eps=draws.eps, alpha=alpha, sigma=sigma)
         scale = self.guidance.target_scale(int(self.round), draws.guidance)
         with torch.no_grad():
             teacher = predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale)
-            target = two_step_target(teacher=teacher, schedule=self.teacher.schedule, z_t=z_t, t=t, mid=mid, s=s)
+            target = distillation_target(teacher=teacher, schedule=self.teacher.schedule, z_t=z_t, times=times)
         x, _ = predictor(student, conditioning, guidance_scale=scale)(z_t, t)
         return t, x, target
 

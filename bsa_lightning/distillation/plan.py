@@ -10,7 +10,7 @@ from bsa_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class Round:
-    """One round: the student learns to sample in ``num_steps`` what its teacher samples in twice as many."""
+    """One round: the student learns to sample in ``num_steps`` what its teacher samples in ``factor`` times as many."""
 
     index: int
     num_steps: int
@@ -25,26 +25,32 @@ class Round:
 
 @dataclass(frozen=True)
 class Plan:
-    """Halve the steps round by round.
+    """Halve the steps round by round, or divide them by another factor.
 
     Args:
         start_steps: of the first teacher, for example 200.
         end_steps: of the last student, for example 25.
         updates: optimizer steps a round (at most, with ``patience``); a list gives each round its own.
         patience: end a round early after this many validations without a lower distillation error; none never does.
+        factor: of the steps, from a round to the next; 16 for one long jump from 64 to 4.
+        off_grid: allow rounds whose steps diffusers' own DDIM walks up to half a trained timestep off, such as 32 or 16
+            steps of a teacher that was trained on 1000.
     """
 
     start_steps: int
     end_steps: int
     updates: int | list[int]
     patience: int | None = None
+    factor: int = 2
+    off_grid: bool = False
 
     def __post_init__(self) -> None:
-        halvings = self._num_rounds()
-        budgets = [self.updates] * halvings if isinstance(self.updates, int) else self.updates
-        if len(budgets) != halvings:
+        if self.factor < 2:
+            raise UserError(f"factor is {self.factor}, but a round must take fewer steps than the last; 2 halves them")
+        budgets = self._budgets()
+        if len(budgets) != (rounds := self._num_rounds()):
             raise UserError(
-                f"updates lists {len(budgets)} rounds, but {self.start_steps} to {self.end_steps} steps are {halvings};"
+                f"updates lists {len(budgets)} rounds, but {self.start_steps} to {self.end_steps} steps are {rounds};"
                 " give one number a round, or one for all"
             )
         if min(budgets) < 1:
@@ -55,10 +61,10 @@ class Plan:
     @property
     def rounds(self) -> tuple[Round, ...]:
         """All rounds in order; ``first_update`` is where a round starts if none before it ends early."""
-        halvings = self._num_rounds()
-        budgets = [self.updates] * halvings if isinstance(self.updates, int) else self.updates
+        budgets = self._budgets()
         return tuple(
-            Round(i, self.start_steps >> (i + 1), updates, sum(budgets[:i])) for i, updates in enumerate(budgets)
+            Round(i, self.start_steps // self.factor ** (i + 1), updates, sum(budgets[:i]))
+            for i, updates in enumerate(budgets)
         )
 
     @property
@@ -68,21 +74,26 @@ class Plan:
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Refuses students that diffusers' own sampler would put on another grid than they are trained on."""
-        for round_ in self.rounds:
+        for round_ in self.rounds if not self.off_grid else ():
             if not schedule.has_exact_grid(round_.num_steps):
                 raise UserError(
                     f"a student of {round_.num_steps} steps does not divide the teacher's trained timesteps, so that"
-                    f" diffusers would sample it off its grid; choose another start_steps than {self.start_steps}"
+                    f" diffusers would sample it off its grid; choose another start_steps than {self.start_steps}, or"
+                    " allow it with off_grid"
                 )
 
+    def _budgets(self) -> list[int]:
+        return [self.updates] * self._num_rounds() if isinstance(self.updates, int) else self.updates
+
     def _num_rounds(self) -> int:
-        steps, halvings = self.start_steps, 0
-        while steps > self.end_steps and steps % 2 == 0:
-            steps //= 2
-            halvings += 1
-        if steps != self.end_steps or self.end_steps < 1 or halvings == 0:
+        steps, rounds = self.start_steps, 0
+        while steps > self.end_steps and steps % self.factor == 0:
+            steps //= self.factor
+            rounds += 1
+        if steps != self.end_steps or self.end_steps < 1 or rounds == 0:
+            how, power = ("halved", "two") if self.factor == 2 else (f"divided by {self.factor}", str(self.factor))
             raise UserError(
-                f"{self.start_steps} steps cannot be halved to {self.end_steps}: start_steps must be end_steps times a"
-                " power of two, for example 200 and 25"
+                f"{self.start_steps} steps cannot be {how} to {self.end_steps}: start_steps must be end_steps times a"
+                f" power of {power}, for example {25 * self.factor**3} and 25"
             )
-        return halvings
+        return rounds

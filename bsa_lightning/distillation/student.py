@@ -32,7 +32,7 @@ def save_student(
         "teacher_sha256": teacher_sha256,
         "licence": read_licence(teacher),
         "weighting": weighting.name,
-        "weighting_parameters": dict(vars(weighting)),
+        "weighting_parameters": {name: value for name, value in vars(weighting).items() if name != "name"},
         "round": round_.index + 1,
         "updates": updates,
         "num_steps": round_.num_steps,

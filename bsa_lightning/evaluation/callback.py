@@ -52,7 +52,8 @@ class Scoring(RoundObserver):
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
         at_infinity: also extrapolate Frechet distances to infinitely many clips.
-        cache: folder that keeps the reference's rows between runs; none is ``.cache`` beside the run's folder.
+        cache: folder that keeps the reference's rows and the teacher's samples between runs; none is ``.cache`` beside
+            the run's folder.
     """
 
     def __init__(

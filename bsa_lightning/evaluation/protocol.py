@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from bsa_lightning.evaluation.generation import generate_latents, noise_of
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions, hopeless, refuse_hopeless
 from bsa_lightning.evaluation.reference import RowCache, embed
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
+from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
 from bsa_lightning.evaluation.scores import Score
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_provenance, read_sampling
@@ -107,7 +109,7 @@ class Protocol:
         teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
         zero: the undistilled teacher at its full steps.
         at_infinity: also extrapolate Frechet distances to infinitely many clips.
-        cache: folder that keeps the reference's rows; none embeds it anew.
+        cache: folder that keeps the reference's rows and the latents of undistilled models; none makes them anew.
         rank: of this process.
         world_size: number of processes.
         device: where networks run.
@@ -145,6 +147,7 @@ class Protocol:
         self.on_batch = on_batch
         self.codec = teacher.codec.to(self.device)
         self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
+        self._cache = SampleCache(cache and cache / "samples")
         references = self._reference_rows(RowCache(cache), batch_size)
         self.measures = [
             self._measures(embedding, reference, at_infinity=at_infinity)
@@ -195,29 +198,43 @@ class Protocol:
         """This rank's clips of a system; those of the undistilled teacher are kept."""
         if system == self.zero and seed in self._zero_sampled:
             return self._zero_sampled[seed]
-        denoiser = self._load(system.folder)
-        latents, seconds = [], []
-        with CountEvaluations(denoiser) as counted, self.precision():
+        cache = SampleCache(None) if system.weighting else self._cache
+        found = []
+        with self.precision():
             for batch, conditioning in zip(self.batches, self.conditioning, strict=True):
                 noise = noise_of(batch, seed=seed, shape=self.codec.latent_shape).to(self.device)
-                start = self._now()
-                latents.append(
-                    generate_latents(
-                        denoiser=denoiser,
+                found.append(
+                    cache.get(
+                        partial(self._sample_batch, system, noise, conditioning),
+                        model=system.folder,
+                        num_steps=system.num_steps,
+                        guidance_scale=system.sampling_scale,
+                        noise=noise,
                         conditioning=conditioning,
                         null=self.null,
-                        guidance_scale=system.sampling_scale,
-                        num_steps=system.num_steps,
-                        noise=noise,
                     )
                 )
-                seconds.append((self._now() - start) / len(batch))
                 self.on_batch(len(batch))
-        nfe = counted.rows // max(1, sum(map(len, self.batches)))
-        sampled = Sampled(latents, nfe, statistics.median(seconds) if seconds else 0.0)
+        nfe = sum(batch.nfe for batch in found) // max(1, sum(map(len, self.batches)))
+        seconds = statistics.median(batch.seconds for batch in found) if found else 0.0
+        sampled = Sampled([batch.latents for batch in found], nfe, seconds)
         if system == self.zero:
             self._zero_sampled[seed] = sampled
         return sampled
+
+    def _sample_batch(self, system: System, noise: Tensor, conditioning: Conditioning) -> SampledBatch:
+        denoiser = self._load(system.folder)
+        with CountEvaluations(denoiser) as counted:
+            start = self._now()
+            latents = generate_latents(
+                denoiser=denoiser,
+                conditioning=conditioning,
+                null=self.null,
+                guidance_scale=system.sampling_scale,
+                num_steps=system.num_steps,
+                noise=noise,
+            )
+            return SampledBatch(latents, counted.rows, (self._now() - start) / len(noise))
 
     def _now(self) -> float:
         """Seconds, when the device has done all that it was told."""

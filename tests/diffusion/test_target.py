@@ -6,7 +6,7 @@ from tolerances import IDENTITY
 from bsa_lightning.diffusion.process import Prediction, ddim_step, expand
 from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
-from bsa_lightning.diffusion.target import mix_coefficient, two_step_target
+from bsa_lightning.diffusion.target import distillation_target, mix_coefficient
 
 SCHEDULES = {
     "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
@@ -44,7 +44,7 @@ def two_steps_then_invert(teacher, schedule, z_t, t, mid, s):
 def test_mix_equals_two_steps_then_invert(schedule, num_steps):
     t, mid, s = student_steps(num_steps)
     teacher, z_t = GaussianTeacher(schedule), noise(num_steps, 3, 2)
-    ours = two_step_target(teacher=teacher, schedule=schedule, z_t=z_t, t=t, mid=mid, s=s)
+    ours = distillation_target(teacher=teacher, schedule=schedule, z_t=z_t, times=(t, mid, s))
     theirs = two_steps_then_invert(teacher, schedule, z_t, t, mid, s)
     torch.testing.assert_close(ours, theirs, **IDENTITY)
 
@@ -59,19 +59,19 @@ def test_mix_is_convex_and_takes_the_second_prediction_at_the_end(schedule, num_
 
 
 @schedules
-@pytest.mark.parametrize("num_steps", [2, 5, 20])
-def test_ideal_student_samples_like_the_teacher_at_twice_the_steps(schedule, num_steps):
+@pytest.mark.parametrize(("num_steps", "factor"), [(2, 2), (5, 2), (20, 2), (5, 3), (4, 16), (1, 50)])
+def test_ideal_student_samples_like_the_teacher_at_so_many_times_the_steps(schedule, num_steps, factor):
     teacher = GaussianTeacher(schedule)
 
     def student(z_t, t):
-        mid, s = t - 0.5 / num_steps, t - 1 / num_steps
-        x = two_step_target(teacher=teacher, schedule=schedule, z_t=z_t, t=t, mid=mid, s=s.clamp(min=0))
+        times = [(t - k / factor / num_steps).clamp(min=0) for k in range(factor + 1)]
+        x = distillation_target(teacher=teacher, schedule=schedule, z_t=z_t, times=times)
         alpha, sigma = (expand(value, z_t) for value in schedule.alpha_sigma(t, dtype=z_t.dtype))
         return Prediction(x, (z_t - alpha * x) / sigma)
 
     start = noise(4, 8)
     ours = sample(denoise=student, schedule=schedule, noise=start, num_steps=num_steps)
-    theirs = sample(denoise=teacher, schedule=schedule, noise=start, num_steps=2 * num_steps)
+    theirs = sample(denoise=teacher, schedule=schedule, noise=start, num_steps=factor * num_steps)
     torch.testing.assert_close(ours, theirs, **IDENTITY)
 
 
@@ -91,8 +91,8 @@ def test_bf16_latents_survive_the_mix_but_not_the_division():
     def rounded(z, times):
         return Prediction(*(value.bfloat16().double() for value in teacher(z, times)))
 
-    truth = two_step_target(teacher=teacher, schedule=schedule, z_t=z_t, t=t, mid=mid, s=s)
-    mix = two_step_target(teacher=rounded, schedule=schedule, z_t=z_t, t=t, mid=mid, s=s)
+    truth = distillation_target(teacher=teacher, schedule=schedule, z_t=z_t, times=(t, mid, s))
+    mix = distillation_target(teacher=rounded, schedule=schedule, z_t=z_t, times=(t, mid, s))
     z_mid = step_to(teacher(z_t, t), schedule, mid).bfloat16().double()
     z_s = step_to(teacher(z_mid, mid), schedule, s).bfloat16().double()
     assert (mix - truth).square().mean().sqrt() < 0.01

@@ -33,6 +33,10 @@ FORMULAS = [
 weightings = pytest.mark.parametrize("weighting", [weighting for weighting, _ in FORMULAS], ids=lambda w: w.name)
 
 
+def test_another_cap_is_another_name():
+    assert [BSA().name, BSA(20).name, MinSNR(0.5).name] == ["bsa", "bsa-gamma20", "min-snr-gamma0.5"]
+
+
 @pytest.mark.parametrize(("weighting", "formula"), FORMULAS, ids=lambda item: getattr(item, "name", ""))
 def test_formula(weighting: Weighting, formula):
     expected = torch.tensor([formula(snr) for snr in SNRS.tolist()], dtype=torch.float64)

@@ -8,7 +8,7 @@ from tolerances import IDENTITY
 from bsa_lightning.diffusion.process import Prediction, expand
 from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
-from bsa_lightning.diffusion.target import two_step_target
+from bsa_lightning.diffusion.target import distillation_target
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.guided import CountEvaluations, predictor
@@ -33,13 +33,11 @@ class Ideal(Gaussian):
         scale = guidance_scale
         if scale is None:
             scale = self.guidance.target_scale(self.round_index, torch.zeros(len(z_t)))
-        x = two_step_target(
+        x = distillation_target(
             teacher=predictor(self.teacher, conditioning, null=NULL, guidance_scale=scale),
             schedule=self.schedule,
             z_t=z_t,
-            t=t,
-            mid=t - 0.5 / self.num_steps,
-            s=(t - 1 / self.num_steps).clamp(min=0),
+            times=(t, t - 0.5 / self.num_steps, (t - 1 / self.num_steps).clamp(min=0)),
         )
         alpha, sigma = (expand(value, z_t) for value in self.schedule.alpha_sigma(t, dtype=z_t.dtype))
         return Prediction(x, (z_t - alpha * x) / sigma)

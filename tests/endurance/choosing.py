@@ -43,8 +43,8 @@ class Census:
         self.seconds = seconds
         lines = [line.split("\t") for line in Path(f"{file}.0").read_text().splitlines()]
         self.counts = Counter(label for _, label in lines)
-        self.met = next((float(at) for at, label in lines if label.startswith("call ")), 0.0)
-        """When all ranks had surely met: one that dies before leaves the others waiting for as long as torch does."""
+        self.met = next((label for _, label in lines if label.startswith("call ")), "")
+        """Reached when all ranks have met: one that dies before leaves the others waiting for as long as torch does."""
 
     def matching(self, pattern: str) -> list[str]:
         return sorted(label for label in self.counts if re.fullmatch(pattern, label))
@@ -81,9 +81,9 @@ def plan(census: Census, kills: int, chance: random.Random, *, ranks: int, clear
         found.append([anywhere(census, chance) for _ in range(several)])
     if ranks > 1:  # one of the ranks alone, in a quarter of them
         for moments in found[::4]:
-            clock = moments[0].kind == "clock"
-            extra = max(moments[0].extra, round(census.met, 3)) if clock else moments[0].extra
-            moments[0] = replace(moments[0], alone=True, rank=chance.randrange(ranks) if clock else 0, extra=extra)
+            if moments[0].kind == "clock":  # too early on a slow day
+                moments[0] = Moment("after", census.met, 1, round(chance.uniform(0, 500), 2))
+            moments[0] = replace(moments[0], alone=True)
     return [[Moment("end")], *found]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 CLOCKS = {"seconds_per_clip"}
 """Columns that are clock times."""
@@ -65,6 +66,10 @@ def _lines(path: Path, folder: Path) -> Iterator[str]:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 yield ",".join(f"{name}={value}" for name, value in row.items() if name not in CLOCKS)
+    elif path.parent.name == "samples" and path.suffix == ".safetensors":
+        yield from _values(
+            "", {name: value for name, value in load_file(path).items() if name != "seconds"}, str(folder)
+        )
     elif path.suffix in (".csv", ".json", ".yaml"):
         yield from path.read_bytes().decode().replace(str(folder), "").split("\n")
     else:

@@ -1,0 +1,140 @@
+"""What the study runs, as data: parts, and in each part settings with their training seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
+RATES = ("5e-5", "1e-4", "2e-4")
+TUNING_SEED = 100
+"""Held out: learning rates are chosen on it, and nothing else is."""
+
+MAIN = {
+    "truncated-snr": ("TruncatedSNR", None),
+    "snr+1": ("SNRPlusOne", None),
+    "min-snr": ("MinSNR", None),
+    "bsa": ("BSA", None),
+    "tango": ("Tango", None),
+}
+"""Name: class, and gamma where it is not the papers' 5. Five training seeds each."""
+FURTHER = {
+    "uniform": ("Uniform", None),
+    "snr": ("SNR", None),
+    "min-snr-gamma1": ("MinSNR", 1),
+    "min-snr-gamma20": ("MinSNR", 20),
+    "bsa-gamma20": ("BSA", 20),
+    "tango-gamma1": ("Tango", 1),
+    "tango-gamma20": ("Tango", 20),
+}
+"""Two training seeds each. BSA with gamma 1 is uniform."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder: ``root/part/setting/seed``.
+
+    Args:
+        part: of the study, which has a table of its own.
+        setting: what its runs have in common.
+        seed: of training.
+        options: of the command line, beyond the two configurations.
+        weighting: whose tuned rate it takes; none takes what its options say.
+        scored: whether ``lightning test`` is run too.
+    """
+
+    part: str
+    setting: str
+    seed: int
+    options: tuple[str, ...] = ()
+    weighting: str | None = None
+    scored: bool = True
+
+    def folder(self, root: Path) -> Path:
+        return root / self.part / self.setting / str(self.seed)
+
+
+def weighting_options(name: str) -> tuple[str, ...]:
+    """The command line's words for a weighting."""
+    class_name, gamma = {**MAIN, **FURTHER}[name]
+    words = ("--model.weighting", class_name)
+    return words if gamma is None else (*words, "--model.weighting.gamma", str(gamma))
+
+
+def tuning() -> Iterator[Run]:
+    """Each weighting at each rate, on the held-out seed; their validations decide."""
+    for name in (*MAIN, "uniform", "snr"):
+        for rate in RATES:
+            options = (*weighting_options(name), "--model.optimizer.init_args.lr", rate)
+            yield Run("rates", f"{name}-{rate}", TUNING_SEED, options, scored=False)
+
+
+def weightings() -> Iterator[Run]:
+    """The question."""
+    for names, seeds in ((MAIN, range(5)), (FURTHER, range(2))):
+        for name in names:
+            for seed in seeds:
+                yield Run("weightings", name, seed, weighting_options(name), _tuned_as(name))
+
+
+def guidance() -> Iterator[Run]:
+    """Where guidance goes; baked is among the weightings."""
+    for mode in ("outside", "embedded"):
+        words = ("--model.guidance", mode.capitalize(), "--model.guidance.scale", "3")
+        for seed in range(3):
+            yield Run("guidance", mode, seed, (*weighting_options("bsa"), *words), "bsa")
+
+
+def budget() -> Iterator[Run]:
+    """Updates a round, a quarter of the usual and four times as many."""
+    for updates in (10, 160):
+        for name in ("truncated-snr", "min-snr", "bsa"):
+            for seed in range(2 if updates > 100 else 3):
+                words = (*weighting_options(name), "--model.plan.updates", str(updates))
+                yield Run("budget", f"{name}-{updates}", seed, words, name)
+
+
+def ladder() -> Iterator[Run]:
+    """64 steps to 4, halving or in one long jump, for as many network evaluations.
+
+    Counting a backward pass as two forward passes, an update costs 4 + 3 evaluations a clip in a first round with
+    guidance, 2 + 3 in later rounds, and 32 + 3 in the jump: four rounds of 40 updates are as much as 25 of the jump.
+    """
+    plan = ("--model.plan.start_steps", "64", "--model.plan.end_steps", "4")
+    for setting, words in (
+        ("halving", (*plan, "--model.plan.updates", "40")),
+        ("jump", (*plan, "--model.plan.factor", "16", "--model.plan.updates", "25")),
+    ):
+        for seed in range(3):
+            yield Run("ladder", setting, seed, (*weighting_options("bsa"), *words), "bsa")
+
+
+def esc10() -> Iterator[Run]:
+    """A shorter list on real recordings, by a teacher that was fine-tuned on them (experiments/esc10)."""
+    for name in ("truncated-snr", "min-snr", "bsa"):
+        for seed in range(3):
+            words = ("--config", "experiments/esc10/ladder.yaml", "--config", "experiments/weightings/esc10.yaml")
+            yield Run("esc10", name, seed, (*words, *weighting_options(name)), name)
+
+
+def small() -> Iterator[Run]:
+    """A few minutes of the same: two weightings, two seeds, a shorter ladder."""
+    plan = ("--model.plan.start_steps", "8", "--model.plan.updates", "10", "--model.optimizer.init_args.lr", "1e-4")
+    for name in ("min-snr", "bsa"):
+        for seed in range(2):
+            yield Run("small", name, seed, (*weighting_options(name), *plan))
+
+
+PARTS = {
+    "weightings": weightings,
+    "guidance": guidance,
+    "ladder": ladder,
+    "budget": budget,
+    "esc10": esc10,
+    "small": small,
+}
+
+
+def _tuned_as(name: str) -> str:
+    return name.split("-gamma", maxsplit=1)[0]

@@ -1,0 +1,128 @@
+"""``make study``: runs what is not done yet, and reports each part; stopped at any time, it goes on where it was.
+
+``python -m experiments.weightings.study small`` is a small version of it, of a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, Run, tuning
+
+ROOT = Path("runs/weightings")
+ROUND_ENDS = "val/trajectory_error"
+
+
+def command(words: list[str], log: Path) -> None:
+    """``lightning`` with these words, in a process of its own, with what it says in ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    from bsa_lightning.commands.main import main
+
+    sys.argv = ["lightning", *words]
+    sys.exit(main())
+
+
+class Study:
+    """Runs and where they are.
+
+    Args:
+        jobs: how many run at once, each on an equal share of the cores.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        # Processes that are forked from one that has imported everything start at once.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        self.processes = multiprocessing.get_context("forkserver")
+        self.processes.set_forkserver_preload(["bsa_lightning.commands.fit", "diffusers", "transformers"])
+        self.began = time.monotonic()
+
+    def lightning(self, words: list[str], log: Path) -> None:
+        process = self.processes.Process(target=command, args=(words, log))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"lightning {' '.join(words)}\nended with {process.exitcode}; see {log}")
+
+    def run_all(self, runs: list[Run]) -> None:
+        """Those that are not done, ``jobs`` at once; the first alone, since it prepares data that all share."""
+        todo = [run for run in runs if not done(run)]
+        if not todo:
+            return
+        print(f"{todo[0].part}: {len(todo)} of {len(runs)} runs to do", flush=True)
+        self.run(todo[0])
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(self.run, todo[1:]))
+
+    def run(self, run: Run) -> None:
+        began = time.monotonic()
+        folder = run.folder(ROOT)
+        log = folder.with_name(f"{run.seed}.log")
+        rate = () if run.weighting is None else ("--model.optimizer.init_args.lr", tuned_rate(run.weighting))
+        words = ["--config", DEMO, "--config", STUDY, *run.options, *rate, "--seed_everything", str(run.seed)]
+        self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
+        if run.scored:
+            self.lightning(["test", "--config", str(folder / "config.yaml")], log)
+        (folder / "checkpoints" / "last.ckpt").unlink()  # of use to nobody now, and the largest file of a run
+        print(f"  {folder}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def done(run: Run) -> bool:
+    """Whether nothing is left to do: the last things written are there."""
+    folder = run.folder(ROOT)
+    return not (folder / "checkpoints" / "last.ckpt").exists() and (folder / "rounds").is_dir()
+
+
+def errors_at_round_ends(folder: Path) -> dict[int, float]:
+    """Trajectory error on validation clips at the end of each round, by steps of its student."""
+    found = {}
+    with (folder / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row.get(ROUND_ENDS):
+                found[int(float(row["val/num_steps"]))] = float(row[ROUND_ENDS])
+    return found
+
+
+def tuned_rate(weighting: str) -> str:
+    """The rate whose trajectory errors have the lowest geometric mean over the rounds, on the held-out seed."""
+
+    def badness(rate: str) -> float:
+        run = next(run for run in tuning() if run.setting == f"{weighting}-{rate}")
+        return math.fsum(math.log(error) for error in errors_at_round_ends(run.folder(ROOT)).values())
+
+    return min(RATES, key=badness)
+
+
+def main() -> None:
+    """Parses ``sys.argv``, runs and reports."""
+    parser = argparse.ArgumentParser(prog="study", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=[], help=f"of {', '.join(PARTS)}; none: all but the small one")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    arguments = parser.parse_args()
+    parts = arguments.parts or [part for part in PARTS if part != "small"]
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise SystemExit(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)}")
+    study = Study(arguments.jobs)
+    if parts != ["small"]:
+        study.run_all(list(tuning()))
+    for part in parts:
+        runs = list(PARTS[part]())
+        study.run_all(runs)
+        folders = [str(run.folder(ROOT)) for run in runs]
+        study.lightning(["report", *folders, "--out", str(ROOT / part / "report")], ROOT / part / "report.log")
+        print(f"{part}: {ROOT / part / 'report'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
