@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bsa_lightning.files import read_json
+from bsa_lightning.reporting.training import label
 
 _PACKAGES = ("bsa-lightning", "torch", "lightning", "diffusers", "transformers")
 
@@ -33,7 +34,7 @@ def read_details(run: Path) -> Details:
         "Software": _environment(run / "environment.json"),
         "Scored with": _hashes(run / "scores.json"),
     }
-    return Details(run.name, {title: pairs for title, pairs in groups.items() if pairs}, text)
+    return Details(label([run]), {title: pairs for title, pairs in groups.items() if pairs}, text)
 
 
 def plain(value: Any) -> str:  # noqa: ANN401, a value of YAML

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 PANELS_IN_A_ROW = 3
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_STYLES = ("-", ":")
+"""Of the first seven lines, and of the next, whose colours and markers come again."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ def lines(results: Sequence[Result]) -> list[Line]:
     """One line a system: teachers grey and dashed, every other of its own colour and marker."""
     names = list(dict.fromkeys(result.name for result in results if result.model != REFERENCE))
     others = [name for name in names if not name.startswith("Teacher")]
+    looks = dict(zip(others, cycle(product(_STYLES, range(len(_MARKERS)))), strict=False))
     return [
-        Line(name, drawing.colour(others.index(name)), "-", _MARKERS[others.index(name) % len(_MARKERS)])
-        if name in others
+        Line(name, drawing.colour(looks[name][1]), looks[name][0], _MARKERS[looks[name][1]])
+        if name in looks
         else Line(name, drawing.INK, "--", ".")
         for name in names
     ]

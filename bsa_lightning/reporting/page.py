@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from bsa_lightning.reporting import differences, figure, listening, snr, table
+from bsa_lightning.reporting import differences, figure, listening, snr, table, training_differences
 from bsa_lightning.reporting.details import Details, read_details
 from bsa_lightning.reporting.run_folder import Result
 from bsa_lightning.reporting.samples import read_samples
+from bsa_lightning.reporting.training import label
+from bsa_lightning.reporting.training_differences import Difference
 
 _MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅"}
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """The browser itself keeps the page from reaching for anything outside it."""
 
 
-def html(runs: Sequence[Path], results: Sequence[Result]) -> str:
-    """The page as text; sounds, pictures, style and script are inside it."""
+def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[Difference] = ()) -> str:
+    """The page as text; sounds, pictures, style and script are inside it; ``trained`` are over training seeds."""
     captions, systems = read_samples(runs, results)
-    title = escape(", ".join(run.name for run in runs))
+    title = escape(", ".join(label([run]) for run in runs))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -41,6 +43,7 @@ def html(runs: Sequence[Path], results: Sequence[Result]) -> str:
 <section id="scores" aria-labelledby="scores-title"><h2 id="scores-title">Scores</h2>
 {_scores(results)}
 <p class="note">{escape(table.note(results))}</p>
+{_trained(trained)}
 {"".join(_differences(run, named=len(runs) > 1) for run in runs)}
 <div class="figures">{_figure(results)}{"".join(_snr(run, named=len(runs) > 1) for run in runs)}</div>
 </section>
@@ -77,15 +80,25 @@ def _scores(results: Sequence[Result]) -> str:
     return _table("Score table", header, rows, words=("Model", "Guidance"))
 
 
+def _trained(found: Sequence[Difference]) -> str:
+    rows, header = training_differences.cells(found), training_differences.HEADER
+    return _folded("Differences over training seeds", training_differences.NOTE, header, rows, words=header[:4])
+
+
 def _differences(run: Path, *, named: bool) -> str:
-    rows = differences.read_differences(run)
+    title = "Paired differences" + (f", {label([run])}" if named else "")
+    rows, header = differences.read_differences(run), differences.HEADER
+    return _folded(title, differences.NOTE, header, rows, words=header[:3])
+
+
+def _folded(
+    title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[str]
+) -> str:
     if not rows:
         return ""
-    title = "Paired differences" + (f", {run.name}" if named else "")
     return (
         f'<details aria-label="{escape(title)}"><summary>{escape(title)}</summary>'
-        f'<p class="note">{escape(differences.NOTE)}</p>'
-        f"{_table(title, differences.HEADER, rows, words=differences.HEADER[:3])}</details>"
+        f'<p class="note">{escape(note)}</p>{_table(title, header, rows, words=words)}</details>'
     )
 
 
@@ -114,7 +127,7 @@ def _snr(run: Path, *, named: bool) -> str:
     panels = snr.panels(run)
     if not panels:
         return ""
-    title = f"Where along the noise the student errs{f' ({run.name})' if named else ''}, at each validation."
+    title = f"Where along the noise the student errs{f' ({label([run])})' if named else ''}, at each validation."
     return _panels(title, [(colour, "■", name) for colour, name in snr.legend(run)], panels)
 
 

@@ -5,31 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsa_lightning.files import whole
-from bsa_lightning.reporting import figure, page, snr, table
+from bsa_lightning.reporting import figure, page, snr, table, training_differences
 from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.training import one_of_each
 
 
 def report(runs: list[Path], out: Path | None = None) -> None:
     """Writes a table, figures and a self-contained listening page, and prints the table.
 
-    The files are ``table.md``, ``table.csv``, ``figure.png``, ``figure.svg``, ``index.html`` and, of runs that logged
-    their distillation error by signal-to-noise ratio, ``snr.png`` and ``snr.svg``.
+    The files are ``table.md``, ``table.csv``, ``figure.png``, ``figure.svg``, ``index.html``, of runs that logged their
+    distillation error by signal-to-noise ratio ``snr.png`` and ``snr.svg``, and of runs that repeat one another with
+    other seeds ``differences.csv``, the paired differences over those. Sounds and errors by signal-to-noise ratio are
+    shown of the first run of such repeats.
 
     Args:
         runs: folders of scored runs, such as runs/demo.
         out: folder for the files; none writes them into ``report/`` of the first run.
     """
     runs = [Path(run) for run in runs]
-    results = read_results(runs)
+    results, shown = read_results(runs), one_of_each(runs)
+    found = training_differences.differences(results)
     folder = runs[0] / "report" if out is None else Path(out)
     text = table.markdown(results)
+    if found:
+        text += "\n" + table.aligned(training_differences.HEADER, training_differences.cells(found))
+        text += "\n" + training_differences.NOTE + "\n"
     figure.draw(results, [folder / "figure.png", folder / "figure.svg"])
-    snr.draw(runs, [folder / "snr.png", folder / "snr.svg"])
-    for name, content in (
-        ("table.md", text),
-        ("table.csv", table.comma_separated(results)),
-        ("index.html", page.html(runs, results)),
-    ):
+    snr.draw(shown, [folder / "snr.png", folder / "snr.svg"])
+    files = {
+        "table.md": text,
+        "table.csv": table.comma_separated(results),
+        "index.html": page.html(shown, results, found),
+    }
+    if found:
+        files["differences.csv"] = training_differences.comma_separated(found)
+    for name, content in files.items():
         with whole(folder / name) as partial:
             partial.write_text(content, encoding="utf-8")
     print(text)

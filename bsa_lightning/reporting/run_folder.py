@@ -1,14 +1,16 @@
-"""What a report reads of run folders: the scores, gathered by system over repeats."""
+"""What a report reads of run folders: the scores, gathered by system over repeats of sampling and of training."""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.scores import COLUMNS, interval
+from bsa_lightning.reporting.training import Training, label, read_training
 
 REFERENCE = "reference"
 SECONDS = "seconds_per_clip"
@@ -18,7 +20,10 @@ _SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe
 
 @dataclass(frozen=True)
 class Result:
-    """One system over its repeats: for each metric the mean and the half width of the 95 % interval."""
+    """One system over its repeats: for each metric the mean and the half width of the 95 % interval.
+
+    The interval is over training seeds where there are several, else over sampling seeds.
+    """
 
     model: str
     weighting: str
@@ -33,6 +38,23 @@ class Result:
     """Seconds to generate one clip, as measured; none where the run did not measure."""
     name: str
     """How a table or legend calls it: of as few words as tell it from the other systems."""
+    training_seeds: tuple[int, ...] = ()
+    """Of runs that are alike but for their seed; none where there is one run."""
+    values: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
+    """By metric, each repeat's number by (training seed, sampling seed)."""
+
+
+@dataclass
+class _Group:
+    """A system's rows, of one run or of several that repeat one another."""
+
+    training: Training
+    runs: list[tuple[Path, int, list[dict[str, str]]]]
+    """Folder, training seed, rows."""
+
+    @property
+    def name(self) -> str:
+        return label([run for run, _, _ in self.runs])
 
 
 def read_results(runs: Sequence[Path]) -> list[Result]:
@@ -41,18 +63,17 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
     Raises:
         UserError: if a folder has no scores, or its runs were scored on different clips.
     """
-    gathered: dict[tuple[str, ...], list[tuple[str, list[dict[str, str]]]]] = {}
+    gathered: dict[tuple[str, ...], list[_Group]] = {}
     for run in runs:
+        training = read_training(run)
         for key, rows in _by_system(_read_rows(run)).items():
-            known = gathered.setdefault(key, [])
-            if not any(_agree(rows, other) for _, other in known):  # the teacher of several runs is one teacher
-                known.append((run.name, rows))
+            _place(gathered.setdefault(key, []), run, training, rows)
     guidances = {key[:2]: {other[3:5] for other in gathered if other[:2] == key[:2]} for key in gathered}
-    ambiguous = {key[:2] + key[3:5] for key, systems in gathered.items() if len(systems) > 1}
+    ambiguous = {key[:2] + key[3:5] for key, groups in gathered.items() if len(groups) > 1}
     results = [
-        _result(rows, guidance=len(guidances[key[:2]]) > 1, run=name if key[:2] + key[3:5] in ambiguous else "")
-        for key, systems in gathered.items()
-        for name, rows in systems
+        _result(group, guidance=len(guidances[key[:2]]) > 1, run=group.name if key[:2] + key[3:5] in ambiguous else "")
+        for key, groups in gathered.items()
+        for group in groups
     ]
     if all(result.model == REFERENCE for result in results):
         raise UserError(f"{runs[0]} holds no scores of any system yet; score the run with lightning test")
@@ -65,6 +86,20 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
 def metrics_of(results: Sequence[Result]) -> list[str]:
     """The metrics that any system has, in the order of ``scores.csv``."""
     return list(dict.fromkeys(name for result in results for name in result.metrics))
+
+
+def _place(known: list[_Group], run: Path, training: Training, rows: list[dict[str, str]]) -> None:
+    """Puts a run's rows of one system to those of others that repeat it, or beside them."""
+    is_student = bool(rows[0]["weighting"])
+    for group in known:
+        for _, seed, others in group.runs:
+            if _agree(rows, others) and not (is_student and seed != training.seed):
+                return  # the teacher of several runs is one teacher
+        seeds = {seed for _, seed, _ in group.runs}
+        if is_student and group.training.setting == training.setting and training.seed not in seeds:
+            group.runs.append((run, training.seed, rows))
+            return
+    known.append(_Group(training, [(run, training.seed, rows)]))
 
 
 def _by_system(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
@@ -97,12 +132,19 @@ def _name(row: dict[str, str], *, guidance: bool, run: str) -> str:
     return name + how + (f", {run}" if run else "")
 
 
-def _result(rows: Sequence[dict[str, str]], *, guidance: bool, run: str) -> Result:
+def _result(group: _Group, *, guidance: bool, run: str) -> Result:
+    _, _, rows = group.runs[0]
     first = rows[0]
     names = [name for name in first if name not in COLUMNS or name == SECONDS]
-    values = {name: [float(row[name]) for row in rows if row.get(name)] for name in names}
-    means = {name: interval(numbers) for name, numbers in values.items() if numbers}
+    values = {
+        name: {
+            (seed, int(row["seed"])): float(row[name]) for _, seed, rows in group.runs for row in rows if row.get(name)
+        }
+        for name in names
+    }
+    means = {name: _interval(numbers) for name, numbers in values.items() if numbers}
     seconds = means.pop(SECONDS, None)
+    seeds = tuple(sorted(seed for _, seed, _ in group.runs))
     return Result(
         model=first["model"],
         weighting=first["weighting"],
@@ -115,7 +157,19 @@ def _result(rows: Sequence[dict[str, str]], *, guidance: bool, run: str) -> Resu
         metrics=means,
         seconds=seconds,
         name=_name(first, guidance=guidance, run=run),
+        training_seeds=seeds if len(seeds) > 1 else (),
+        values={name: values[name] for name in means},
     )
+
+
+def _interval(values: dict[tuple[int, int], float]) -> tuple[float, float]:
+    """Over training seeds, each by the mean of its sampling seeds; over sampling seeds where training has one."""
+    by_training: dict[int, list[float]] = {}
+    for (training, _), value in values.items():
+        by_training.setdefault(training, []).append(value)
+    if len(by_training) == 1:
+        return interval(list(values.values()))
+    return interval([math.fsum(numbers) / len(numbers) for numbers in by_training.values()])
 
 
 def _read_rows(run: Path) -> list[dict[str, str]]:

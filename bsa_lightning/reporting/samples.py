@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bsa_lightning.files import read_json
 from bsa_lightning.reporting.run_folder import REFERENCE, Result
+from bsa_lightning.reporting.training import label
 
 CAPTIONS = "captions.json"
 """In ``samples/``, if a run wrote it: file name -> caption. Without it captions are read off the file names."""
@@ -41,7 +42,7 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
             if sounds and not any(_same(sounds, other) for _, other in known):
                 known.append((run, sounds))
     systems = [
-        _system(name, sounds, results, run=run.name if len(known) > 1 else "")
+        _system(name, sounds, results, run=label([run]) if len(known) > 1 else "")
         for name, known in versions.items()
         for run, sounds in known
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsa_lightning.reporting import drawing
+from bsa_lightning.reporting.training import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:
         width = 1 + max(len(_kinds(validations)) for validations in logged.values())
         with drawing.figure(width, len(logged), paths) as grid:
             for i, (run, validations) in enumerate(logged.items()):
-                title = f"{run.name}: " if len(runs) > 1 else ""
+                title = f"{label([run])}: " if len(runs) > 1 else ""
                 _errors(grid[width * i], validations, title)
                 for k, kind in enumerate(_kinds(validations), start=1):
                     _shares(grid[width * i + k], validations, title, kind)

@@ -51,14 +51,17 @@ def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 def markdown(results: Sequence[Result]) -> str:
     """The table and its note as Markdown."""
-    header, rows = cells(results)
+    return aligned(*cells(results)) + "\n" + note(results) + "\n"
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up as text too."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
-    text = "".join(
+    return "".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |\n"
         for line in [header, rule, *rows]
     )
-    return text + "\n" + note(results) + "\n"
 
 
 def note(results: Sequence[Result]) -> str:
@@ -67,6 +70,9 @@ def note(results: Sequence[Result]) -> str:
     seeds = sorted({len(result.seeds) for result in scored})
     text = f"{scored[0].num_clips} captions, {seeds[-1]} sampling seed{'s' if seeds[-1] > 1 else ''}"
     text += "; ± is the 95 % interval of the mean (Student's t)." if seeds[-1] > 1 else "."
+    if trained := sorted({len(result.training_seeds) for result in scored if result.training_seeds}):
+        count = str(trained[0]) if len(trained) == 1 else f"{trained[0]} to {trained[-1]}"
+        text += f" Of students that were trained with {count} seeds it is over those, each the mean of its samplings."
     if len(seeds) > 1:
         text += f" {MARK} scored on fewer seeds than the others ({seeds[0]} of {seeds[-1]})"
         text += "; run lightning test to score the rest."

@@ -8,6 +8,8 @@ from pathlib import Path
 
 DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
 RATES = ("5e-5", "1e-4", "2e-4")
+UPDATES = (60, 30, 30, 30)
+"""A round, as in ``study.yaml``."""
 TUNING_SEED = 100
 """Held out: learning rates are chosen on it, and nothing else is."""
 
@@ -62,6 +64,11 @@ def weighting_options(name: str) -> tuple[str, ...]:
     return words if gamma is None else (*words, "--model.weighting.gamma", str(gamma))
 
 
+def validated(every: int) -> tuple[str, ...]:
+    """At the end of each round, where rounds have another length."""
+    return ("--trainer.val_check_interval", str(every))
+
+
 def tuning() -> Iterator[Run]:
     """Each weighting at each rate, on the held-out seed; their validations decide."""
     for name in (*MAIN, "uniform", "snr"):
@@ -87,24 +94,26 @@ def guidance() -> Iterator[Run]:
 
 
 def budget() -> Iterator[Run]:
-    """Updates a round, a quarter of the usual and four times as many."""
-    for updates in (10, 160):
-        for name in ("truncated-snr", "min-snr", "bsa"):
-            for seed in range(2 if updates > 100 else 3):
-                words = (*weighting_options(name), "--model.plan.updates", str(updates))
-                yield Run("budget", f"{name}-{updates}", seed, words, name)
+    """A fifth of the usual updates, and four times as many, for those that differ most."""
+    for share, every, names in ((0.2, 6, ("truncated-snr", "min-snr", "bsa")), (4, 120, ("min-snr", "bsa"))):
+        updates = ",".join(str(round(share * usual)) for usual in UPDATES)
+        for name in names:
+            for seed in range(2):
+                words = (*weighting_options(name), "--model.plan.updates", f"[{updates}]", *validated(every))
+                yield Run("budget", f"{name}-x{share:g}", seed, words, name)
 
 
 def ladder() -> Iterator[Run]:
     """64 steps to 4, halving or in one long jump, for as many network evaluations.
 
     Counting a backward pass as two forward passes, an update costs 4 + 3 evaluations a clip in a first round with
-    guidance, 2 + 3 in later rounds, and 32 + 3 in the jump: four rounds of 40 updates are as much as 25 of the jump.
+    guidance, 2 + 3 in later rounds, and 32 + 3 in the jump: four rounds of 60, 30, 30 and 30 updates are as much as 25
+    of the jump.
     """
     plan = ("--model.plan.start_steps", "64", "--model.plan.end_steps", "4")
     for setting, words in (
-        ("halving", (*plan, "--model.plan.updates", "40")),
-        ("jump", (*plan, "--model.plan.factor", "16", "--model.plan.updates", "25")),
+        ("halving", plan),
+        ("jump", (*plan, "--model.plan.factor", "16", "--model.plan.updates", "25", *validated(25))),
     ):
         for seed in range(3):
             yield Run("ladder", setting, seed, (*weighting_options("bsa"), *words), "bsa")
@@ -120,7 +129,15 @@ def esc10() -> Iterator[Run]:
 
 def small() -> Iterator[Run]:
     """A few minutes of the same: two weightings, two seeds, a shorter ladder."""
-    plan = ("--model.plan.start_steps", "8", "--model.plan.updates", "10", "--model.optimizer.init_args.lr", "1e-4")
+    plan = (
+        "--model.plan.start_steps",
+        "8",
+        "--model.plan.updates",
+        "10",
+        *validated(10),
+        "--model.optimizer.init_args.lr",
+        "1e-4",
+    )
     for name in ("min-snr", "bsa"):
         for seed in range(2):
             yield Run("small", name, seed, (*weighting_options(name), *plan))

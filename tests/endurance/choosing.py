@@ -82,7 +82,7 @@ def plan(census: Census, kills: int, chance: random.Random, *, ranks: int, clear
     if ranks > 1:  # one of the ranks alone, in a quarter of them
         for moments in found[::4]:
             if moments[0].kind == "clock":  # too early on a slow day
-                moments[0] = Moment("after", census.met, 1, round(chance.uniform(0, 500), 2))
+                moments[0] = Moment("after", census.met, 1, round(chance.uniform(0, 500), 2), chance.randrange(ranks))
             moments[0] = replace(moments[0], alone=True)
     return [[Moment("end")], *found]
 

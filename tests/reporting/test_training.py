@@ -1,0 +1,128 @@
+import csv
+
+import pytest
+import yaml
+from tolerances import IDENTITY
+
+from bsa_lightning.evaluation.scores import Score, ScoreFile
+from bsa_lightning.reporting.report import report
+from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.training import label, one_of_each, read_training
+from bsa_lightning.reporting.training_differences import bootstrap, cells, differences
+
+SAMPLING_SEEDS = range(3)
+
+
+def write_run(folder, *, weighting, seed, fd, teacher_fd=20.0, **settings):
+    """A run whose student has ``fd`` and whose teacher has ``teacher_fd`` on average, each sampling seed alike off."""
+    config = {
+        "seed_everything": seed,
+        "run": str(folder),
+        "model": {"class_path": "X", "init_args": {"weighting": weighting, "seed": seed, **settings}},
+        "data": {"class_path": "Y", "init_args": {"seed": seed, "batch_size": 8}},
+    }
+    file = ScoreFile(folder / "scores.csv")
+    for sampling in SAMPLING_SEEDS:
+        off = 10 * (sampling - 1)
+        metrics = {"fd_logmel": teacher_fd + off, "trajectory_error": 0.0}
+        file.append(Score("teacher", "", 0, 8, "outside", 3.0, 16, sampling, 64, metrics))
+        metrics = {"fd_logmel": fd + off, "trajectory_error": fd / 10}
+        file.append(Score("student", weighting, 1, 4, "baked", 3.0, 4, sampling, 64, metrics))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """BSA is better than min-SNR by 0.9, 1.0 and 1.1, whatever the training seed itself does (5 apart)."""
+    made = []
+    for seed, gain in enumerate((0.9, 1.0, 1.1)):
+        level = 20 + 5 * seed
+        made.append(write_run(tmp_path / "min-snr" / str(seed), weighting="min-snr", seed=seed, fd=level))
+        made.append(write_run(tmp_path / "bsa" / str(seed), weighting="bsa", seed=seed, fd=level - gain))
+    return made
+
+
+def test_runs_that_differ_in_their_seed_alone_repeat_one_another(runs, tmp_path):
+    trainings = [read_training(run) for run in runs]
+    assert [training.seed for training in trainings] == [0, 0, 1, 1, 2, 2]
+    assert len({training.setting for training in trainings}) == 2
+    other = write_run(tmp_path / "other", weighting="bsa", seed=0, fd=1.0, ema_decay=0.9)
+    assert read_training(other).setting not in {training.setting for training in trainings}
+    assert one_of_each([*runs, other]) == [*runs[:2], other]
+
+
+def test_a_run_without_a_configuration_repeats_none(runs):
+    (runs[0] / "config.yaml").unlink()
+    assert read_training(runs[0]) != read_training(runs[2])
+
+
+def test_the_interval_is_over_training_seeds(runs):
+    teacher, bsa, min_snr = read_results(runs)
+    assert (teacher.training_seeds, bsa.training_seeds) == ((), (0, 1, 2))
+    assert [result.name for result in (bsa, min_snr)] == ["Student (bsa)", "Student (min-snr)"]
+    mean, half_width = min_snr.metrics["fd_logmel"]
+    assert mean == pytest.approx(25)
+    assert half_width == pytest.approx(4.302653 * 5 / 3**0.5, rel=1e-5)
+
+
+def test_repeats_of_another_setting_are_another_system(runs, tmp_path):
+    others = [
+        write_run(tmp_path / "bsa-ema" / str(seed), weighting="bsa", seed=seed, fd=9.0, ema_decay=0.9)
+        for seed in (0, 1)
+    ]
+    names = [(result.name, len(result.training_seeds)) for result in read_results([*runs, *others])[1:]]
+    assert names == [("Student (bsa), bsa", 3), ("Student (bsa), bsa-ema", 2), ("Student (min-snr)", 3)]
+
+
+def test_what_seeds_share_cancels_in_their_difference(runs):
+    """Levels of training seeds are 5 apart and of sampling seeds 10, but gains are 0.9, 1.0 and 1.1."""
+    found = {(d.first.weighting, d.second.weighting, d.metric): d for d in differences(read_results(runs))}
+    gain = found["bsa", "min-snr", "fd_logmel"]
+    assert gain.mean == pytest.approx(-1.0)
+    assert gain.bootstrap == pytest.approx((-1.1, -0.9), abs=0.01)
+    assert gain.student_t == pytest.approx((-1 - 4.302653 * 0.1 / 3**0.5, -1 + 4.302653 * 0.1 / 3**0.5), rel=1e-5)
+    assert gain.is_one
+    assert found["bsa", "", "fd_logmel"].mean == pytest.approx(4.0)  # against the teacher
+    assert not found["bsa", "", "fd_logmel"].is_one
+    assert ("bsa", "", "trajectory_error") not in found
+    rows = {tuple(row[:4]): row[4] for row in cells(list(found.values()))}
+    assert rows["Student (min-snr)", "Student (bsa)", "4", "FD log-mel ↓"] == "+1 *"
+    assert rows["Student (bsa)", "Teacher (DDIM)", "4 to 8", "FD log-mel ↓"] == "+4"
+
+
+def test_one_training_seed_has_no_difference_over_them(runs):
+    assert differences(read_results(runs[:2])) == []
+
+
+def test_bootstrap_of_constant_gains_has_no_width_and_of_two_values_reaches_both():
+    assert bootstrap([[2.0, 2.0], [2.0, 2.0]]) == pytest.approx((2.0, 2.0), abs=IDENTITY["atol"])
+    assert bootstrap([[0.0], [1.0]]) == (0.0, 1.0)
+    low, high = bootstrap([[float(i)] for i in range(100)])
+    assert (low, high) == pytest.approx((49.5 - 1.96 * 2.886, 49.5 + 1.96 * 2.886), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["a/bsa/0", "a/bsa/1"], "bsa"),
+        (["a/bsa-0", "a/bsa-1"], "bsa"),
+        (["a/x", "b/y"], "x"),
+        (["a/bsa/3"], "bsa-3"),
+        (["a/demo"], "demo"),
+    ],
+)
+def test_labels(names, text, tmp_path):
+    assert label([tmp_path / name for name in names]) == text
+
+
+def test_the_report_tells_them(runs, tmp_path, capsys):
+    report(runs, out=tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "Of students that were trained with 3 seeds it is over those" in printed
+    assert "| Student (min-snr) | Student (bsa)  | 4      | FD log-mel ↓       | +1 *" in printed
+    with (tmp_path / "out" / "differences.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["difference"]) == pytest.approx(-1.0)
+    assert (rows[0]["first"], rows[0]["second"], rows[0]["seeds"]) == ("Student (bsa)", "Student (min-snr)", "3")
+    assert "Differences over training seeds" in (tmp_path / "out" / "index.html").read_text()
