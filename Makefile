@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench endurance lint format types lock clean
+.PHONY: help setup demo test check study bench endurance lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -24,6 +24,9 @@ test: $(READY) ## run the tests (what is slow or needs a GPU or a download is le
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: lint types test ## all that a change must pass: lint, types, test
+
+study: $(READY) ## compare the weightings, as experiments/weightings says; hours, and it goes on where it stopped
+	$(BIN)/python -m experiments.weightings.study $(PARTS)
 
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks.bench

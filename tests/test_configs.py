@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from command_lines import ROOT, read
 from tiny_model import write_model
 
@@ -13,6 +14,7 @@ from bsa_lightning.teachers import folder
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for name in ("configs", "experiments") for path in (ROOT / name).rglob("*.yaml")
 )
+SWEEPS = sorted(path for name in ("configs", "experiments") for path in (ROOT / name).rglob("*.yml"))
 WEIGHTINGS = sorted((ROOT / "configs" / "weighting").glob("*.yaml"))
 
 
@@ -52,6 +54,17 @@ def test_config_can_be_run(path, root, monkeypatch, tmp_path, capsys):
     assert path in command.split()
     code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=True, root=root)
     assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_value_of_a_sweep_is_one(path, root, monkeypatch, tmp_path, capsys):
+    sweep = yaml.safe_load(path.read_text())
+    words = [word for word in sweep["command"] if word != "${args}"]
+    for name, parameter in sweep["parameters"].items():
+        for value in parameter["values"]:
+            command = " ".join([*words, f"--{name}={value}"])
+            code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False, root=root)
+            assert code == 0, capsys.readouterr().err
 
 
 def test_weightings_differ_in_one_line():
