@@ -20,12 +20,11 @@ for _ in range(2):
 z, conditioning = denoiser.example_inputs(16)
 denoiser(z, torch.full((16,), 0.5), conditioning).x.mean().backward()
 """
-FIT = (
-    "fit", "--config", "configs/demo.yaml", "--wandb", "disabled", "--trainer.accelerator", "cpu",
-    "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0", "--trainer.callbacks", "RoundPromotion",
-    "--trainer.enable_progress_bar", "false", "--data.train.clips", "null", "--data.val", "null",
-    "--overwrite", "true",
-)  # fmt: skip
+UPDATE = """
+data: {{init_args: {{train: {{folder: {folder}/latents, clips: null}}, val: null}}}}
+trainer: {{accelerator: cpu, max_steps: 1, callbacks: [RoundPromotion], enable_progress_bar: false}}
+"""
+"""On top of the demo's configuration: one update on data that is there."""
 
 
 def python(*words: str) -> float:
@@ -37,7 +36,9 @@ def rows() -> list[Row]:
     """Seconds of the help; the first update as a ratio, since it is mostly other packages' imports."""
     with tempfile.TemporaryDirectory() as folder:
         prepare_folder(Soundscapes(16, seed=9), Path(folder) / "latents")
-        words = ["-m", "bsa_lightning", *FIT, "--run", f"{folder}/run", "--data.train.folder", f"{folder}/latents"]
+        (Path(folder) / "update.yaml").write_text(UPDATE.format(folder=folder))
+        words = ["-m", "bsa_lightning", "fit", "--config", "configs/demo.yaml", "--config", f"{folder}/update.yaml"]
+        words += ["--wandb", "disabled", "--overwrite", "true", "--run", f"{folder}/run"]
         ratios = [python(*words) / python("-c", FLOOR) for _ in range(REPEATS)]
     helps = [python("-m", "bsa_lightning", "--help") for _ in range(REPEATS)]
     return [
