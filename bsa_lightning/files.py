@@ -7,11 +7,14 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from bsa_lightning.errors import UserError
 
@@ -36,14 +39,14 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         UserError: if the disk is full or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{_PARTIAL}-{os.getpid()}")
+    partial = _beside(path, _PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         if durable:
             _to_disk(partial)
         if path.is_dir():
-            old = path.replace(_old(path))
+            old = path.replace(_beside(path, _OLD))
             partial.replace(path)
             shutil.rmtree(old)
         else:
@@ -72,10 +75,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         partial.write_bytes(save(dict(tensors)))
 
 
+def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file to a folder that several runs share, and clears away what a killed one had begun."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / ".lock"):
+        remove_partial(path.parent)
+        write_tensors(path, tensors)
+
+
 def remove(path: Path) -> None:
     """Removes a file, or a folder with all in it: at once, as far as its name goes."""
     if path.is_dir():
-        shutil.rmtree(path.replace(_old(path)))
+        shutil.rmtree(path.replace(_beside(path, _OLD)))
     else:
         path.unlink(missing_ok=True)
 
@@ -83,15 +94,16 @@ def remove(path: Path) -> None:
 def remove_partial(folder: Path) -> None:
     """Removes what processes that were killed had begun to write anywhere below ``folder``."""
     for path in sorted(folder.rglob(".*-*")):
-        if re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-\d+", path.name):
+        if re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-[0-9a-f]+", path.name):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
 
 
-def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{_OLD}-{os.getpid()}")
+def _beside(path: Path, kind: str) -> Path:
+    """A name that no other process takes, on whatever machine: folders are shared between them."""
+    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
 
 
 def _to_disk(path: Path, *, contents: bool = True) -> None:
@@ -106,8 +118,11 @@ def _to_disk(path: Path, *, contents: bool = True) -> None:
 def disk_trouble(error: BaseException, folder: Path) -> str:
     """The sentence for a disk that is full or a folder that cannot be written; empty for any other error.
 
-    Rust's libraries (safetensors) tell the number of an operating system's error only in their text.
+    Rust's libraries (safetensors) tell the number of an operating system's error only in their text, and a writer that
+    is closed after an error may raise another one on top of it.
     """
+    while not isinstance(error, OSError) and (below := error.__cause__ or error.__context__):
+        error = below
     told = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
     if number in _FULL:

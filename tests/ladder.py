@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.diffusion.weighting import BSA
+from bsa_lightning.distillation.bad_updates import BadUpdates
+from bsa_lightning.distillation.draws import Draws, draw
 from bsa_lightning.distillation.guidance import Baked
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Plan
@@ -23,6 +25,20 @@ def module_of(teacher_folder, **settings):
         "optimizer": functools.partial(torch.optim.Adam, lr=1e-3),
     }
     return ProgressiveDistillation(**defaults | settings)
+
+
+def draw_in_halves(module, told):
+    """Draws each half of a batch as the process or micro-batch that it stands for: ``told(half)`` says which."""
+
+    def both(batch, step, micro_batch):
+        which = {"step": step, "micro_batch": micro_batch, "rank": 0}
+        halves = [
+            draw(seed=0, latents=latents, caption_dropout=0.1, **which | told(half))
+            for half, latents in enumerate(batch.posterior.mean.chunk(2))
+        ]
+        return Draws(*(torch.cat(parts) for parts in list(zip(*halves, strict=True))[:-1]), seed=halves[0].seed)
+
+    module._draw = both
 
 
 def data_of(latents_folder, **settings):
@@ -43,7 +59,8 @@ def trainer_of(run, *callbacks, **settings):
         "default_root_dir": run,
     }
     checkpoint = ModelCheckpoint(run / "checkpoints", monitor=None, save_top_k=0, save_last=True, every_n_train_steps=1)
-    return Trainer(callbacks=[RoundPromotion(), *callbacks, checkpoint], **defaults | settings)
+    guard = [] if any(isinstance(callback, BadUpdates) for callback in callbacks) else [BadUpdates()]
+    return Trainer(callbacks=[*guard, RoundPromotion(), *callbacks, checkpoint], **defaults | settings)
 
 
 class Watch(Callback):

@@ -23,8 +23,9 @@ class CheckpointFile(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         del storage_options
-        with whole(Path(path), durable=True) as partial:
-            torch.save(checkpoint, partial)
+        # Through a file of Python's, which says what was wrong with the disk; torch's own writer does not.
+        with whole(Path(path), durable=True) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(
         self,
@@ -44,6 +45,8 @@ class CheckpointFile(CheckpointIO):
             if damaged is not None:
                 raise zipfile.BadZipFile(f"{damaged} has changed")
             checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        except (OSError, MemoryError):  # which say nothing of the file
+            raise
         except Exception as error:  # whatever a damaged file makes of its reader
             raise UserError(
                 f"{path} is damaged or no checkpoint ({error}); name another with --ckpt_path, or start anew"

@@ -125,16 +125,19 @@ class Command(LightningCLI):
             given = [] if trainer.logger in (None, True) else trainer.logger
             own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
         callbacks = trainer.callbacks or []
-        for kind in (RankWatch, BadUpdates):
-            if not any(isinstance(callback, kind) for callback in callbacks):
-                self.trainer_defaults["callbacks"].append(kind())
+        before: list[Callback] = self.trainer_defaults.pop("callbacks")
+        before += [
+            kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(given, kind) for given in callbacks)
+        ]
         own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
         plugins = trainer.plugins or []
         own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointFile()]
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if trainer.enable_progress_bar is not False and not own_bar:
             # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
-            self.trainer_defaults["callbacks"].append(TQDMProgressBar(refresh_rate=10))
+            before.append(TQDMProgressBar(refresh_rate=10))
+        # A checkpoint comes before what a user's callbacks do at the end of a round, such as scoring it.
+        own["callbacks"] = [*before, *callbacks]
         return super().instantiate_trainer(**own, **kwargs)
 
     def _loggers(self) -> list[Logger]:
@@ -152,7 +155,7 @@ class Command(LightningCLI):
         """The resolved configuration, without what only says how this one process was started."""
         assert self.subcommand is not None
         parser = self._parser(self.subcommand)
-        dumped: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self.subcommand]))
+        dumped: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_unset=False))
         return {key: value for key, value in dumped.items() if key not in _NOT_RECORDED}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -50,8 +50,11 @@ class RankWatch(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """If it is because of a dead rank, says so and ends this process: nothing else could be torn down."""
         del trainer, pl_module
-        own = isinstance(exception, (UserError, StoppedError, KeyboardInterrupt))
-        if self._thread is not None and not own:
+        if self._thread is None:
+            return
+        if isinstance(exception, (UserError, StoppedError, KeyboardInterrupt)):
+            self._thread.ended.set()  # all ranks end one by one, and none has died
+        else:
             time.sleep(6 * _BEAT)
             if gone := self._thread.silent(4 * _BEAT):
                 self._thread.stop_all(gone)
@@ -77,6 +80,7 @@ class _Listener(threading.Thread):
         self._heard = {other: (b"", time.monotonic()) for other in range(world_size) if other != rank}
 
     def run(self) -> None:
+        threading.Thread(target=self._judge, daemon=True, name="rank-watch-judge").start()
         beats = 0
         while not self.ended.is_set():
             beats += 1
@@ -86,9 +90,13 @@ class _Listener(threading.Thread):
             except RuntimeError:  # the store lives in the first process
                 if not self.ended.wait(2 * _BEAT):
                     self.stop_all([0])
-            if gone := self.silent(self._patience):
-                self.stop_all(gone)
             self.ended.wait(_BEAT)
+
+    def _judge(self) -> None:
+        """Apart from the store, which answers nobody when the first process is frozen or its machine gone."""
+        while not self.ended.wait(_BEAT):
+            if gone := self.silent(self._patience):
+                self.stop_all([0] if 0 in gone else gone)
 
     def silent(self, seconds: float) -> list[int]:
         """Ranks that were not heard for so long."""

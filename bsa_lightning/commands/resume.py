@@ -16,7 +16,7 @@ from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.distillation.promotion import RoundObserver
-from bsa_lightning.errors import StoppedError
+from bsa_lightning.errors import StoppedError, UserError
 
 
 class ResumePoint(RoundObserver):
@@ -33,6 +33,8 @@ class ResumePoint(RoundObserver):
     """
 
     def __init__(self, file: Path, *, every: int, interruption: Interruption) -> None:
+        if every < 1:
+            raise UserError(f"checkpoint_every is {every}, but must be at least one update")
         self.file = file
         self.every = every
         self.interruption = interruption
@@ -45,7 +47,7 @@ class ResumePoint(RoundObserver):
         self.interruption.listen()
         if self._stepped is not None:  # resumed
             self._seen = self._written = pl_module.global_step
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and self._logged:
                 self._rewind(trainer.loggers)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
@@ -90,7 +92,7 @@ class ResumePoint(RoundObserver):
             return
         self._written = step
         for logger in trainer.loggers:
-            if isinstance(logger, MetricsFile):
+            if isinstance(logger, MetricsFile) and trainer.is_global_zero:
                 self._logged = logger.position()
         self._stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
         with _before_the_batch(trainer):

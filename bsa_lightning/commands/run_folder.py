@@ -17,6 +17,7 @@ import yaml
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import remove, whole, write_json
+from bsa_lightning.reporting.training import TRAINER
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -28,11 +29,10 @@ OUTPUTS = (
 nothing can go on from it, and it can be replaced. W&B keeps its own runs apart in ``wandb/``."""
 
 
-TRAINED_BY = (
-    "model.", "data.", "seed_everything", "trainer.precision", "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_",
-)  # fmt: skip
+TRAINED_BY = ("model.", "data.", "seed_everything", *(f"trainer.{name}" for name in TRAINER))
 """What a run must be gone on with: settings that decide what its students become."""
+_VALIDATED_BY = ("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches")
+"""Likewise where validations decide when a round ends."""
 _HARMLESS = re.compile(r"data\.init_args\.(train|val|num_workers)|model\.init_args\.teacher$")
 """What may change all the same: where things are, which digests hold to what they were."""
 
@@ -64,7 +64,7 @@ class RunFolder:
         Raises:
             UserError: if the run has got further than that.
         """
-        if done := [name for name in ("rounds", "model", "scores.csv") if (self.path / name).exists()]:
+        if done := [name for name in ("rounds", "model", "scores.csv", "samples") if (self.path / name).exists()]:
             raise UserError(
                 f"ckpt_path is last, but {self.path} has {done[0]} and no checkpoint to go on from; bring"
                 f" {self.last_checkpoint} back, or replace the run (--overwrite true, without --ckpt_path)"
@@ -113,16 +113,19 @@ class RunFolder:
             UserError: naming the settings that differ from the recorded ones.
         """
         now, then = (dict(_leaves("", content)) for content in (config, self.config()))
-        differing = [
-            key
-            for key in then.keys() & now.keys()
-            if then[key] not in (None, now[key]) and key.startswith(sections) and not _HARMLESS.search(key)
-        ]
+        if then.get("model.init_args.plan.patience") is not None:
+            sections = (*sections, *_VALIDATED_BY)
+        differing = {
+            key: pair
+            for key in sorted(then.keys() | now.keys())
+            if key.startswith(sections) and not _HARMLESS.search(key)
+            if (pair := (_value(now, key), _value(then, key)))[0] != pair[1] and _UNKNOWN not in pair
+        }
         if differing:
-            differing.sort()
+            ours = ", ".join(f"{key} is {value}" for key, (value, _) in differing.items())
+            theirs = ", ".join(str(value) for _, value in differing.values())
             raise UserError(
-                f"{', '.join(f'{key} is {now[key]}' for key in differing)}, but {self.path} was made with"
-                f" {', '.join(str(then[key]) for key in differing)}; go on with its own configuration"
+                f"{ours}, but {self.path} was made with {theirs}; go on with its own configuration"
                 f" (--config {self.path / CONFIG}) or start another run"
             )
 
@@ -147,6 +150,16 @@ def _git(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+_UNKNOWN = object()
+
+
+def _value(leaves: Mapping[str, object], key: str) -> object:
+    """Of a dotted key: None too where all of the part that it is in is none; unknown where nothing is said of it."""
+    parts = key.split(".")
+    above = (".".join(parts[:i]) for i in range(len(parts), 0, -1))
+    return next((leaves[name] for name in above if name in leaves and (name == key or leaves[name] is None)), _UNKNOWN)
 
 
 def _leaves(key: str, content: object) -> Iterator[tuple[str, object]]:

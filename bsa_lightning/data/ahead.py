@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch.utils.data import Sampler
@@ -56,6 +57,7 @@ class Ahead:
             except UserError:
                 return
             if self._stop.is_set():
+                self._coming = chain([shard], self._coming)  # it may not be there yet
                 return
 
 

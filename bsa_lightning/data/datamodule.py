@@ -62,8 +62,9 @@ class AudioCapsLatents(LightningDataModule):
     """Streams prepared latents, each clip once an epoch over all ranks, in an order that resumes exactly.
 
     The order is a pure function of (seed, epoch); all there is to save is how many clips were used up, so that a run
-    resumes exactly with any number of devices, batch size or workers. Where an epoch does not fill its last batch on
-    every rank, the next epoch does, so that Lightning's epochs are those of the stream rounded up to whole batches.
+    goes on at the same clip with any number of devices, batch size or workers. Where an epoch does not fill its last
+    batch on every rank, the next epoch does, so that Lightning's epochs are those of the stream rounded up to whole
+    batches.
 
     Stores are prepared and verified by one process over all nodes, as on a shared file system. Where each node has a
     disk of its own, run ``lightning prepare`` on each (or copy the folder) first, or name an address, whose files
@@ -91,7 +92,7 @@ class AudioCapsLatents(LightningDataModule):
         shuffle_shards: int | None = None,
     ) -> None:
         super().__init__()
-        self.prepare_data_per_node = False
+        self.prepare_data_per_node = is_url(train.folder)  # each has a cache of its own, which is verified there
         if shuffle_shards is not None and shuffle_shards < 1:
             raise UserError(f"shuffle_shards is {shuffle_shards}, but it takes at least one shard to shuffle")
         if batch_size < 1:

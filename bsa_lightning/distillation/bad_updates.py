@@ -45,6 +45,8 @@ class BadUpdates(RoundObserver):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = float(_norm(parameters))
+        if not math.isfinite(norm) and getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return  # half precision's own scaler skips it, and scales less from then on
         if self._is_good(norm):
             if norm > 0:
                 typical = math.log(norm) if self._typical is None else self._typical

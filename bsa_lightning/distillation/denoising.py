@@ -6,10 +6,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -74,6 +72,10 @@ class Denoising(LatentModule):
         self._val_loss = WeightedMean()
 
     @property
+    def learner(self) -> Denoiser:
+        return self.network
+
+    @property
     def trained(self) -> Denoiser:
         """What is saved: the average where there is one, else the network."""
         if self.ema is None:
@@ -103,18 +105,6 @@ class Denoising(LatentModule):
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/loss", self._val_loss.compute(), prog_bar=True, batch_size=1, sync_dist=True)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """The average moves with every update, before any callback sees (and saves) the step."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None:
-            self.ema.update(self.network)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.network.parameters())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch.optim import Optimizer
 
 from bsa_lightning.data.datamodule import AudioCapsLatents
+from bsa_lightning.distillation.ema import EMA
 from bsa_lightning.distillation.sharding import shard
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
@@ -25,6 +29,26 @@ class LatentModule(LightningModule, ABC):
         super().__init__()
         self.teacher_name = teacher
         self.compiled = compiled
+
+    ema: EMA | None
+
+    @property
+    @abstractmethod
+    def learner(self) -> Denoiser:
+        """The network whose weights the optimizer moves."""
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """The average moves with every update that is one, before any callback sees (and saves) the step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None and any(parameter.grad is not None for parameter in self.learner.parameters()):
+            self.ema.update(self.learner)
+        optimizer.zero_grad()  # else these gradients live through the next update's forward passes
 
     @property
     def data(self) -> AudioCapsLatents:

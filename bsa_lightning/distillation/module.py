@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -107,6 +106,10 @@ class ProgressiveDistillation(LatentModule):
         return self.global_step - int(self.round_start)
 
     @property
+    def learner(self) -> Denoiser:
+        return self.student
+
+    @property
     def finished_student(self) -> Denoiser:
         """What a round hands on: the average where there is one, else the student."""
         if self.ema is None:
@@ -158,18 +161,6 @@ class ProgressiveDistillation(LatentModule):
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({"round": float(self.round + 1), "num_steps": float(self.current_round.num_steps)})
         return loss
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """The average moves with every update, before any callback sees (and saves) the step."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None:
-            self.ema.update(self.student)
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Distillation error with fixed draws, and the distance of final latents from the first teacher's."""

@@ -41,6 +41,6 @@ def save_student(
         "guidance_range": guidance.range,
         "data": data_fingerprint,
     }
-    with whole(folder) as partial:
+    with whole(folder, durable=True) as partial:  # as the checkpoint that refers to it
         student.save(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")

@@ -148,7 +148,7 @@ class Protocol:
         self.codec = teacher.codec.to(self.device)
         self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
         self._cache = SampleCache(cache and cache / "samples")
-        references = self._reference_rows(RowCache(cache), batch_size)
+        references = self._reference_rows(RowCache(cache and cache / "rows"), batch_size)
         self.measures = [
             self._measures(embedding, reference, at_infinity=at_infinity)
             for embedding, reference in zip(self.embeddings, references, strict=True)

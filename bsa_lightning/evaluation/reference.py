@@ -15,7 +15,7 @@ from bsa_lightning.data import audio
 from bsa_lightning.data.captions import TangoManifest
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding, Features, round_to_pcm16
-from bsa_lightning.files import write_tensors
+from bsa_lightning.files import write_shared_tensors
 
 _READER = "mean of channels, resampled by torchaudio, 1"
 """What :func:`embed` does to sound before an embedding sees it; a change must change this."""
@@ -52,7 +52,7 @@ class RowCache:
         except (OSError, SafetensorError):
             features = embed(embedding, waveform, sample_rate=sample_rate)
             found = {name: value.contiguous() for name, value in features._asdict().items() if value is not None}
-            write_tensors(path, found)
+            write_shared_tensors(path, found)
         return Features(found["rows"], found.get("logits"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bsa_lightning.files import write_tensors
+from bsa_lightning.files import write_shared_tensors
 from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.folder import folder_sha256
 
@@ -53,23 +54,31 @@ class SampleCache:
         conditioning: Conditioning,
         null: Conditioning,
     ) -> SampledBatch:
-        """What ``make`` gives, or gave when it was last asked the same in the same precision on a like device."""
+        """What ``make`` gives, or gave when it was last asked the same on a like machine in the same precision."""
         if self.folder is None:
             return make()
         if model not in self._hashes:
             self._hashes[model] = folder_sha256(model)
         kind = noise.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noise.dtype
-        asked = [_SAMPLER, torch.__version__, kind, str(dtype), self._hashes[model], num_steps, guidance_scale]
-        path = self.folder / f"{_digest(asked, noise, conditioning, null)}.safetensors"
+        made_by = [_SAMPLER, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
+        asked = _digest([*made_by, num_steps, guidance_scale], noise, conditioning, null)
+        path = self.folder / f"{asked}.safetensors"
         try:
             found = load_file(path, device=str(noise.device))
         except (OSError, SafetensorError):
             batch = make()
             numbers = {"nfe": torch.tensor(batch.nfe), "seconds": torch.tensor(batch.seconds, dtype=torch.float64)}
-            write_tensors(path, {"latents": batch.latents.contiguous(), **numbers})
+            write_shared_tensors(path, {"latents": batch.latents.contiguous(), **numbers})
             return batch
         return SampledBatch(found["latents"], int(found["nfe"]), float(found["seconds"]))
+
+
+def _machine(kind: str) -> str:
+    """What decides the last bits of a sample, and the time that it takes."""
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.processor() or kind} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
 
 
 def _digest(asked: list[object], noise: Tensor, conditioning: Conditioning, null: Conditioning) -> str:

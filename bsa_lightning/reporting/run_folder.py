@@ -52,9 +52,13 @@ class _Group:
     runs: list[tuple[Path, int, list[dict[str, str]]]]
     """Folder, training seed, rows."""
 
-    @property
-    def name(self) -> str:
-        return label([run for run, _, _ in self.runs])
+
+def _names(groups: Sequence[_Group]) -> list[str]:
+    """How groups are told apart: by their runs' names, or where those are alike by the folders that hold them."""
+    names = [label([run for run, _, _ in group.runs]) for group in groups]
+    return [
+        name if names.count(name) == 1 else str(group.runs[0][0]) for name, group in zip(names, groups, strict=True)
+    ]
 
 
 def read_results(runs: Sequence[Path]) -> list[Result]:
@@ -71,9 +75,9 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
     guidances = {key[:2]: {other[3:5] for other in gathered if other[:2] == key[:2]} for key in gathered}
     ambiguous = {key[:2] + key[3:5] for key, groups in gathered.items() if len(groups) > 1}
     results = [
-        _result(group, guidance=len(guidances[key[:2]]) > 1, run=group.name if key[:2] + key[3:5] in ambiguous else "")
+        _result(group, guidance=len(guidances[key[:2]]) > 1, run=name if key[:2] + key[3:5] in ambiguous else "")
         for key, groups in gathered.items()
-        for group in groups
+        for name, group in zip(_names(groups), groups, strict=True)
     ]
     if all(result.model == REFERENCE for result in results):
         raise UserError(f"{runs[0]} holds no scores of any system yet; score the run with lightning test")
@@ -92,11 +96,13 @@ def _place(known: list[_Group], run: Path, training: Training, rows: list[dict[s
     """Puts a run's rows of one system to those of others that repeat it, or beside them."""
     is_student = bool(rows[0]["weighting"])
     for group in known:
-        for _, seed, others in group.runs:
+        for i, (folder, seed, others) in enumerate(group.runs):
             if _agree(rows, others) and not (is_student and seed != training.seed):
-                return  # the teacher of several runs is one teacher
-        seeds = {seed for _, seed, _ in group.runs}
-        if is_student and group.training.setting == training.setting and training.seed not in seeds:
+                seeds = {row["seed"] for row in others}  # the teacher of several runs is one teacher
+                group.runs[i] = (folder, seed, [*others, *(row for row in rows if row["seed"] not in seeds)])
+                return
+        trained = {seed for _, seed, _ in group.runs}
+        if is_student and group.training.setting == training.setting and training.seed not in trained:
             group.runs.append((run, training.seed, rows))
             return
     known.append(_Group(training, [(run, training.seed, rows)]))
@@ -111,9 +117,10 @@ def _by_system(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dic
 
 
 def _agree(rows: Sequence[dict[str, str]], others: Sequence[dict[str, str]]) -> bool:
-    """Whether the repeats that both have got the same numbers, however long they took."""
+    """Whether there are repeats that both have, and those got the same numbers, however long they took."""
     theirs = {row["seed"]: _untimed(row) for row in others}
-    return all(_untimed(row) == theirs.get(row["seed"], _untimed(row)) for row in rows)
+    both = [row for row in rows if row["seed"] in theirs]
+    return bool(both) and all(_untimed(row) == theirs[row["seed"]] for row in both)
 
 
 def _untimed(row: dict[str, str]) -> dict[str, str]:
@@ -153,7 +160,7 @@ def _result(group: _Group, *, guidance: bool, run: str) -> Result:
         guidance_scale=float(first["guidance_scale"]),
         nfe=int(first["nfe"]),
         num_clips=int(first["num_clips"]),
-        seeds=tuple(int(row["seed"]) for row in rows),
+        seeds=tuple(sorted(set.intersection(*({int(row["seed"]) for row in rows} for _, _, rows in group.runs)))),
         metrics=means,
         seconds=seconds,
         name=_name(first, guidance=guidance, run=run),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 """Settings of the trainer that change students."""
 
 
@@ -29,7 +29,7 @@ def read_training(run: Path) -> Training:
         return Training(str(run.resolve()), 0)
     parts = {part: _without_seed(config.get(part)) for part in ("model", "data")}
     trainer = config.get("trainer") or {}
-    setting = json.dumps([parts, {name: trainer.get(name) for name in _TRAINER}], sort_keys=True, default=str)
+    setting = json.dumps([parts, {name: trainer.get(name) for name in TRAINER}], sort_keys=True, default=str)
     return Training(setting, int(config["seed_everything"]))
 
 
@@ -38,7 +38,8 @@ def label(runs: Sequence[Path]) -> str:
     names = [f"{run.parent.name}-{run.name}" if run.name.isdigit() else run.name for run in runs]
     if len(names) == 1:
         return names[0]
-    return os.path.commonprefix(names).rstrip("-_. ") or names[0]  # noqa: RUF071, by characters is what is wanted
+    shared = os.path.commonprefix(names).rstrip("0123456789")  # noqa: RUF071, by characters is what is wanted
+    return shared.rstrip("-_. ") or names[0]
 
 
 def one_of_each(runs: Sequence[Path]) -> list[Path]:

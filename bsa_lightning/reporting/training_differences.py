@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from bsa_lightning.evaluation.scores import interval
-from bsa_lightning.reporting.run_folder import REFERENCE, Result
+from bsa_lightning.reporting.run_folder import Result
 from bsa_lightning.reporting.table import TITLES
 
 HEADER = ["System", "Less", "Steps", "Metric", "Difference", "95 % bootstrap", "95 % Student's t", "Training seeds"]
@@ -107,23 +107,22 @@ def comma_separated(found: Sequence[Difference]) -> str:
 
 
 def _difference(first: Result, second: Result, metric: str) -> Difference | None:
-    """None where fewer than two training seeds pair the two."""
+    """On the sampling seeds that all runs have; none where fewer than two training seeds pair the two."""
     ours, theirs = first.values[metric], second.values[metric]
-    trained = [seed for seed in first.training_seeds if not second.training_seeds or seed in second.training_seeds]
-    sampled = [seed for seed in first.seeds if seed in second.seeds]
-    if len(trained) < 2 or not sampled or second.model == REFERENCE:
+    if not second.training_seeds:  # one model for all of them
+        theirs = {(t, s): value for t in first.training_seeds for (_, s), value in theirs.items()}
+    trained = sorted({t for t, _ in ours} & {t for t, _ in theirs})
+    if len(trained) < 2:
         return None
-    rows = [[ours[t, s] - _of(theirs, t, s, second) for s in sampled] for t in trained]
-    means = [math.fsum(row) / len(row) for row in rows]
-    mean, half_width = interval(means)
+    sampled = sorted(
+        set.intersection(*({s for t, s in found if t == seed} for found in (ours, theirs) for seed in trained))
+    )
+    if not sampled:
+        return None
+    rows = [[ours[t, s] - theirs[t, s] for s in sampled] for t in trained]
+    mean, half_width = interval([math.fsum(row) / len(row) for row in rows])
     student_t = (mean - half_width, mean + half_width)
     return Difference(first, second, metric, mean, bootstrap(rows), student_t, len(trained))
-
-
-def _of(values: Mapping[tuple[int, int], float], training: int, sampling: int, result: Result) -> float:
-    if result.training_seeds:
-        return values[training, sampling]
-    return next(value for (_, seed), value in values.items() if seed == sampling)
 
 
 def bootstrap(rows: Sequence[Sequence[float]]) -> tuple[float, float]:

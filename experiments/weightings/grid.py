@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
-RATES = ("5e-5", "1e-4", "2e-4")
-UPDATES = (60, 30, 30, 30)
+TEACHER = Path("runs/weightings/teacher/rounds/1-64steps")
+RATES = ("1e-5", "3e-5", "1e-4", "3e-4")
+UPDATES = 40
 """A round, as in ``study.yaml``."""
 TUNING_SEED = 100
 """Held out: learning rates are chosen on it, and nothing else is."""
@@ -86,35 +87,34 @@ def weightings() -> Iterator[Run]:
 
 
 def guidance() -> Iterator[Run]:
-    """Where guidance goes; baked is among the weightings."""
-    for mode in ("outside", "embedded"):
+    """Where guidance goes, from the guided teacher itself; a longer first round, in which it goes there."""
+    steps = ("--model.teacher", "tiny", "--model.plan.start_steps", "8", "--model.plan.end_steps", "1")
+    plan = (*steps, "--model.plan.updates", "[160,40,40]", "--model.optimizer.init_args.lr", "1e-4")
+    for mode in ("outside", "baked", "embedded"):
         words = ("--model.guidance", mode.capitalize(), "--model.guidance.scale", "3")
         for seed in range(3):
-            yield Run("guidance", mode, seed, (*weighting_options("bsa"), *words), "bsa")
+            yield Run("guidance", mode, seed, (*weighting_options("bsa"), *plan, *words))
 
 
 def budget() -> Iterator[Run]:
-    """A fifth of the usual updates, and four times as many, for those that differ most."""
-    for share, every, names in ((0.2, 6, ("truncated-snr", "min-snr", "bsa")), (4, 120, ("min-snr", "bsa"))):
-        updates = ",".join(str(round(share * usual)) for usual in UPDATES)
+    """A quarter of the usual updates, and four times as many, for those that differ most."""
+    for share, names in ((0.25, ("truncated-snr", "min-snr", "bsa")), (4, ("min-snr", "bsa"))):
+        updates = round(share * UPDATES)
         for name in names:
             for seed in range(2):
-                words = (*weighting_options(name), "--model.plan.updates", f"[{updates}]", *validated(every))
+                words = (*weighting_options(name), "--model.plan.updates", str(updates), *validated(updates))
                 yield Run("budget", f"{name}-x{share:g}", seed, words, name)
 
 
 def ladder() -> Iterator[Run]:
     """64 steps to 4, halving or in one long jump, for as many network evaluations.
 
-    Counting a backward pass as two forward passes, an update costs 4 + 3 evaluations a clip in a first round with
-    guidance, 2 + 3 in later rounds, and 32 + 3 in the jump: four rounds of 60, 30, 30 and 30 updates are as much as 25
-    of the jump.
+    Counting a backward pass as two forward passes, an update costs 2 + 3 evaluations a clip where steps are halved and
+    16 + 3 in the jump: four rounds of 40 updates are as much as 42 of the jump.
     """
     plan = ("--model.plan.start_steps", "64", "--model.plan.end_steps", "4")
-    for setting, words in (
-        ("halving", plan),
-        ("jump", (*plan, "--model.plan.factor", "16", "--model.plan.updates", "25", *validated(25))),
-    ):
+    jump = ("--model.plan.factor", "16", "--model.plan.updates", "42", *validated(42))
+    for setting, words in (("halving", plan), ("jump", (*plan, *jump))):
         for seed in range(3):
             yield Run("ladder", setting, seed, (*weighting_options("bsa"), *words), "bsa")
 
@@ -128,19 +128,11 @@ def esc10() -> Iterator[Run]:
 
 
 def small() -> Iterator[Run]:
-    """A few minutes of the same: two weightings, two seeds, a shorter ladder."""
-    plan = (
-        "--model.plan.start_steps",
-        "8",
-        "--model.plan.updates",
-        "10",
-        *validated(10),
-        "--model.optimizer.init_args.lr",
-        "1e-4",
-    )
+    """A few minutes of the same: two weightings, two seeds, from the built-in teacher and its own steps."""
+    plan = ("--model.teacher", "tiny", "--model.plan.start_steps", "8", "--model.plan.updates", "15", *validated(15))
     for name in ("min-snr", "bsa"):
         for seed in range(2):
-            yield Run("small", name, seed, (*weighting_options(name), *plan))
+            yield Run("small", name, seed, (*weighting_options(name), *plan, "--model.optimizer.init_args.lr", "1e-4"))
 
 
 PARTS = {

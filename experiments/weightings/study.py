@@ -15,10 +15,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, Run, tuning
+from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, TEACHER, Run, tuning
 
 ROOT = Path("runs/weightings")
 ROUND_ENDS = "val/trajectory_error"
+NUM_ROUNDS = 4
+ESC10 = Path("runs/esc10/teacher/model")
+TEACHER_CONFIG = "experiments/weightings/teacher.yaml"
 
 
 def command(words: list[str], log: Path) -> None:
@@ -48,12 +51,20 @@ class Study:
         self.processes.set_forkserver_preload(["bsa_lightning.commands.fit", "diffusers", "transformers"])
         self.began = time.monotonic()
 
-    def lightning(self, words: list[str], log: Path) -> None:
+    def lightning(self, words: list[str], log: Path) -> int:
+        """The exit code of a command."""
         process = self.processes.Process(target=command, args=(words, log))
         process.start()
         process.join()
-        if process.exitcode:
-            raise SystemExit(f"lightning {' '.join(words)}\nended with {process.exitcode}; see {log}")
+        return process.exitcode or 0
+
+    def make_teacher(self) -> None:
+        """Once; resumable too."""
+        if not TEACHER.is_dir():
+            print(f"{TEACHER}: some ten minutes", flush=True)
+            words = ["fit", "--config", DEMO, "--config", TEACHER_CONFIG, "--ckpt_path", "last"]
+            if self.lightning(words, ROOT / "teacher.log"):
+                raise SystemExit(f"the teacher could not be made; see {ROOT / 'teacher.log'}")
 
     def run_all(self, runs: list[Run]) -> None:
         """Those that are not done, ``jobs`` at once; the first alone, since it prepares data that all share."""
@@ -71,17 +82,20 @@ class Study:
         log = folder.with_name(f"{run.seed}.log")
         rate = () if run.weighting is None else ("--model.optimizer.init_args.lr", tuned_rate(run.weighting))
         words = ["--config", DEMO, "--config", STUDY, *run.options, *rate, "--seed_everything", str(run.seed)]
-        self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
-        if run.scored:
-            self.lightning(["test", "--config", str(folder / "config.yaml")], log)
-        (folder / "checkpoints" / "last.ckpt").unlink()  # of use to nobody now, and the largest file of a run
+        code = self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
+        if code == 0 and run.scored:
+            code = self.lightning(["test", "--config", str(folder / "config.yaml")], log)
+        if code and run.scored:
+            raise SystemExit(f"{folder} ended with {code}: {log.read_text().splitlines()[-1]}")
+        # The largest file of a run, and of use to nobody now; a rate at which training ended early is simply bad.
+        (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+        (folder / "done").touch()
         print(f"  {folder}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def done(run: Run) -> bool:
-    """Whether nothing is left to do: the last things written are there."""
-    folder = run.folder(ROOT)
-    return not (folder / "checkpoints" / "last.ckpt").exists() and (folder / "rounds").is_dir()
+    """Whether nothing is left to do."""
+    return (run.folder(ROOT) / "done").is_file()
 
 
 def errors_at_round_ends(folder: Path) -> dict[int, float]:
@@ -99,7 +113,9 @@ def tuned_rate(weighting: str) -> str:
 
     def badness(rate: str) -> float:
         run = next(run for run in tuning() if run.setting == f"{weighting}-{rate}")
-        return math.fsum(math.log(error) for error in errors_at_round_ends(run.folder(ROOT)).values())
+        errors = errors_at_round_ends(run.folder(ROOT)).values()
+        is_whole = len(errors) == NUM_ROUNDS and all(map(math.isfinite, errors))
+        return math.fsum(map(math.log, errors)) if is_whole else math.inf
 
     return min(RATES, key=badness)
 
@@ -115,8 +131,12 @@ def main() -> None:
         raise SystemExit(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)}")
     study = Study(arguments.jobs)
     if parts != ["small"]:
+        study.make_teacher()
         study.run_all(list(tuning()))
     for part in parts:
+        if part == "esc10" and not ESC10.is_dir():
+            print(f"esc10 is left out: {ESC10} is not there; experiments/esc10/README.md says how it is made")
+            continue
         runs = list(PARTS[part]())
         study.run_all(runs)
         folders = [str(run.folder(ROOT)) for run in runs]

@@ -21,7 +21,7 @@ trainer:
   strategy: ddp
   max_steps: 100000
   enable_progress_bar: false
-  callbacks: [{class_path: toys.TellProcess}]
+  callbacks: [{class_path: toys.TellProcess}, {class_path: RankWatch, init_args: {patience: 5}}]
 model: {class_path: toys.ToyModule, init_args: {weighting: BSA}}
 data: {class_path: toys.ToyData, init_args: {num_items: 16}}
 """
@@ -65,9 +65,16 @@ def wait_until_gone(process, seconds):
     return not alive(process)
 
 
-@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_a_dead_rank_is_named_and_the_other_stops(ranks, dead, tmp_path):
-    os.kill(ranks[1][dead], signal.SIGKILL)
+@pytest.mark.parametrize(
+    ("dead", "how"),
+    [
+        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
+        (1, signal.SIGKILL),
+        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),  # it answers nothing, as a machine that is gone
+    ],
+)
+def test_a_dead_rank_is_named_and_the_other_stops(ranks, dead, how, tmp_path):
+    os.kill(ranks[1][dead], how)
     assert wait_until_gone(ranks[1][1 - dead], 30)
     said = (tmp_path / "said").read_text()
     assert re.search(rf"rank {dead}( \(\S+\))? has died, so rank {1 - dead} stops", said), said

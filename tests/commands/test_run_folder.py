@@ -6,7 +6,7 @@ from bsa_lightning.commands.run_folder import OUTPUTS, RunFolder, environment
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import remove
 
-CONFIG = {"model": {"init_args": {"width": 2, "plan": {"updates": 5}}}, "seed_everything": 0}
+CONFIG = {"model": {"init_args": {"width": 2, "ema": None, "plan": {"updates": 5}}}, "seed_everything": 0}
 
 
 @pytest.fixture
@@ -88,6 +88,8 @@ def test_what_a_killed_removal_left_is_replaced_and_never_gone_on_with(run, dies
         ({**CONFIG, "model": {"init_args": {"width": 3}}}, "model.init_args.width is 3"),
         ({**CONFIG, "model": {"init_args": {"plan": {"updates": 6}}}}, "model.init_args.plan.updates is 6"),
         ({**CONFIG, "seed_everything": 1}, "seed_everything is 1"),
+        ({**CONFIG, "model": {"init_args": {"ema": {"decay": 0.5}}}}, "model.init_args.ema.decay is 0.5"),
+        ({**CONFIG, "model": {"init_args": {"plan": None}}}, "model.init_args.plan.updates is None"),
     ],
 )
 def test_a_contradiction_is_refused_by_name(run, config, key):

@@ -1,9 +1,6 @@
 import resource
 import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -129,14 +126,6 @@ def test_no_clips_and_no_device(teacher_folder, tmp_path):
 @pytest.fixture
 def copied(latents_folder, tmp_path):
     return shutil.copytree(latents_folder, tmp_path / "store")
-
-
-def test_prepare_killed_at_any_moment_ends_in_the_same_bytes(latents_folder, teacher_folder, tmp_path):
-    script = Path(__file__).parent.parent / "killed_prepare.py"
-    command = [sys.executable, script, tmp_path, teacher_folder, "5"]
-    subprocess.run(command, check=True, capture_output=True, timeout=110)
-    for number in range(5):
-        assert contents(tmp_path / f"store-{number}") == contents(latents_folder)
 
 
 def test_what_a_killed_prepare_left_is_cleared_away_and_nothing_else(latents_folder, teacher_folder, tmp_path):

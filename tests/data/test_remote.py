@@ -255,7 +255,7 @@ def test_a_server_that_never_answers_is_given_up(bucket, tmp_path, monkeypatch, 
         assert time.monotonic() - start < 30
 
 
-def test_several_processes_and_threads_fetch_a_shard_once(server, bucket, latents_folder, tmp_path):
+def test_several_threads_fetch_a_shard_once(server, bucket, latents_folder, tmp_path):
     before = server.gets(SHARDS[0])
     found = []
     threads = [threading.Thread(target=lambda: found.append(LatentReader(URL, tmp_path)[0].mean)) for _ in range(6)]

@@ -4,10 +4,9 @@ import functools
 
 import pytest
 import torch
-from ladder import data_of, module_of, trainer_of
+from ladder import data_of, draw_in_halves, module_of, trainer_of
 from tolerances import FLOAT32
 
-from bsa_lightning.distillation.draws import Draws, draw
 from bsa_lightning.distillation.guidance import Baked, Outside
 from bsa_lightning.teachers.folder import load_denoiser
 
@@ -28,14 +27,7 @@ def ladder(run, teacher_folder, latents_folder, *, batch_size=4, change=lambda m
 @pytest.mark.parametrize("guidance", [Baked(2.0), Outside(2.0)], ids=lambda guidance: guidance.name)
 def test_two_batches_an_update_are_one_of_twice_the_size(guidance, teacher_folder, latents_folder, tmp_path):
     def draw_as_two(module):
-        def both(batch, step, micro_batch):
-            halves = [
-                draw(seed=0, step=step, micro_batch=number, rank=0, latents=half, caption_dropout=0.1)
-                for number, half in enumerate(batch.posterior.mean.chunk(2))
-            ]
-            return Draws(*(torch.cat(parts) for parts in list(zip(*halves, strict=True))[:-1]), seed=halves[0].seed)
-
-        module._draw = both
+        draw_in_halves(module, lambda half: {"micro_batch": half})
 
     settings = {"guidance": guidance}
     start = weights(load_denoiser(teacher_folder))

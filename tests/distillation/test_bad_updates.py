@@ -22,8 +22,9 @@ def fit(run, teacher_folder, latents_folder, *callbacks, guard=None, **settings)
     seen = []
 
     def note(trainer, module, _):
-        student = torch.cat([weight.detach().flatten() for weight in module.student.parameters()])
-        seen.append((student.clone(), trainer.callback_metrics.get("train/skipped_updates")))
+        networks = [*module.student.parameters(), *module.finished_student.parameters()]
+        weights = torch.cat([weight.detach().flatten() for weight in networks])
+        seen.append((weights.clone(), trainer.callback_metrics.get("train/skipped_updates")))
 
     module = module_of(teacher_folder, **settings)
     trainer = trainer_of(run, *callbacks, guard or BadUpdates(), Watch(note))
@@ -68,6 +69,18 @@ def test_the_count_is_resumed(teacher_folder, latents_folder, tmp_path):
             ckpt_path=tmp_path / "checkpoints" / "last.ckpt",
             weights_only=True,
         )
+
+
+def test_half_precision_skips_by_itself(teacher_folder, tmp_path):
+    """Where a scaler looks for what is not finite, it is not counted."""
+    trainer, module = trainer_of(tmp_path), module_of(teacher_folder)
+    trainer.strategy.precision_plugin.scaler = object()
+    optimizer = torch.optim.SGD(module.student.parameters(), lr=1.0)
+    for parameter in module.student.parameters():
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    guard = BadUpdates(most=1)
+    guard.on_before_optimizer_step(trainer, module, optimizer)
+    assert guard.state_dict()["skipped"] == 0
 
 
 @pytest.mark.parametrize("settings", [{"most": 0}, {"explosion": 1.0}])

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from ladder import Watch, data_of, module_of, trainer_of
+from ladder import Watch, data_of, draw_in_halves, module_of, trainer_of
 from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 from tolerances import FLOAT32
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves
 
-from bsa_lightning.distillation.draws import Draws, draw
 from bsa_lightning.distillation.guidance import Embedded
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.distillation.sharding import Sharded
@@ -155,14 +154,7 @@ def test_students_are_those_of_one_process_with_both_batches(runs, teacher_folde
         optimizer=functools.partial(torch.optim.SGD, lr=1.0, momentum=0.9),
     )
 
-    def both(batch, step, micro_batch):
-        halves = [
-            draw(seed=0, step=step, micro_batch=micro_batch, rank=rank, latents=half, caption_dropout=0.1)
-            for rank, half in enumerate(batch.posterior.mean.chunk(2))
-        ]
-        return Draws(*(torch.cat(parts) for parts in list(zip(*halves, strict=True))[:-1]), seed=halves[0].seed)
-
-    module._draw = both
+    draw_in_halves(module, lambda half: {"rank": half})
     trainer_of(tmp_path, gradient_clip_val=0.05).fit(module, data_of(latents_folder, batch_size=8))
     torch.testing.assert_close(students(runs / "sharded"), students(tmp_path), **FLOAT32)
 

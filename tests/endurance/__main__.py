@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="disabled", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 from bsa_lightning.commands import fit, prepare  # noqa: F401 - what children need not import again
-from endurance.choosing import Census, plan, short
+from endurance.choosing import CLASSICS, Census, plan, short
 from endurance.contents import contents, differences, state
 from endurance.jobs import Job, earlier, jobs, write_inputs
 from endurance.moments import Moment
@@ -170,6 +170,17 @@ def full_form(endurance: Endurance, arguments: argparse.Namespace) -> None:
             clears = subject.job.earlier is not None
             for moments in plan(subject.census, kills, chance, ranks=ranks, clears=clears):
                 endurance.attempt(subject, moments)
+    if arguments.jobs is None:
+        unreached = {
+            pattern
+            for _, pattern, _ in CLASSICS
+            if not any(subject.census.matching(pattern) for subject in endurance.subjects.values())
+        }
+        endurance.failures += [f"no job reaches {pattern} any more" for pattern in unreached]
+    if endurance.kills < 3 / 4 * arguments.kills * len(arguments.ranks):
+        endurance.failures.append("far fewer moments were reached than were chosen")
+    for failure in endurance.failures:
+        print(failure, flush=True)
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ CLASSICS = (
     ("after", r"call .*promote", 0.0),
     ("after", r"return .*promote", 0.0),
     ("at", r"rename run/checkpoints/last\.ckpt", 0.0),
-    ("bytes", r"open run/checkpoints/.*last\.ckpt.*|open .*\.ckpt.*", 3000.0),
+    ("bytes", r"open run/checkpoints/.*last\.ckpt.*", 3000.0),
     ("bytes", r"open run/rounds/.*safetensors", 1000.0),
     ("at", r"rename run/rounds/[^/]*", 0.0),
     ("at", r"call ScoreFile\.append", 0.0),

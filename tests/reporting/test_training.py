@@ -91,6 +91,31 @@ def test_what_seeds_share_cancels_in_their_difference(runs):
     assert rows["Student (bsa)", "Teacher (DDIM)", "4 to 8", "FD log-mel ↓"] == "+4"
 
 
+def test_runs_with_fewer_samplings_are_paired_on_those_that_all_have(runs):
+    rows = ScoreFile(runs[3] / "scores.csv").rows()
+    (runs[3] / "scores.csv").unlink()
+    for row in rows:
+        if row["seed"] == "0":
+            metrics = {"fd_logmel": float(row["fd_logmel"]), "trajectory_error": float(row["trajectory_error"])}
+            numbers = {name: int(row[name]) for name in ("round", "num_steps", "nfe", "seed", "num_clips")}
+            words = {name: row[name] for name in ("model", "weighting", "guidance")}
+            score = Score(**words, **numbers, guidance_scale=float(row["guidance_scale"]), metrics=metrics)
+            ScoreFile(runs[3] / "scores.csv").append(score)
+    for order in (runs, runs[::-1]):
+        teacher, bsa, _ = read_results(order)
+        assert (teacher.seeds, bsa.seeds) == ((0, 1, 2), (0,))
+        found = {(d.first.weighting, d.second.weighting, d.metric): d for d in differences(read_results(order))}
+        assert found["bsa", "min-snr", "fd_logmel"].mean == pytest.approx(-1.0)
+        assert found["bsa", "min-snr", "fd_logmel"].num_seeds == 3
+
+
+def test_repeats_with_like_names_are_told_apart_by_their_folders(runs, tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / "more" / "bsa" / str(seed), weighting="bsa", seed=seed, fd=9.0, ema_decay=0.9)
+    names = {result.name for result in read_results([*runs, *sorted((tmp_path / "more" / "bsa").iterdir())])}
+    assert len(names) == 4
+
+
 def test_one_training_seed_has_no_difference_over_them(runs):
     assert differences(read_results(runs[:2])) == []
 
@@ -109,6 +134,7 @@ def test_bootstrap_of_constant_gains_has_no_width_and_of_two_values_reaches_both
         (["a/bsa-0", "a/bsa-1"], "bsa"),
         (["a/x", "b/y"], "x"),
         (["a/bsa/3"], "bsa-3"),
+        (["a/bsa/10", "a/bsa/11"], "bsa"),
         (["a/demo"], "demo"),
     ],
 )
