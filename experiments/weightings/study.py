@@ -62,9 +62,12 @@ class Study:
         """Once; resumable too."""
         if not TEACHER.is_dir():
             print(f"{TEACHER}: some ten minutes", flush=True)
-            words = ["fit", "--config", DEMO, "--config", TEACHER_CONFIG, "--ckpt_path", "last"]
-            if self.lightning(words, ROOT / "teacher.log"):
-                raise SystemExit(f"the teacher could not be made; see {ROOT / 'teacher.log'}")
+            for words in (
+                ["fit", "--config", DEMO, "--config", TEACHER_CONFIG, "--ckpt_path", "last"],
+                ["export", str(ROOT / "teacher"), str(TEACHER)],
+            ):
+                if self.lightning(words, ROOT / "teacher.log"):
+                    raise SystemExit(f"the teacher could not be made: {last_line(ROOT / 'teacher.log')}")
 
     def run_all(self, runs: list[Run]) -> None:
         """Those that are not done, ``jobs`` at once; the first alone, since it prepares data that all share."""
@@ -85,12 +88,16 @@ class Study:
         code = self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
         if code == 0 and run.scored:
             code = self.lightning(["test", "--config", str(folder / "config.yaml")], log)
-        if code and run.scored:
-            raise SystemExit(f"{folder} ended with {code}: {log.read_text().splitlines()[-1]}")
+        if code and (run.scored or not (folder / "metrics.csv").is_file()):
+            raise SystemExit(f"{folder} ended with {code}: {last_line(log)}")
         # The largest file of a run, and of use to nobody now; a rate at which training ended early is simply bad.
         (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
         (folder / "done").touch()
         print(f"  {folder}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def last_line(log: Path) -> str:
+    return log.read_text().strip().replace("\r", "\n").splitlines()[-1]
 
 
 def done(run: Run) -> bool:
