@@ -8,7 +8,7 @@ from pathlib import Path
 
 DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
 TEACHER = Path("runs/weightings/teacher-model")
-RATES = ("3e-5", "1e-4", "3e-4")
+RATES = ("1e-5", "3e-5", "1e-4", "3e-4")
 UPDATES = 40
 """A round, as in ``study.yaml``."""
 TUNING_SEED = 100
