@@ -21,6 +21,8 @@ ROOT = Path("runs/weightings")
 ROUND_ENDS = "val/trajectory_error"
 NUM_ROUNDS = 4
 ESC10 = Path("runs/esc10/teacher/model")
+REFUSED = 2
+"""Exit code of a command that says in a sentence why it stopped."""
 TEACHER_CONFIG = "experiments/weightings/teacher.yaml"
 
 
@@ -49,7 +51,6 @@ class Study:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         self.processes = multiprocessing.get_context("forkserver")
         self.processes.set_forkserver_preload(["bsa_lightning.commands.fit", "diffusers", "transformers"])
-        self.began = time.monotonic()
 
     def lightning(self, words: list[str], log: Path) -> int:
         """The exit code of a command."""
@@ -77,7 +78,11 @@ class Study:
         print(f"{todo[0].part}: {len(todo)} of {len(runs)} runs to do", flush=True)
         self.run(todo[0])
         with ThreadPoolExecutor(self.jobs) as pool:
-            list(pool.map(self.run, todo[1:]))
+            try:
+                list(pool.map(self.run, todo[1:]))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def run(self, run: Run) -> None:
         began = time.monotonic()
@@ -88,11 +93,12 @@ class Study:
         code = self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
         if code == 0 and run.scored:
             code = self.lightning(["test", "--config", str(folder / "config.yaml")], log)
-        if code and (run.scored or not (folder / "metrics.csv").is_file()):
+        # A rate at which training was given up is simply bad.
+        diverged = code == REFUSED and not run.scored and (folder / "metrics.csv").is_file()
+        if code and not diverged:
             raise SystemExit(f"{folder} ended with {code}: {last_line(log)}")
-        # The largest file of a run, and of use to nobody now; a rate at which training ended early is simply bad.
-        (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
         (folder / "done").touch()
+        (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # the largest file, of use to nobody now
         print(f"  {folder}: {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -124,7 +130,10 @@ def tuned_rate(weighting: str) -> str:
         is_whole = len(errors) == NUM_ROUNDS and all(map(math.isfinite, errors))
         return math.fsum(map(math.log, errors)) if is_whole else math.inf
 
-    return min(RATES, key=badness)
+    best = min(RATES, key=badness)
+    if math.isinf(badness(best)):
+        raise SystemExit(f"{weighting} trained to its end at none of the rates {', '.join(RATES)}; try lower ones")
+    return best
 
 
 def main() -> None:
