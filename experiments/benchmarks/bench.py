@@ -29,7 +29,7 @@ def main() -> None:
         "# Benchmarks",
         "",
         f"`make bench` on {os.cpu_count()} cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}),"
-        f" {versions}: the built-in teacher, batches of 16, float32. No GPU was at hand.",
+        f" {versions}: the built-in teacher, batches of 16, float32, on the CPU.",
         "",
         "| what | median | range | over | goal |",
         "|---|---|---|---|---|",

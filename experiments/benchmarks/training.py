@@ -96,9 +96,16 @@ class FloorOfMemory(Floor):
         self.ratios.append((lasting + self.memory.peak) / (lasting + bare.peak))
 
 
+class Silent(SimpleProfiler):
+    """Tells its numbers to whoever asks, and nobody else."""
+
+    def describe(self) -> None:
+        pass
+
+
 def fit(guidance: Guidance, callback: Callback, *, ema_decay: float | None = None) -> SimpleProfiler:
     """A round of the built-in teacher, with what ``lightning fit`` adds to it."""
-    profiler = SimpleProfiler()
+    profiler = Silent()
     with tempfile.TemporaryDirectory() as folder:
         prepare_folder(Soundscapes(4 * BATCH_SIZE, seed=9), Path(folder) / "latents")
         module = ProgressiveDistillation(
