@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
-TEACHER = Path("runs/weightings/teacher-model")
-RATES = ("1e-5", "3e-5", "1e-4", "3e-4")
-UPDATES = 40
+RATES = ("3e-6", "1e-5", "3e-5", "1e-4")
+UPDATES = 60
 """A round, as in ``study.yaml``."""
 TUNING_SEED = 100
 """Held out: learning rates are chosen on it, and nothing else is."""
@@ -79,21 +78,23 @@ def tuning() -> Iterator[Run]:
 
 
 def weightings() -> Iterator[Run]:
-    """The question."""
+    """The question; and min-SNR at BSA's rate too, to tell a weighting from a rate."""
     for names, seeds in ((MAIN, range(5)), (FURTHER, range(2))):
         for name in names:
             for seed in seeds:
                 yield Run("weightings", name, seed, weighting_options(name), _tuned_as(name))
+    for seed in range(5):
+        yield Run("weightings", "min-snr-bsa-rate", seed, weighting_options("min-snr"), "bsa")
 
 
 def guidance() -> Iterator[Run]:
-    """Where guidance goes, from the guided teacher itself; a longer first round, in which it goes there."""
-    steps = ("--model.teacher", "tiny", "--model.plan.start_steps", "8", "--model.plan.end_steps", "1")
-    plan = (*steps, "--model.plan.updates", "[160,40,40]", "--model.optimizer.init_args.lr", "1e-4")
+    """Where guidance goes; a longer first round, in which it goes there."""
+    steps = ("--model.plan.start_steps", "8", "--model.plan.updates", "[180,60,60]")
+    rate = ("--model.optimizer.init_args.lr", "1e-4")
     for mode in ("outside", "baked", "embedded"):
         words = ("--model.guidance", mode.capitalize(), "--model.guidance.scale", "3")
         for seed in range(3):
-            yield Run("guidance", mode, seed, (*weighting_options("bsa"), *plan, *words))
+            yield Run("guidance", mode, seed, (*weighting_options("bsa"), *steps, *rate, *words))
 
 
 def budget() -> Iterator[Run]:
@@ -110,10 +111,10 @@ def ladder() -> Iterator[Run]:
     """64 steps to 4, halving or in one long jump, for as many network evaluations.
 
     Counting a backward pass as two forward passes, an update costs 2 + 3 evaluations a clip where steps are halved and
-    16 + 3 in the jump: four rounds of 40 updates are as much as 42 of the jump.
+    16 + 3 in the jump: four rounds of 60 updates are as much as 63 of the jump.
     """
-    plan = ("--model.plan.start_steps", "64", "--model.plan.end_steps", "4")
-    jump = ("--model.plan.factor", "16", "--model.plan.updates", "42", *validated(42))
+    plan = ("--model.plan.start_steps", "64", "--model.plan.end_steps", "4", "--model.plan.off_grid", "true")
+    jump = ("--model.plan.factor", "16", "--model.plan.updates", "63", *validated(63))
     for setting, words in (("halving", plan), ("jump", (*plan, *jump))):
         for seed in range(3):
             yield Run("ladder", setting, seed, (*weighting_options("bsa"), *words), "bsa")
@@ -128,8 +129,8 @@ def esc10() -> Iterator[Run]:
 
 
 def small() -> Iterator[Run]:
-    """A few minutes of the same: two weightings, two seeds, from the built-in teacher and its own steps."""
-    plan = ("--model.teacher", "tiny", "--model.plan.start_steps", "8", "--model.plan.updates", "15", *validated(15))
+    """A few minutes of the same: two weightings, two seeds, eight steps to one."""
+    plan = ("--model.plan.start_steps", "8", "--model.plan.updates", "15", *validated(15))
     for name in ("min-snr", "bsa"):
         for seed in range(2):
             yield Run("small", name, seed, (*weighting_options(name), *plan, "--model.optimizer.init_args.lr", "1e-4"))
@@ -139,8 +140,8 @@ PARTS = {
     "weightings": weightings,
     "guidance": guidance,
     "ladder": ladder,
-    "budget": budget,
     "esc10": esc10,
+    "budget": budget,
     "small": small,
 }
 

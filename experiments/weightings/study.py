@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, TEACHER, Run, tuning
+from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, Run, tuning
 
 ROOT = Path("runs/weightings")
 ROUND_ENDS = "val/trajectory_error"
@@ -23,7 +23,6 @@ NUM_ROUNDS = 4
 ESC10 = Path("runs/esc10/teacher/model")
 REFUSED = 2
 """Exit code of a command that says in a sentence why it stopped."""
-TEACHER_CONFIG = "experiments/weightings/teacher.yaml"
 
 
 def command(words: list[str], log: Path) -> None:
@@ -58,17 +57,6 @@ class Study:
         process.start()
         process.join()
         return process.exitcode or 0
-
-    def make_teacher(self) -> None:
-        """Once; resumable too."""
-        if not TEACHER.is_dir():
-            print(f"{TEACHER}: some ten minutes", flush=True)
-            for words in (
-                ["fit", "--config", DEMO, "--config", TEACHER_CONFIG, "--ckpt_path", "last"],
-                ["export", str(ROOT / "teacher"), str(TEACHER)],
-            ):
-                if self.lightning(words, ROOT / "teacher.log"):
-                    raise SystemExit(f"the teacher could not be made: {last_line(ROOT / 'teacher.log')}")
 
     def run_all(self, runs: list[Run]) -> None:
         """Those that are not done, ``jobs`` at once; the first alone, since it prepares data that all share."""
@@ -147,7 +135,6 @@ def main() -> None:
         raise SystemExit(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)}")
     study = Study(arguments.jobs)
     if parts != ["small"]:
-        study.make_teacher()
         study.run_all(list(tuning()))
     for part in parts:
         if part == "esc10" and not ESC10.is_dir():
