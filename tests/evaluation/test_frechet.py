@@ -41,6 +41,15 @@ def test_closed_form_of_a_scaled_and_shifted_copy(n, d):
     torch.testing.assert_close(frechet_distance_of_rows(x, 1.05 * x + 0.3), expected, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("smallest", [0.1, 1e-3, 1e-5, 1e-8, 0.0])
+def test_small_directions_keep_their_digits(smallest):
+    """Whichever way is taken: a scaled copy moves by the sum over directions, of sizes that lie far apart."""
+    sizes = torch.linspace(1, 0, 12, dtype=torch.float64) * (1 - smallest) + smallest
+    x = rows(300, 12) * sizes
+    expected = 0.5**2 * x.var(0).sum() + (0.5 * x.mean(0)).square().sum()
+    torch.testing.assert_close(frechet_distance_of_rows(x, 1.5 * x), expected, rtol=1e-12, atol=0)
+
+
 def test_agrees_with_scipys_square_root():
     x, y = rows(300, 12), rows(200, 12, 1) + 0.3
     root = scipy.linalg.sqrtm(np.cov(x.T) @ np.cov(y.T)).real
