@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check study bench endurance lint format types lock clean
+.PHONY: help setup demo test slow check study bench endurance lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -23,7 +23,10 @@ demo: $(READY) ## distil the built-in teacher with BSA, score it, draw the figur
 test: $(READY) ## run the tests (what is slow or needs a GPU or a download is left out)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-check: lint types test ## all that a change must pass: lint, types, test
+slow: $(READY) ## run the tests that take minutes: deaths, nodes, sharding, compilers
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "slow and not gpu and not network"
+
+check: lint types test slow ## all that a change must pass
 
 study: $(READY) ## compare the weightings, as experiments/weightings says; hours, and it goes on where it stopped
 	$(BIN)/python -m experiments.weightings.study $(PARTS)

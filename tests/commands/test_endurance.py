@@ -27,6 +27,7 @@ def endurance(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_runs_end_in_the_same_bytes(endurance):
     """In promotion, checkpoint, student, scores and `prepare`, and by the clock; one process and two."""

@@ -23,7 +23,7 @@ from bsa_lightning.distillation.sharding import Sharded
 from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.folder import load_denoiser
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 PLAN = Plan(4, 1, 2)
 EXTRAS = {
     "bf16": ({}, {"precision": "bf16-mixed"}),
@@ -172,7 +172,6 @@ def test_checkpoints_are_those_of_whole_networks(runs):
     assert not any(isinstance(leaf, DTensor) for leaf in tree_leaves(sharded))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_else_a_run_may_ask_for(tmp_path, teacher_folder, latents_folder):
     out = two_processes("extra_ladders", tmp_path, teacher_folder, latents_folder)
