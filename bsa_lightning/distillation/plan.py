@@ -15,7 +15,6 @@ class Round:
     index: int
     num_steps: int
     updates: int
-    first_update: int
 
     @property
     def folder(self) -> str:
@@ -60,17 +59,10 @@ class Plan:
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """All rounds in order; ``first_update`` is where a round starts if none before it ends early."""
-        budgets = self._budgets()
+        """All rounds in order."""
         return tuple(
-            Round(i, self.start_steps // self.factor ** (i + 1), updates, sum(budgets[:i]))
-            for i, updates in enumerate(budgets)
+            Round(i, self.start_steps // self.factor ** (i + 1), updates) for i, updates in enumerate(self._budgets())
         )
-
-    @property
-    def total_updates(self) -> int:
-        """Optimizer steps of all rounds."""
-        return sum(round_.updates for round_ in self.rounds)
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Refuses students that diffusers' own sampler would put on another grid than they are trained on."""
