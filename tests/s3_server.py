@@ -1,7 +1,6 @@
 """An S3-compatible server on this machine, and what a rank does that streams from it: importable when spawned."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 from urllib.request import urlopen
 
 import torch
+from ports import free_port
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 
@@ -19,9 +19,7 @@ class Server:
     """A moto server in a process of its own, whose requests are in a file."""
 
     def __init__(self, log):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.log, self.endpoint = log, f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         with log.open("w") as file:

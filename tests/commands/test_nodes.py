@@ -2,12 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 from command_lines import ROOT
+from ports import free_port
 
 CONFIG = """
 run: run
@@ -81,12 +81,6 @@ def run(folder, teacher, *commands):
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(errors)[-5000:]
     return folder / "run", errors
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def students(run):

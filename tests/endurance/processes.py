@@ -6,7 +6,6 @@ import importlib
 import math
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from ports import free_port
 
 from endurance.jobs import Job
 from endurance.moments import Moment, Watch
@@ -79,7 +79,7 @@ def run(
         census: if given, a file for each rank with what it reached, and one with the modules it imported.
         log: of what the processes say, one a rank.
     """
-    port = _free_port()
+    port = free_port()
     pids: list[int] = []
     for rank in range(ranks):
 
@@ -152,13 +152,6 @@ def _join(rank: int, ranks: int, port: int) -> None:
         TORCHELASTIC_RESTART_COUNT="0", TORCHELASTIC_MAX_RESTARTS="0",
     )  # fmt: skip
     rank_zero_only.rank = rank
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def import_everything(names: list[str]) -> None:
