@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import multiprocessing
 import os
@@ -15,10 +14,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from experiments.weightings.gather import badness, errors_at_round_ends, write_rates, write_scores
 from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, Run, tuning
 
 ROOT = Path("runs/weightings")
-ROUND_ENDS = "val/trajectory_error"
 NUM_ROUNDS = 4
 ESC10 = Path("runs/esc10/teacher/model")
 REFUSED = 2
@@ -99,27 +98,15 @@ def done(run: Run) -> bool:
     return (run.folder(ROOT) / "done").is_file()
 
 
-def errors_at_round_ends(folder: Path) -> dict[int, float]:
-    """Trajectory error on validation clips at the end of each round, by steps of its student."""
-    found = {}
-    with (folder / "metrics.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get(ROUND_ENDS):
-                found[int(float(row["val/num_steps"]))] = float(row[ROUND_ENDS])
-    return found
-
-
 def tuned_rate(weighting: str) -> str:
     """The rate whose trajectory errors have the lowest geometric mean over the rounds, on the held-out seed."""
 
-    def badness(rate: str) -> float:
+    def of(rate: str) -> float:
         run = next(run for run in tuning() if run.setting == f"{weighting}-{rate}")
-        errors = errors_at_round_ends(run.folder(ROOT)).values()
-        is_whole = len(errors) == NUM_ROUNDS and all(map(math.isfinite, errors))
-        return math.fsum(map(math.log, errors)) if is_whole else math.inf
+        return badness(errors_at_round_ends(run.folder(ROOT)), NUM_ROUNDS)
 
-    best = min(RATES, key=badness)
-    if math.isinf(badness(best)):
+    best = min(RATES, key=of)
+    if math.isinf(of(best)):
         raise SystemExit(f"{weighting} trained to its end at none of the rates {', '.join(RATES)}; try lower ones")
     return best
 
@@ -136,6 +123,7 @@ def main() -> None:
     study = Study(arguments.jobs)
     if parts != ["small"]:
         study.run_all(list(tuning()))
+        write_rates(tuning(), ROOT, ROOT / "rates" / "rates.csv", NUM_ROUNDS)
     for part in parts:
         if part == "esc10" and not ESC10.is_dir():
             print(f"esc10 is left out: {ESC10} is not there; experiments/esc10/README.md says how it is made")
@@ -143,8 +131,10 @@ def main() -> None:
         runs = list(PARTS[part]())
         study.run_all(runs)
         folders = [str(run.folder(ROOT)) for run in runs]
-        study.lightning(["report", *folders, "--out", str(ROOT / part / "report")], ROOT / part / "report.log")
-        print(f"{part}: {ROOT / part / 'report'}", flush=True)
+        report = ROOT / part / "report"
+        study.lightning(["report", *folders, "--out", str(report)], ROOT / part / "report.log")
+        write_scores(runs, ROOT, report / "scores.csv")
+        print(f"{part}: {report}", flush=True)
 
 
 if __name__ == "__main__":
