@@ -42,7 +42,8 @@ def _distance(mean1: Tensor, factor1: Tensor, mean2: Tensor, factor2: Tensor) ->
 def _nuclear_norm(factor1: Tensor, factor2: Tensor) -> Tensor:
     """Sum of the singular values of F1 F2^T."""
     product = factor1 @ factor2.mT
-    if len(factor1) == len(factor2) == factor1.shape[1]:  # else it is of lower rank, and has none that is far from 0
+    is_full = len(factor1) == len(factor2) == factor1.shape[1]  # else its rank is lower, and its smallest is 0
+    if is_full and product.isfinite().all():
         squares = torch.linalg.eigvalsh(product @ product.mT)
         if squares[0] > WELL_CONDITIONED**2 * squares[-1]:
             return squares.sqrt().sum()
@@ -57,9 +58,9 @@ def _factor(rows: Tensor) -> Tensor:
         return centred
     factor, failed = torch.linalg.cholesky_ex(centred.mT @ centred, upper=True)
     sizes = factor.diagonal()
-    if failed or sizes.min() < WELL_CONDITIONED * sizes.max():
-        return torch.linalg.qr(centred, mode="r").R
-    return factor
+    if not failed and sizes.min() > WELL_CONDITIONED * sizes.max():
+        return factor
+    return torch.linalg.qr(centred, mode="r").R
 
 
 def _factor_of(cov: Tensor) -> Tensor:
