@@ -43,8 +43,8 @@ def _nuclear_norm(factor1: Tensor, factor2: Tensor) -> Tensor:
     """Sum of the singular values of F1 F2^T."""
     product = factor1 @ factor2.mT
     is_full = len(factor1) == len(factor2) == factor1.shape[1]  # else its rank is lower, and its smallest is 0
-    if is_full and product.isfinite().all():
-        squares = torch.linalg.eigvalsh(product @ product.mT)
+    if is_full and (gram := product @ product.mT).isfinite().all():
+        squares = torch.linalg.eigvalsh(gram)
         if squares[0] > WELL_CONDITIONED**2 * squares[-1]:
             return squares.sqrt().sum()
     return torch.linalg.svdvals(product).sum()
