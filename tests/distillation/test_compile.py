@@ -69,6 +69,7 @@ def test_promotions_and_lengths_of_captions_cost_no_graph(guidance, graphs, teac
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own compiler imports it
 def test_a_resumed_ladder_is_compiled_as_well(teacher_folder, latents_folder, tmp_path):
     """Its teacher is another one than that of the start, loaded from the student's folder."""
     settings = {"ema_decay": 0.5, "compile": True}
