@@ -17,13 +17,15 @@ VALIDATED = {"limit_val_batches": 1.0, "val_check_interval": 4, "check_val_every
 
 
 @pytest.fixture(autouse=True)
-def traced(monkeypatch, request):
+def traced(monkeypatch, request, tmp_path):
     """Graphs are run as they were traced, unless a test asks for code."""
     torch._dynamo.reset()
     counters.clear()
     compile_network, backend = Denoiser.compile_network, "eager"
     if "slow" in request.keywords:
         backend = "inductor"
+        # A compiler that is killed leaves half a library in its cache, on which the next one stumbles.
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     monkeypatch.setattr(Denoiser, "compile_network", functools.partialmethod(compile_network, backend=backend))
 
 
@@ -70,6 +72,7 @@ def test_promotions_and_lengths_of_captions_cost_no_graph(guidance, graphs, teac
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own compiler imports it
+@pytest.mark.timeout(600)
 def test_a_resumed_ladder_is_compiled_as_well(teacher_folder, latents_folder, tmp_path):
     """Its teacher is another one than that of the start, loaded from the student's folder."""
     settings = {"ema_decay": 0.5, "compile": True}
