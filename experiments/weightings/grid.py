@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
-RATES = ("3e-6", "1e-5", "3e-5", "1e-4")
+RATES = ("3e-6", "1e-5", "3e-5", "1e-4", "3e-4")
 UPDATES = 60
 """A round, as in ``study.yaml``."""
 TUNING_SEED = 100
