@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import sys
 from collections.abc import Callable
 
@@ -52,6 +53,7 @@ def main() -> int:
     if words[0] == "--version":
         print(f"bsa-lightning {_version()}")
         return 0
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by diffusers, it advises another package
     try:
         _command(words[0])(words)
     except KeyboardInterrupt:
