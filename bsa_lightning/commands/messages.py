@@ -46,6 +46,8 @@ def sentence(error: BaseException) -> str | None:
 
 def unknown_class(name: str) -> str:
     """Says that a configuration names no class, and which it may have meant."""
+    if name == "None":  # what jsonargparse makes of a null for a nested class on the command line
+        return "null is understood in a YAML file, not on the command line; write it there, and give it as --config"
     known = [
         attribute
         for module_name, module in list(sys.modules.items())

@@ -197,6 +197,13 @@ def test_mistakes_are_one_sentence_and_leave_no_trace(lightning, run, words, tex
     assert not run.exists()
 
 
+def test_a_null_that_the_command_line_cannot_say_is_sent_to_a_file(monkeypatch, capsys):
+    words = ["--config", "configs/demo.yaml", "--data.train.clips", "null", "--print_config"]
+    monkeypatch.setattr(sys, "argv", ["lightning", "fit", *words])
+    assert main() == 2
+    assert "data.train.clips: null is understood in a YAML file" in capsys.readouterr().err
+
+
 def test_without_a_run_folder_nothing_starts(lightning, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["lightning", "fit", "--config", str(tmp_path / "toy.yaml")])
     assert main() == 2
