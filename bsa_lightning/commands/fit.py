@@ -118,6 +118,9 @@ class Command(LightningCLI):
             ),
         ]
 
+    def after_fit(self) -> None:
+        rank_zero_only(print)(f"lightning fit: done, and all of it is in {self.folder.path}")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         trainer = self._get(self.config_init, "trainer")
         own: dict[str, Any] = {"default_root_dir": self.folder.path}
@@ -186,7 +189,7 @@ class Command(LightningCLI):
                 rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
                 config.overwrite, path = True, None
         if path is not None and not Path(path).is_file():
-            hint = "leave it out to start anew" if fit else "run lightning fit first"
+            hint = "last goes on where the run was stopped" if fit else "run lightning fit first"
             raise UserError(f"ckpt_path is {path}, but there is no such file; {hint}")
         if path is not None or self.subcommand == "test":
             run = folder if path is None else RunFolder(Path(path).parent.parent)

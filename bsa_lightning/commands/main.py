@@ -60,7 +60,7 @@ def main() -> int:
         print(f"\nlightning {words[0]}: stopped by the keyboard", file=sys.stderr)
         return 130
     except StoppedError as error:
-        print(f"lightning {words[0]}: {error}", file=sys.stderr)
+        print(f"\nlightning {words[0]}: {error}", file=sys.stderr)  # below the progress bar
         return 143  # what a shell says of a process that SIGTERM ended
     except Exception as error:
         if (text := sentence(error)) is None:

@@ -14,8 +14,10 @@ from bsa_lightning.files import disk_trouble
 
 _KEY = re.compile(r'(?:Parser key|[Kk]ey) "([^"]+)"')
 _CLASS = re.compile(r"Expected a dot import path string: (\S+)")
-_OPTION = re.compile(r"unrecognized arguments: --([\w.]+)")
+_OPTION = re.compile(r"(?:unrecognized arguments: --|ambiguous option: --|Option ')([\w.]+)")
 _GIVEN = re.compile(r"Problem with given class_path '(.+)'$")
+_TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.+?)\])")
+_VALUE = re.compile(r"G(?:ot|iven) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
 _NOT_A_HELP = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|- Expected a path|- Expected a <class 'NoneType'>"
 )
@@ -37,11 +39,21 @@ def sentence(error: BaseException) -> str | None:
     place = ".".join(key for key in keys if not any(key != other and other.startswith(f"{key}.") for other in keys))
     reasons = [line for line in text.splitlines() if line.strip() and not _NOT_A_HELP.search(line)]
     reason = _one_line(" ".join(_GIVEN.sub(r"\1:", _KEY.sub("", line).strip(" :-")) for line in reasons))
+    if unknown := _OPTION.search(text):
+        option = f"{place}.{unknown[1]}" if place else unknown[1]
+        return f"there is no option --{option}; `--print_config` shows those that there are"
+    if place and (types := _types(text)) and (value := _VALUE.search(str(error))):
+        return f"{place} is {value[1]}, but must be {types}"
     if unknown := _CLASS.search(text):
         reason = unknown_class(unknown[1])
-    if unknown := _OPTION.search(text):
-        return f"there is no option --{place}.{unknown[1]}; `--print_config` shows those that there are"
     return f"{place}: {reason}" if place else reason
+
+
+def _types(text: str) -> str:
+    """What the innermost setting of the parser's message takes; empty if that is a class to be named."""
+    found = _TYPE.findall(text[text.rfind('key "') :])
+    names = [name for name in dict.fromkeys(name or choices for name, choices in found) if name != "NoneType"]
+    return " or ".join(names)
 
 
 def unknown_class(name: str) -> str:

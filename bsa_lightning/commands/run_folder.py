@@ -122,10 +122,9 @@ class RunFolder:
             if (pair := (_value(now, key), _value(then, key)))[0] != pair[1] and _UNKNOWN not in pair
         }
         if differing:
-            ours = ", ".join(f"{key} is {value}" for key, (value, _) in differing.items())
-            theirs = ", ".join(str(value) for _, value in differing.values())
+            changes = ", ".join(f"{key} is {ours} and was {theirs}" for key, (ours, theirs) in differing.items())
             raise UserError(
-                f"{ours}, but {self.path} was made with {theirs}; go on with its own configuration"
+                f"{changes}; go on with {self.path} under its own configuration"
                 f" (--config {self.path / CONFIG}) or start another run"
             )
 

@@ -96,7 +96,7 @@ class Folder(Store):
 
 def damaged(path: Path) -> UserError:
     """For a file whose bytes are not those of the index."""
-    return UserError(f"{path} is damaged; delete it and run lightning prepare again")
+    return UserError(f"{path} is damaged; delete it and run lightning prepare again, or fit where that made it")
 
 
 def is_url(location: str | Path) -> bool:
