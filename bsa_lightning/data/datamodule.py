@@ -40,7 +40,7 @@ class Prepared:
     cache: Path | None = None
 
     def make(self) -> None:
-        """Prepares the store if it is missing and can be; one that is there is read against its digests.
+        """Prepares what is missing of the store, if it can be; one that is there is read against its digests.
 
         Raises:
             UserError: if the store is damaged, or holds other clips than these.

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.data.index import INDEX
+from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.latents import EncodedClip, Shard, finished_shard, write_index, write_shard
 from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
@@ -206,7 +206,7 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
         differing = [name for name in request if begun.get(name) != request[name]]
         if differing:
             raise UserError(
-                f"{out} was prepared with another {', '.join(differing)}; name another folder, or delete this one"
+                f"{out} was prepared before with other {', '.join(differing)}; name another folder, or delete this one"
             )
     elif out.is_dir() and any(not path.name.startswith(f".{REQUEST}") for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no prepared latents; name another folder")
@@ -224,5 +224,9 @@ def _shards(num_clips: int, out: Path, shard_size: int) -> list[tuple[Path, rang
 
 
 def is_prepared(out: Path) -> bool:
-    """Whether the store at ``out`` is whole."""
-    return (Path(out) / INDEX).is_file()
+    """Whether the store at ``out`` has an index, and each file that it names."""
+    path = out / INDEX
+    if not path.is_file():
+        return False
+    shards = [out / file["file"] for file in parse_index(path.read_bytes(), where=str(path))["files"]]
+    return all(file.is_file() for shard in shards for file in (out / NULL, shard, shard.with_suffix(".json")))

@@ -75,10 +75,9 @@ class Folder(Store):
         path = self.folder / name
         if path.is_symlink() and path.resolve().parent != self.folder.resolve():
             raise UserError(f"{path} is a link out of its folder; put the file itself there")
-        if not path.is_file() and num_bytes is None:
+        if not path.is_file():
             raise UserError(f"{path} is missing; run lightning prepare again")
-        size = path.stat().st_size if path.is_file() else 0
-        if num_bytes not in (None, size):
+        if num_bytes not in (None, size := path.stat().st_size):
             raise UserError(f"{path} has {size} bytes where the index says {num_bytes}; run lightning prepare again")
 
     def path(self, name: str, *, sha256: str, num_bytes: int | None = None) -> Path:

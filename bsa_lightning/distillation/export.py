@@ -8,7 +8,14 @@ from pathlib import Path
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
-from bsa_lightning.teachers.folder import PROVENANCE, family_of, read_provenance, read_sampling, resolve_folder
+from bsa_lightning.teachers.folder import (
+    PROVENANCE,
+    family_of,
+    folder_sha256,
+    read_provenance,
+    read_sampling,
+    resolve_folder,
+)
 from bsa_lightning.teachers.model_card import model_card
 
 
@@ -34,6 +41,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     with whole(dst) as partial:
         partial.mkdir()
         pipeline = family.complete(student, teacher, partial, read_sampling(student))
+        provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         card = model_card(provenance, pipeline=pipeline, options=family.pipeline_options, scores=scores)
         (partial / "README.md").write_text(card)

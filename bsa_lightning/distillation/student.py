@@ -10,7 +10,7 @@ from bsa_lightning.distillation.guidance import Guidance
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.files import whole
 from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import PROVENANCE, pipeline_name, read_licence, resolve_folder
+from bsa_lightning.teachers.folder import PROVENANCE, folder_sha256, pipeline_name, read_licence, resolve_folder
 
 
 def save_student(
@@ -43,4 +43,5 @@ def save_student(
     }
     with whole(folder, durable=True) as partial:  # as the checkpoint that refers to it
         student.save(partial)
+        provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")

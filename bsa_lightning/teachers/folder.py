@@ -81,8 +81,14 @@ def family_of(model: str | Path) -> Family:
 
 
 def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> Denoiser:
-    """The network and schedule of a model or student folder."""
+    """The network and schedule of a model or student folder.
+
+    Raises:
+        UserError: if it cannot be read, or is not what its provenance says.
+    """
     if not _weightless.get():
+        if read_provenance(model).get("sha256") not in (None, folder_sha256(model)):
+            raise UserError(f"{model} is damaged or was changed: its files are not those that {PROVENANCE} names")
         return _aligned(family_of(model).denoiser(resolve_folder(model), dtype=dtype))
     if not Path(model).is_dir() and Path(model).name in PUBLISHED:
         from bsa_lightning.teachers.tango import published_shape

@@ -88,6 +88,16 @@ def test_a_missing_store_is_prepared_from_its_clips(teacher_folder, tmp_path):
     assert data.val_dataloader() == []
 
 
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "shard-00000.json", "null.safetensors"])
+def test_a_file_that_was_deleted_is_prepared_again(teacher_folder, tmp_path, name):
+    store = Prepared(str(tmp_path), ToyClips(3), str(teacher_folder))
+    store.make()
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    store.make()
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_a_store_of_other_clips_or_with_damage_is_refused(latents_folder, tmp_path):
     Prepared(str(latents_folder), ToyClips(24)).make()
     with pytest.raises(UserError, match="holds other clips"):

@@ -29,7 +29,7 @@ def test_a_flipped_byte_is_found(copied):
     ("damage", "message"),
     [
         (lambda folder: (folder / latents.INDEX).unlink(), "holds no prepared latents"),
-        (lambda folder: (folder / "shard-00000.safetensors").unlink(), "has 0 bytes where the index says"),
+        (lambda folder: (folder / "shard-00000.safetensors").unlink(), "shard-00000.safetensors is missing"),
         (lambda folder: (folder / "shard-00000.safetensors").write_bytes(b"x"), "has 1 bytes where the index says"),
     ],
 )

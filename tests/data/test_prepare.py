@@ -87,9 +87,9 @@ def test_a_full_disk_leaves_no_half_file(teacher_folder, tmp_path, small_disk):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clips": ToyClips(24, "other")}, "prepared with another clips"),
-        ({"shard_size": 5}, "prepared with another shard_size"),
-        ({"teacher": True}, "prepared with another codec, conditioner"),
+        ({"clips": ToyClips(24, "other")}, "prepared before with other clips"),
+        ({"shard_size": 5}, "prepared before with other shard_size"),
+        ({"teacher": True}, "prepared before with other codec, conditioner"),
     ],
 )
 def test_another_request_is_refused_and_damages_nothing(latents_folder, teacher_folder, tmp_path, change, message):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -81,6 +82,16 @@ def test_provenance(ladder, teacher_folder):
     assert expected.items() <= provenance.items()
     assert provenance["teacher"] == str(teacher_folder.resolve())
     assert load_teacher(run / "rounds" / "2-2steps").sampling.num_steps == 2
+
+
+def test_a_student_whose_bytes_have_changed_is_refused(ladder, tmp_path):
+    folder = shutil.copytree(ladder[0] / "rounds" / "2-2steps", tmp_path / "student")
+    load_denoiser(folder)
+    path = next(folder.glob("unet/*.safetensors"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match="student is damaged or was changed"):
+        load_denoiser(folder)
 
 
 def test_checkpoints_refer_to_their_teacher(ladder):
