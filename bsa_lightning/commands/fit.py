@@ -119,7 +119,9 @@ class Command(LightningCLI):
         ]
 
     def after_fit(self) -> None:
-        rank_zero_only(print)(f"lightning fit: done, and all of it is in {self.folder.path}")
+        rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")
+
+    after_test = after_predict = after_fit
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         trainer = self._get(self.config_init, "trainer")
