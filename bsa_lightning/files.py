@@ -40,8 +40,8 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         UserError: if the disk is full or the folder cannot be written.
     """
     partial = _beside(path, _PARTIAL)
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         if durable:
             _to_disk(partial)
@@ -77,10 +77,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file to a folder that several runs share, and clears away what a killed one had begun."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with FileLock(path.parent / ".lock"):
         remove_partial(path.parent)
         write_tensors(path, tensors)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, where there is none.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = disk_trouble(error, path.parent) or f"{path} cannot be made ({error.strerror}); name another folder"
+        raise UserError(text) from error
 
 
 def remove(path: Path) -> None:

@@ -49,8 +49,8 @@ class CheckpointFile(CheckpointIO):
             raise
         except Exception as error:  # whatever a damaged file makes of its reader
             raise UserError(
-                f"{path} is damaged or no checkpoint ({error}); name another with --ckpt_path, or start anew"
-                " (--overwrite true)"
+                f"{path} is damaged or no checkpoint ({error}); start the run anew"
+                " (--overwrite true, without --ckpt_path)"
             ) from error
         return checkpoint
 

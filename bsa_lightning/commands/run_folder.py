@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import remove, whole, write_json
+from bsa_lightning.files import make_folder, remove, whole, write_json
 from bsa_lightning.reporting.training import TRAINER
 
 CONFIG = "config.yaml"
@@ -84,8 +84,8 @@ class RunFolder:
             raise UserError(f"run is {self.path}, which exists and is not a run's folder; name another with --run")
         if not overwrite:
             raise UserError(
-                f"run is {self.path}, which holds a run already; go on with it (--ckpt_path last),"
-                " replace it (--overwrite true) or name another with --run"
+                f"run is {self.path}, which holds a run already; name another with --run, replace this one"
+                " (--overwrite true), or go on with its fit (--ckpt_path last)"
             )
 
     def clear(self) -> None:
@@ -95,7 +95,7 @@ class RunFolder:
 
     def record(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved configuration, and the code and versions that run it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         write_json(self.path / ENVIRONMENT, environment(wandb_id=self.wandb_id))
         with whole(self.path / CONFIG) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

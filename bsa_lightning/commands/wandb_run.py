@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.files import make_folder
 
 _SECONDS = 10
 _LOGIN = "run `wandb login` once, or leave it out"
@@ -38,7 +39,7 @@ class WandbRun(WandbLogger):
 
             wandb.setup(wandb.Settings(silent=True, mode="offline"))
         folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         super().__init__(
             project="bsa-lightning",
             name=folder.name,

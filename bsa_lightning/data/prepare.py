@@ -18,7 +18,7 @@ from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.latents import EncodedClip, Shard, finished_shard, write_index, write_shard
 from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import disk_trouble, read_json, remove_partial, write_json
+from bsa_lightning.files import disk_trouble, make_folder, read_json, remove_partial, write_json
 from bsa_lightning.teachers.base import Codec, Conditioner
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
@@ -86,7 +86,7 @@ def _alone(out: Path) -> Iterator[None]:
     out = out.resolve()
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         lock.acquire(blocking=False)
     except Timeout:
         _log.warning("another process prepares %s; waiting for it", out)

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from bsa_lightning.data.index import INDEX
 from bsa_lightning.data.store import Store
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import sha256_of_file, whole
+from bsa_lightning.files import make_folder, sha256_of_file, whole
 
 _BLOCK = 16 << 20  # bytes a request: some 0.1 s at 1 Gbit/s
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -116,7 +116,7 @@ class Remote(Store):
         return content
 
     def _lock(self, name: str) -> FileLock:
-        self.cache.mkdir(parents=True, exist_ok=True)
+        make_folder(self.cache)
         return FileLock(self.cache / f"{name}.lock")
 
 
