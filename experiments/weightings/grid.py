@@ -98,10 +98,12 @@ def guidance() -> Iterator[Run]:
 
 
 def budget() -> Iterator[Run]:
-    """A quarter of the usual updates, and four times as many, for those that differ most."""
-    for share, names in ((0.25, ("truncated-snr", "min-snr", "bsa")), (4, ("min-snr", "bsa"))):
+    """A quarter of the usual updates, and four times as many, for those that differ most, beside the usual runs."""
+    names = ("truncated-snr", "min-snr", "bsa")
+    yield from (run for run in weightings() if run.setting in names and run.seed < 2)
+    for share, some in ((0.25, names), (4, names[1:])):
         updates = round(share * UPDATES)
-        for name in names:
+        for name in some:
             for seed in range(2):
                 words = (*weighting_options(name), "--model.plan.updates", str(updates), *validated(updates))
                 yield Run("budget", f"{name}-x{share:g}", seed, words, name)
