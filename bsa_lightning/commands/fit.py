@@ -140,7 +140,7 @@ class Command(LightningCLI):
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if trainer.enable_progress_bar is not False and not own_bar:
             # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
-            before.append(TQDMProgressBar(refresh_rate=10))
+            before.append(_Bar(refresh_rate=10))
         # A checkpoint comes before what a user's callbacks do at the end of a round, such as scoring it.
         own["callbacks"] = [*before, *callbacks]
         return super().instantiate_trainer(**own, **kwargs)
@@ -197,6 +197,15 @@ class Command(LightningCLI):
             run = folder if path is None else RunFolder(Path(path).parent.parent)
             run.refuse_contradiction(self._dumped(), sections=TRAINED_BY if fit else ("model.",))
         config.ckpt_path = path
+
+
+class _Bar(TQDMProgressBar):
+    """Without the version of the logger, which is an id of W&B's and tells nobody anything."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class _Record(Callback):
