@@ -88,7 +88,9 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
     """
     if not _weightless.get():
         if read_provenance(model).get("sha256") not in (None, folder_sha256(model)):
-            raise UserError(f"{model} is damaged or was changed: its files are not those that {PROVENANCE} names")
+            raise UserError(
+                f"{model} is damaged or was changed, since its {PROVENANCE} knows other files; train or copy it again"
+            )
         return _aligned(family_of(model).denoiser(resolve_folder(model), dtype=dtype))
     if not Path(model).is_dir() and Path(model).name in PUBLISHED:
         from bsa_lightning.teachers.tango import published_shape
