@@ -12,7 +12,7 @@ from bsa_lightning.teachers.guided import predictor
 from bsa_lightning.teachers.unet import UNetDenoiser
 from experiments.benchmarks.measure import Row, seconds
 
-REPEATS, NUM_STEPS, BATCH_SIZE, SCALE = 25, 8, 16, 2.0
+REPEATS, NUM_STEPS, BATCH_SIZE, SCALE = 60, 8, 16, 2.0
 
 
 @torch.no_grad()

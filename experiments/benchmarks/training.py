@@ -26,7 +26,7 @@ from bsa_lightning.distillation.promotion import RoundPromotion
 from bsa_lightning.teachers.base import Conditioning
 from experiments.benchmarks.measure import Row, seconds
 
-UPDATES, SKIPPED, NUM_STEPS, BATCH_SIZE, SCALE = 24, 2, 8, 16, 2.0
+UPDATES, SKIPPED, NUM_STEPS, BATCH_SIZE, SCALE = 62, 2, 8, 16, 2.0
 FLOOR = "two teacher forwards, a student forward and backward, Adam, called bare"
 
 
