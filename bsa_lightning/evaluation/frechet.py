@@ -53,14 +53,14 @@ def _nuclear_norm(factor1: Tensor, factor2: Tensor) -> Tensor:
 def _factor(rows: Tensor) -> Tensor:
     """F with F^T F the covariance of ``rows``, (min(n, d), d)."""
     n, d = rows.shape
-    centred = (rows - rows.mean(0)) / (n - 1) ** 0.5
+    centred = rows - rows.mean(0)
     if n <= d:
-        return centred
-    factor, failed = torch.linalg.cholesky_ex(centred.mT @ centred, upper=True)
+        return centred / (n - 1) ** 0.5
+    factor, failed = torch.linalg.cholesky_ex(centred.mT @ centred / (n - 1), upper=True)
     sizes = factor.diagonal()
     if not failed and sizes.min() > WELL_CONDITIONED * sizes.max():
         return factor
-    return torch.linalg.qr(centred, mode="r").R
+    return torch.linalg.qr(centred, mode="r").R / (n - 1) ** 0.5
 
 
 def _factor_of(cov: Tensor) -> Tensor:
