@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from experiments.benchmarks.measure import Row, seconds
+from experiments.benchmarks.measure import Row, typical_seconds
 
 ROWS = 886
 """Clips of Tango's test set."""
@@ -61,7 +61,7 @@ def rows() -> list[Row]:
             return float(frechet_distance_of_rows(x, y))
 
         ours()
-        faster = [seconds(theirs, calls) / seconds(ours, calls) for _ in range(repeats)]
+        faster = [typical_seconds(theirs, calls) / typical_seconds(ours, calls) for _ in range(repeats)]
         errors = [abs(function() / distance - 1) for function in (ours, theirs)]
         over = "frechet-audio-distance (its time over ours)"
         found.append(Row(f"Frechet distance, {ROWS} rows of {width}", faster, over, "10, at least"))

@@ -21,12 +21,16 @@ class Row(NamedTuple):
         return f"| {self.what} | {middle} | {low} to {high} | {self.over} | {self.goal} |"
 
 
-def seconds(function: Callable[[], object], calls: int = 1) -> float:
-    """How long so many calls take."""
+def seconds(function: Callable[[], object]) -> float:
+    """How long one call takes."""
     began = time.perf_counter()
-    for _ in range(calls):
-        function()
+    function()
     return time.perf_counter() - began
+
+
+def typical_seconds(function: Callable[[], object], calls: int) -> float:
+    """The median of so many calls in a row."""
+    return statistics.median(seconds(function) for _ in range(calls))
 
 
 def _digits(value: float) -> str:
