@@ -191,7 +191,7 @@ class Command(LightningCLI):
                 rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
                 config.overwrite, path = True, None
         if path is not None and not Path(path).is_file():
-            hint = "last goes on where the run was stopped" if fit else "run lightning fit first"
+            hint = "`--ckpt_path last` goes on where the run was stopped" if fit else "run lightning fit first"
             raise UserError(f"ckpt_path is {path}, but there is no such file; {hint}")
         if path is not None or self.subcommand == "test":
             run = folder if path is None else RunFolder(Path(path).parent.parent)
