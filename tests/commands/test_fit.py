@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, 
         ("--wandb maybe", "wandb is maybe, but must be 'offline', 'online', 'disabled'"),
         ("--trainer.max_stps 3", "there is no option --trainer.max_stps, did you mean --trainer.max_steps?"),
         ("--trainer.max_steps x", "trainer.max_steps is x, but must be int"),
-        ("--ckpt_path else.ckpt", "ckpt_path is else.ckpt, but there is no such file; `--ckpt_path last` goes on where"),
+        ("--ckpt_path else.ckpt", "ckpt_path is else.ckpt, but there is no such file; `--ckpt_path last`"),
         ("--config nowhere.yaml", "File does not exist"),
     ],
 )
