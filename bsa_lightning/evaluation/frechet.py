@@ -7,6 +7,9 @@ Squares are several times faster to take apart, and do where the smallest singul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,9 @@ from bsa_lightning.errors import UserError
 
 WELL_CONDITIONED = 1e-3
 """Smallest over largest singular value, from which squares are taken: they add an error of 1e-13 of the largest."""
+
+SMALL = 2**17
+"""Entries a side up to which one thread is taken: more gain nothing there, and may wait longer than all the work."""
 
 
 def frechet_distance_of_rows(x: Tensor, y: Tensor) -> Tensor:
@@ -24,13 +30,23 @@ def frechet_distance_of_rows(x: Tensor, y: Tensor) -> Tensor:
     """
     if (fewest := min(len(x), len(y))) < 2:
         raise UserError(f"a Frechet distance needs two rows on each side, but one has {fewest}; score more clips")
-    x, y = x.double(), y.double()
-    return _distance(x.mean(0), _factor(x), y.mean(0), _factor(y))
+    with _threads(1 if max(x.numel(), y.numel()) <= SMALL else torch.get_num_threads()):
+        return _distance(*_mean_and_factor(x.double()), *_mean_and_factor(y.double()))
 
 
 def frechet_distance(*, mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
     """The same of two Gaussians, means (d,) and covariances (d, d), float64."""
     return _distance(mean1, _factor_of(cov1), mean2, _factor_of(cov2))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _distance(mean1: Tensor, factor1: Tensor, mean2: Tensor, factor2: Tensor) -> Tensor:
@@ -50,10 +66,14 @@ def _nuclear_norm(factor1: Tensor, factor2: Tensor) -> Tensor:
     return torch.linalg.svdvals(product).sum()
 
 
-def _factor(rows: Tensor) -> Tensor:
-    """F with F^T F the covariance of ``rows``, (min(n, d), d)."""
-    n, d = rows.shape
-    centred = rows - rows.mean(0)
+def _mean_and_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (d,) of ``rows``, and F (min(n, d), d) with F^T F their covariance."""
+    mean = rows.mean(0)
+    return mean, _factor(rows - mean)
+
+
+def _factor(centred: Tensor) -> Tensor:
+    n, d = centred.shape
     if n <= d:
         return centred / (n - 1) ** 0.5
     factor, failed = torch.linalg.cholesky_ex(centred.mT @ centred / (n - 1), upper=True)

@@ -34,4 +34,6 @@ def typical_seconds(function: Callable[[], object], calls: int) -> float:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.1e}" if 0 < value < 1e-3 else f"{value:.3f}" if value < 100 else f"{value:.0f}"
+    if value < 1e-3:
+        return f"{value:.1e}" if value else "0"
+    return f"{value:.3f}" if value < 100 else f"{value:.0f}"

@@ -75,3 +75,13 @@ def test_a_set_against_itself_is_zero_even_with_fewer_rows_than_dimensions(n):
 def test_one_row_is_refused():
     with pytest.raises(UserError, match="needs two rows on each side, but one has 1"):
         frechet_distance_of_rows(rows(50, 4), rows(1, 4))
+
+
+def test_the_callers_threads_are_left_as_they_were():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        frechet_distance_of_rows(rows(50, 4), rows(50, 4, 1))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
