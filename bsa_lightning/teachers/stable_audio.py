@@ -96,7 +96,7 @@ class StableAudioDenoiser(Denoiser):
         conditioning: Conditioning,
         guidance_scale: Tensor | None = None,  # noqa: ARG002
     ) -> Prediction:
-        dtype = self.transformer.dtype
+        dtype = self.transformer.proj_in.weight.dtype  # transformer.dtype walks all parameters, at each call
         tensors = conditioning.to(dtype=dtype).tensors
         (output,) = self.transformer(
             z_t.to(dtype),

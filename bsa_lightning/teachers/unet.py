@@ -67,7 +67,7 @@ class UNetDenoiser(Denoiser):
     def forward(
         self, z_t: Tensor, t: Tensor, conditioning: Conditioning, guidance_scale: Tensor | None = None
     ) -> Prediction:
-        dtype = self.unet.dtype
+        dtype = self.unet.conv_in.weight.dtype  # unet.dtype walks all parameters, at each call
         output = self.unet(
             z_t.to(dtype),
             self.schedule.position(t) - 1,

@@ -26,7 +26,9 @@ from bsa_lightning.distillation.promotion import RoundPromotion
 from bsa_lightning.teachers.base import Conditioning
 from experiments.benchmarks.measure import Row, seconds
 
-UPDATES, SKIPPED, NUM_STEPS, BATCH_SIZE, SCALE = 62, 2, 8, 16, 2.0
+UPDATES, SKIPPED, NUM_STEPS, BATCH_SIZE, SCALE = 122, 2, 8, 16, 2.0
+BATCHES = 61
+"""Of an epoch. Each ends with Lightning's own work, so that epochs of few batches would measure that."""
 FLOOR = "two teacher forwards, a student forward and backward, Adam, called bare"
 
 
@@ -103,34 +105,38 @@ class Silent(SimpleProfiler):
         pass
 
 
-def fit(guidance: Guidance, callback: Callback, *, ema_decay: float | None = None) -> SimpleProfiler:
+def fit(
+    latents: Path, guidance: Guidance, callback: Callback, *, ema_decay: float | None = None, updates: int = UPDATES
+) -> SimpleProfiler:
     """A round of the built-in teacher, with what ``lightning fit`` adds to it."""
     profiler = Silent()
+    module = ProgressiveDistillation(
+        Plan(2 * NUM_STEPS, NUM_STEPS, updates),
+        BSA(),
+        guidance,
+        optimizer=functools.partial(torch.optim.Adam, lr=4e-5),
+        ema_decay=ema_decay,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        prepare_folder(Soundscapes(4 * BATCH_SIZE, seed=9), Path(folder) / "latents")
-        module = ProgressiveDistillation(
-            Plan(2 * NUM_STEPS, NUM_STEPS, UPDATES),
-            BSA(),
-            guidance,
-            optimizer=functools.partial(torch.optim.Adam, lr=4e-5),
-            ema_decay=ema_decay,
-        )
         trainer = Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_epochs=-1,
             enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder, profiler=profiler,
             callbacks=[BadUpdates(), RoundPromotion(), callback],
         )  # fmt: skip
-        trainer.fit(module, AudioCapsLatents(Prepared(f"{folder}/latents"), batch_size=BATCH_SIZE))
+        trainer.fit(module, AudioCapsLatents(Prepared(str(latents)), batch_size=BATCH_SIZE))
     return profiler
 
 
 def rows() -> list[Row]:
     """Time, memory and waiting."""
     outside, baked, memory = Floor(), Floor(), FloorOfMemory()
-    fit(Outside(SCALE), outside)
-    fit(Baked(SCALE), baked, ema_decay=0.99)
-    fit(Baked(SCALE), memory, ema_decay=0.99)
-    took = fit(Outside(SCALE), Callback()).recorded_durations
+    with tempfile.TemporaryDirectory() as folder:
+        latents = Path(folder) / "latents"
+        prepare_folder(Soundscapes(BATCHES * BATCH_SIZE, seed=9), latents)
+        fit(latents, Outside(SCALE), outside)
+        fit(latents, Baked(SCALE), baked, ema_decay=0.99)
+        fit(latents, Baked(SCALE), memory, ema_decay=0.99, updates=SKIPPED + 10)
+        took = fit(latents, Outside(SCALE), Callback()).recorded_durations
     waits = took["[_TrainingEpochLoop].train_dataloader_next"][SKIPPED:UPDATES]
     shares = [wait / step for wait, step in zip(waits, took["run_training_batch"][SKIPPED:], strict=True)]
     return [
