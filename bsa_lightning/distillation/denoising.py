@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
 from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, weighted_mse
-from bsa_lightning.distillation.draws import draw
+from bsa_lightning.distillation.draws import draw, seed_networks
 from bsa_lightning.distillation.ema import EMA
 from bsa_lightning.distillation.latent_module import LatentModule
 from bsa_lightning.distillation.sharding import unsharded
@@ -152,7 +152,7 @@ class Denoising(LatentModule):
             latents=batch.posterior.mean,
             caption_dropout=dropout,
         )
-        torch.manual_seed(draws.seed)  # of what is random inside a network, such as dropout
+        seed_networks(draws.seed, self.device)
         schedule = self.network.schedule
         t = schedule.trained_times(draws.uniform)
         alpha, sigma = schedule.alpha_sigma(t)

@@ -24,7 +24,7 @@ class Draws(NamedTuple):
     guidance: Tensor
     """(batch,) in [0, 1): where in its range a clip's guidance scale lies."""
     seed: int
-    """For whatever else is random in the step."""
+    """For whatever else is random in the step, see :func:`seed_networks`."""
 
 
 def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, caption_dropout: float = 0.0) -> Draws:
@@ -39,3 +39,13 @@ def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, 
         guidance=torch.rand(shape[0], generator=generator).to(device),
         seed=generator.initial_seed(),
     )
+
+
+def seed_networks(seed: int, device: torch.device) -> None:
+    """For what is random inside a network, such as dropout.
+
+    ``torch.manual_seed`` sees to all kinds of devices, and takes a trace of the stack for each that is not there.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)

@@ -18,7 +18,7 @@ from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.diffusion.target import distillation_target
 from bsa_lightning.diffusion.weighting import Weighting, weighted_mse
 from bsa_lightning.distillation import checkpoint
-from bsa_lightning.distillation.draws import Draws, draw
+from bsa_lightning.distillation.draws import Draws, draw, seed_networks
 from bsa_lightning.distillation.ema import EMA, copy_weights
 from bsa_lightning.distillation.first_teacher import FirstTeacher
 from bsa_lightning.distillation.guidance import Guidance
@@ -152,7 +152,7 @@ class ProgressiveDistillation(LatentModule):
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         draws = self._draw(batch, self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
-        torch.manual_seed(draws.seed)  # of what is random inside a network, such as dropout
+        seed_networks(draws.seed, self.device)
         conditioning = batch.conditioning
         if self.guidance.drops_captions:
             conditioning = conditioning.where(draws.keep_caption, self._null())

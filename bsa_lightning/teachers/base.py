@@ -82,7 +82,7 @@ class Conditioning:
         """The same, with every sequence padded to a multiple of so many: few shapes, for what is compiled."""
 
         def pad(sequence: Tensor) -> Tensor:
-            return nn.functional.pad(sequence, (0, 0) * (sequence.ndim - 2) + (0, -sequence.shape[1] % multiple))
+            return _padded(sequence, sequence.shape[1] + -sequence.shape[1] % multiple)
 
         tensors = {name: pad(tensor) if name in self.masks else tensor for name, tensor in self.tensors.items()}
         return Conditioning(tensors, {name: pad(mask) for name, mask in self.masks.items()})
@@ -116,11 +116,10 @@ class Conditioning:
 
         Caption dropout is ``conditioning.where(keep, null)``.
         """
-        if len(other) == 1:
-            other = other.repeat(len(self))
         both = Conditioning.cat([self, other])
         own = torch.arange(len(self), device=keep.device)
-        return both[torch.where(keep, own, own + len(self)).to(next(iter(both.tensors.values())).device)]
+        others = own + len(self) if len(other) > 1 else len(self)
+        return both[torch.where(keep, own, others).to(next(iter(both.tensors.values())).device)]
 
 
 class Posterior(NamedTuple):
@@ -264,7 +263,12 @@ def _valid_lengths(mask: Tensor) -> list[int]:
 
 
 def _cat_padded(parts: Sequence[Tensor]) -> Tensor:
-    if len({part.shape[1] for part in parts}) == 1:
-        return torch.cat(list(parts))
-    rows = [row for part in parts for row in part]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([_padded(part, longest) for part in parts])
+
+
+def _padded(sequence: Tensor, length: int) -> Tensor:
+    """(batch, so many, ...), zeros at the end; the very same where it is as long already."""
+    if sequence.shape[1] == length:
+        return sequence
+    return nn.functional.pad(sequence, (0, 0) * (sequence.ndim - 2) + (0, length - sequence.shape[1]))
