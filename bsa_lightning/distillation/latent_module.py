@@ -50,6 +50,9 @@ class LatentModule(LightningModule, ABC):
             self.ema.update(self.learner)
         optimizer.zero_grad()  # else these gradients live through the next update's forward passes
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing: an update leaves no gradients."""
+
     @property
     def data(self) -> AudioCapsLatents:
         """The stream of latents that the trainer was given."""
