@@ -106,12 +106,16 @@ def remove(path: Path) -> None:
 
 def remove_partial(folder: Path) -> None:
     """Removes what processes that were killed had begun to write anywhere below ``folder``."""
-    for path in sorted(folder.rglob(".*-*")):
-        if re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-[0-9a-f]+", path.name):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    for path in filter(is_partial, sorted(folder.rglob(".*-*"))):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether it has a name that a file or folder has only while :func:`whole` writes it, or :func:`remove` removes."""
+    return re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-[0-9a-f]+", path.name) is not None
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import make_folder, remove, whole, write_json
+from bsa_lightning.files import is_partial, make_folder, remove, whole, write_json
 from bsa_lightning.reporting.training import TRAINER
 
 CONFIG = "config.yaml"
@@ -76,9 +76,12 @@ class RunFolder:
         Raises:
             UserError: if the folder holds a run and ``overwrite`` is false, or holds something else.
         """
-        # A run that was refused while starting leaves its configuration and the folder of W&B.
+        # A run that was refused while starting leaves its configuration and the folder of W&B; one that was killed,
+        # what it had begun to write.
         started = {CONFIG, ENVIRONMENT, "wandb"}
-        if not self.path.exists() or (self.path.is_dir() and {path.name for path in self.path.iterdir()} <= started):
+        if not self.path.exists() or (
+            self.path.is_dir() and all(path.name in started or is_partial(path) for path in self.path.iterdir())
+        ):
             return
         if not (self.path / ENVIRONMENT).is_file():
             raise UserError(f"run is {self.path}, which exists and is not a run's folder; name another with --run")

@@ -39,8 +39,8 @@ def test_a_run_that_never_began_may_be_started_again(run):
     run.refuse_if_used(overwrite=False)
 
 
-@pytest.mark.parametrize("names", [[], ["wandb"]])
-def test_a_new_folder_or_one_with_logs_of_a_refused_start_is_free(tmp_path, names):
+@pytest.mark.parametrize("names", [[], ["wandb"], [".environment.json.partial-1e066331"]])
+def test_a_new_folder_or_one_with_what_a_refused_or_killed_start_left_is_free(tmp_path, names):
     for name in names:
         (tmp_path / name).mkdir()
     RunFolder(tmp_path).refuse_if_used(overwrite=False)
