@@ -26,7 +26,7 @@ test: $(READY) ## run the tests (what is slow or needs a GPU or a download is le
 slow: $(READY) ## run the tests that take minutes: deaths, nodes, sharding, compilers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "slow and not gpu and not network"
 
-check: lint types test ## all that a change must pass: lint, types, test
+check: lint types test slow ## all that a change must pass: lint, types, test, slow (a quarter of an hour)
 
 study: $(READY) ## compare the weightings, as experiments/weightings says; hours, and it goes on where it stopped
 	$(BIN)/python -m experiments.weightings.study $(PARTS)

@@ -1,6 +1,7 @@
 """Compiled networks: the same students, from few graphs, whatever a ladder does to the weights."""
 
 import functools
+import shutil
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 
 ROUNDS = Plan(8, 1, 3)
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ here, which is missing")
 VALIDATED = {"limit_val_batches": 1.0, "val_check_interval": 4, "check_val_every_n_epoch": None}
 
 
@@ -71,6 +73,7 @@ def test_promotions_and_lengths_of_captions_cost_no_graph(guidance, graphs, teac
 
 
 @pytest.mark.slow
+@needs_compiler
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own compiler imports it
 @pytest.mark.timeout(600)
 def test_a_resumed_ladder_is_compiled_as_well(teacher_folder, latents_folder, tmp_path):
@@ -97,6 +100,7 @@ def test_padding_changes_nothing_but_the_length():
 
 
 @pytest.mark.slow
+@needs_compiler
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own compiler imports it
 @pytest.mark.timeout(900)
 def test_students_of_generated_code_are_the_same(teacher_folder, latents_folder, tmp_path):
