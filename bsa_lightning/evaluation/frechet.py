@@ -73,6 +73,7 @@ def _mean_and_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _factor(centred: Tensor) -> Tensor:
+    """F of rows whose mean is zero."""
     n, d = centred.shape
     if n <= d:
         return centred / (n - 1) ** 0.5

@@ -111,15 +111,11 @@ class Conditioning:
         masks = {name: _cat_padded([part.masks[name] for part in parts]) for name in parts[0].masks}
         return Conditioning(tensors, masks)
 
-    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
-        """This conditioning where ``keep`` (batch,) is True, ``other`` (of as many clips, or of one) elsewhere.
-
-        Caption dropout is ``conditioning.where(keep, null)``.
-        """
-        both = Conditioning.cat([self, other])
+    def where(self, keep: Tensor, null: Conditioning) -> Conditioning:
+        """This conditioning where ``keep`` (batch,) is True, ``null`` (one clip) elsewhere: caption dropout."""
+        both = Conditioning.cat([self, null])
         own = torch.arange(len(self), device=keep.device)
-        others = own + len(self) if len(other) > 1 else len(self)
-        return both[torch.where(keep, own, others).to(next(iter(both.tensors.values())).device)]
+        return both[torch.where(keep, own, len(self)).to(next(iter(both.tensors.values())).device)]
 
 
 class Posterior(NamedTuple):
