@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +29,35 @@ _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 _PARTIAL, _OLD = "partial", "old"
+_ABANDONED = 3600.0
+"""Seconds after which a partial file of a process on another machine is taken for dead."""
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on every common file system."""
+_looked_after: set[Path] = set()
+"""Folders that this process has cleared of dead partial files."""
 
 
 @contextmanager
 def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields another name beside ``path`` to write a file or folder to; renames it at the end, removes it on an error.
 
+    A file replaces a file and a folder a folder, never one the other. What a killed process left beside ``path`` is
+    cleared away.
+
     Args:
         path: the final name.
         durable: whether it is on the disk at the end, so that it outlives the machine's power as well as the process.
 
     Raises:
-        UserError: if the disk is full or the folder cannot be written.
+        UserError: if the disk is full, the folder cannot be written, or ``path`` is a folder where a file is written or
+            the other way round.
     """
     partial = _beside(path, _PARTIAL)
     make_folder(path.parent)
+    _clear_dead(path.parent)
     try:
         yield partial
+        _refuse_other_kind(path, is_folder=partial.is_dir())
         if durable:
             _to_disk(partial)
         if path.is_dir():
@@ -58,10 +73,32 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
             raise UserError(text) from error
         raise
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _delete(partial)
+
+
+def refuse_folder(path: Path, *, setting: str) -> None:
+    """Refuses to write a file where a folder is, before the work that the file is to hold.
+
+    Raises:
+        UserError: naming the ``setting`` that gave the path.
+    """
+    if path.is_dir():
+        raise UserError(f"{setting} is {path}, which is a folder; name a file")
+
+
+def refuse_file(path: Path, *, setting: str) -> None:
+    """Refuses to write into a folder where something else is: a file, or a link that leads nowhere.
+
+    Raises:
+        UserError: naming the ``setting`` that gave the path.
+    """
+    for part in (path, *path.parents):
+        if part.is_symlink() and not part.exists():
+            raise UserError(f"{setting} is {path}, but {part} is a link that leads nowhere; name another folder")
+        if part.exists():
+            if not part.is_dir():
+                raise UserError(f"{setting} is {path}, but {part} is not a folder; name another folder")
+            return
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -105,22 +142,83 @@ def remove(path: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what processes that were killed had begun to write anywhere below ``folder``."""
+    """Removes what processes that were killed had begun to write anywhere below ``folder``.
+
+    For a folder whose lock this process holds: other machines' partial files are taken for dead, too.
+    """
     for path in filter(is_partial, sorted(folder.rglob(".*-*"))):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        if not _is_alive(path):
+            _delete(path)
 
 
 def is_partial(path: Path) -> bool:
     """Whether it has a name that a file or folder has only while :func:`whole` writes it, or :func:`remove` removes."""
-    return re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-[0-9a-f]+", path.name) is not None
+    return _parts(path) is not None
+
+
+def _clear_dead(folder: Path) -> None:
+    """Removes the partial files of dead processes in a folder that no lock guards, the first time it is written."""
+    if folder in _looked_after:
+        return
+    _looked_after.add(folder)
+    for path in folder.glob(".*-*"):
+        if (parts := _parts(path)) is None or _is_alive(path):
+            continue
+        with suppress(OSError):  # another process clears it, too
+            if parts["machine"] == _machine() or time.time() - path.lstat().st_mtime > _ABANDONED:
+                _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_other_kind(path: Path, *, is_folder: bool) -> None:
+    if path.is_dir() and not is_folder:
+        raise UserError(f"{path} is a folder, which a file cannot replace; name another place")
+    if path.exists() and not path.is_dir() and is_folder:
+        raise UserError(f"{path} is a file, which a folder cannot replace; name another place")
 
 
 def _beside(path: Path, kind: str) -> Path:
     """A name that no other process takes, on whatever machine: folders are shared between them."""
-    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
+    ending = f".{kind}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    room = _LONGEST_NAME - len(ending) - 1
+    name = os.fsdecode(os.fsencode(path.name)[:room])
+    return path.with_name(f".{name}{ending}")
+
+
+def _parts(path: Path) -> re.Match[str] | None:
+    """Machine and process of a partial file's name, as groups; both are None in names of earlier versions."""
+    endings = r"(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]+|[0-9a-f]+"
+    return re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-({endings})", path.name, flags=re.DOTALL)
+
+
+def _is_alive(path: Path) -> bool:
+    """Whether the process that writes a partial file runs, as far as this machine can tell."""
+    parts = _parts(path)
+    if parts is None or parts["machine"] != _machine():
+        return False
+    try:
+        os.kill(int(parts["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's process; no number of one
+        pass
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits that tell the process numbers of one machine, or container, from those of another."""
+    try:
+        numbering = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        numbering = ""
+    return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
 
 
 def _to_disk(path: Path, *, contents: bool = True) -> None:

@@ -11,12 +11,24 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bsa_lightning"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-ROOMS = ["errors", "files", "diffusion", "teachers", "data", "distillation", "evaluation", "reporting", "commands"]
+ROOMS = [
+    "errors",
+    "files",
+    "locks",
+    "diffusion",
+    "teachers",
+    "data",
+    "distillation",
+    "evaluation",
+    "reporting",
+    "commands",
+]
 """A room may import itself and the rooms to its left, but for the exceptions below."""
 
 NARROWER = {
     "errors": set(),
     "files": {"errors"},
+    "locks": {"errors", "files"},
     "diffusion": {"errors"},
     "reporting": {"errors", "files", "evaluation"},
 }
