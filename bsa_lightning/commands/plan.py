@@ -47,7 +47,8 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
     print(f"{'student':<12}{found.student_flops / 1e12:>10.3g}  TFLOP, forward and backward")
     print(f"\none evaluation of the network for one clip: {evaluation / 1e12:.3g} TFLOP")
     for round_ in module.plan.rounds:
-        print(f"round {round_.index + 1}: {2 * round_.num_steps} to {round_.num_steps} steps, {round_.updates} updates")
+        before = module.plan.factor * round_.num_steps
+        print(f"round {round_.index + 1}: {before} to {round_.num_steps} steps, {round_.updates} updates")
 
 
 def _size(num_bytes: int) -> str:

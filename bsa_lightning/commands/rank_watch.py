@@ -16,6 +16,7 @@ from torch.distributed import Store
 from torch.distributed.distributed_c10d import _get_default_store
 
 from bsa_lightning.errors import StoppedError, UserError
+from bsa_lightning.ranges import check_number
 
 _BEAT = 0.5
 """Seconds."""
@@ -28,12 +29,11 @@ class RankWatch(Callback):
     A collective whose peer is gone fails at once on some backends, and on others waits for half an hour.
 
     Args:
-        patience: seconds of silence after which a rank is taken for dead.
+        patience: seconds of silence after which a rank is taken for dead; at least 2.
     """
 
     def __init__(self, patience: float = 60.0) -> None:
-        if patience < 4 * _BEAT:
-            raise UserError(f"patience is {patience}, but must be at least {4 * _BEAT} seconds")
+        check_number("patience", patience, at_least=4 * _BEAT, advice="it is in seconds")
         self.patience = patience
         self._thread: _Listener | None = None
 

@@ -16,7 +16,8 @@ from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.distillation.promotion import RoundObserver
-from bsa_lightning.errors import StoppedError, UserError
+from bsa_lightning.errors import StoppedError
+from bsa_lightning.ranges import check_number
 
 
 class ResumePoint(RoundObserver):
@@ -28,13 +29,12 @@ class ResumePoint(RoundObserver):
 
     Args:
         file: the checkpoint.
-        every: updates between two.
+        every: updates between two, at least 1.
         interruption: asked before each batch whether the run has been told to stop.
     """
 
     def __init__(self, file: Path, *, every: int, interruption: Interruption) -> None:
-        if every < 1:
-            raise UserError(f"checkpoint_every is {every}, but must be at least one update")
+        check_number("checkpoint_every", every, whole=True, at_least=1, advice="it counts updates")
         self.file = file
         self.every = every
         self.interruption = interruption

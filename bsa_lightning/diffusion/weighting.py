@@ -6,15 +6,22 @@ The same loss in another space has another weight: errors relate by ||eps||^2 = 
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
+from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number
+
+_log = logging.getLogger(__name__)
 
 _GAMMA = 5.0
 """Of the papers."""
+_VANISHING = 1e-8
+"""Weights below it move nothing: an optimizer such as Adam adds as much to the size of a gradient."""
 
 
 class Weighting(ABC):
@@ -75,12 +82,11 @@ class _Capped(Weighting):
     """A weighting with a cap.
 
     Args:
-        gamma: the cap; 5 in the papers.
+        gamma: the cap, above 0; 5 in the papers.
     """
 
     def __init__(self, gamma: float = _GAMMA) -> None:
-        if not gamma > 0:
-            raise UserError(f"gamma is {gamma}, but a weighting's cap must be above 0; the papers use 5")
+        check_number("gamma", gamma, above=0, advice="the papers use 5")
         self.gamma = gamma
         if gamma != _GAMMA:
             self.name = f"{self.name}-gamma{gamma:g}"
@@ -112,6 +118,34 @@ class Tango(_Capped):
     def __call__(self, snr: Tensor) -> Tensor:
         capped = self.gamma + self.gamma / snr.clamp(min=self.gamma)  # gamma (SNR + 1) / SNR, finite at infinity
         return torch.where(snr > self.gamma, capped, snr + 1)
+
+
+def check_weights(weighting: Weighting, schedule: Schedule, times: Tensor, *, where: str) -> None:
+    """Refuses a weighting that gives no weight to any of ``times`` (n,); warns where it gives none to some of them.
+
+    Args:
+        weighting: of the error in x.
+        schedule: from times to SNR.
+        times: that are trained at.
+        where: which times they are, for the message.
+
+    Raises:
+        UserError: if all weights vanish in float32, or one is negative or not finite.
+    """
+    weights = weighting(schedule.snr(times)).float()
+    if not (weights.isfinite() & (weights >= 0)).all():
+        raise UserError(
+            f"the weighting {weighting.name} gives {weights.tolist()} {where}, but weights must be finite and at least"
+            " 0; choose another one"
+        )
+    vanished = times[weights < _VANISHING].tolist()
+    if len(vanished) == len(times):
+        raise UserError(
+            f"the weighting {weighting.name} is 0 at all times {where}, so that nothing would be trained; choose one"
+            " that is above 0 where there is no signal, such as BSA, or end with more steps"
+        )
+    if vanished:
+        _log.warning("the weighting %s is 0 at t = %s %s: nothing is learnt there", weighting.name, vanished, where)
 
 
 def weighted_mse(*, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:

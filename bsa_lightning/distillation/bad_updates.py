@@ -16,6 +16,7 @@ from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
 from bsa_lightning.distillation.promotion import RoundObserver
 from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number
 
 _DECAY = 0.98
 """Of the typical gradient: it averages over some fifty updates."""
@@ -28,15 +29,13 @@ class BadUpdates(RoundObserver):
     and moves the learning rate on; weights, average and the optimizer's moments stay as they are.
 
     Args:
-        most: so many in one round (of a teacher's training: in all of it) end the run.
-        explosion: how many times the typical norm (the geometric mean of late) is too large.
+        most: so many in one round (of a teacher's training: in all of it) end the run; at least 1.
+        explosion: how many times the typical norm (the geometric mean of late) is too large; above 1.
     """
 
     def __init__(self, most: int = 20, explosion: float = 1e4) -> None:
-        if most < 1:
-            raise UserError(f"most is {most}, but must be at least 1")
-        if explosion <= 1:
-            raise UserError(f"explosion is {explosion}, but must be above 1; a large number allows all finite ones")
+        check_number("most", most, whole=True, at_least=1)
+        check_number("explosion", explosion, above=1, advice="a large number allows all finite gradients")
         self.most = most
         self.explosion = explosion
         self._skipped = 0

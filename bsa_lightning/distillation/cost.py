@@ -73,7 +73,8 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
                 return [denoise(z_t, t).x for _ in range(module.plan.factor)][-1]
 
         def loss(x: Tensor) -> Tensor:
-            return (predictor(student, conditioning, guidance_scale=scale)(z_t, t).x - x).square().mean()
+            own = scale if student.takes_guidance else 1.0
+            return (predictor(student, conditioning, guidance_scale=own)(z_t, t).x - x).square().mean()
 
         with memory, autocast:
             x, teacher_flops = _flops(target)

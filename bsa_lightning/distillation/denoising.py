@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
-from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, weighted_mse
+from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, check_weights, weighted_mse
 from bsa_lightning.distillation.draws import draw, seed_networks
 from bsa_lightning.distillation.ema import EMA
-from bsa_lightning.distillation.latent_module import LatentModule
+from bsa_lightning.distillation.latent_module import LatentModule, OptimizerFactory, check_training
 from bsa_lightning.distillation.sharding import unsharded
 from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
+from bsa_lightning.ranges import check_number
 from bsa_lightning.teachers.base import Denoiser
 from bsa_lightning.teachers.folder import (
     PROVENANCE,
@@ -31,7 +30,8 @@ from bsa_lightning.teachers.folder import (
     resolve_folder,
 )
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+_CHECKED_TIMES = 100
+"""At which a weighting is tried before the training."""
 
 
 class Denoising(LatentModule):
@@ -43,10 +43,10 @@ class Denoising(LatentModule):
         teacher: the model folder to start from, or "tiny" for the built-in one.
         weighting: of the x-space error; SNR + 1 is plain v-MSE.
         optimizer: of the network's parameters; its rate falls linearly to zero over the fit.
-        warmup: updates over which the rate rises first.
-        ema_decay: of the average that is saved; none saves the last weights.
-        caption_dropout: share of captions replaced by none, which is what guidance needs.
-        seed: of noise, times and dropout.
+        warmup: updates over which the rate rises first; at least 0.
+        ema_decay: of the average that is saved, between 0 and 1; None saves the last weights.
+        caption_dropout: share of captions replaced by none, from 0 to 1, which is what guidance needs.
+        seed: of noise, times and dropout; at least 0.
         compile: whether torch.compile makes faster code of the network, which takes minutes at the start.
     """
 
@@ -62,12 +62,16 @@ class Denoising(LatentModule):
         compile: bool = False,
     ) -> None:
         super().__init__(teacher, compiled=compile)
+        check_training(optimizer, caption_dropout=caption_dropout, seed=seed)
+        check_number("warmup", warmup, whole=True, at_least=0)
         self.weighting = SNRPlusOne() if weighting is None else weighting
         self.optimizer = optimizer
         self.warmup = warmup
         self.caption_dropout = caption_dropout
         self.seed = seed
         self.network = load_denoiser(teacher).train()
+        times = self.network.schedule.trained_times(torch.linspace(0, 1, _CHECKED_TIMES + 1)[:-1])
+        check_weights(self.weighting, self.network.schedule, times, where="of the schedule")
         self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
         self._val_loss = WeightedMean()
 
@@ -126,6 +130,7 @@ class Denoising(LatentModule):
             raise UserError(f"{folder} is the model that training started from; name another run folder")
         first = self.trainer.is_global_zero
         network = unsharded(self.trained, lambda: load_denoiser(self.teacher_name), keep=first)
+        self.refuse_broken(network if first else None)
         if not first:
             return
         with whole(folder) as partial:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number
 
 
 class EMA(nn.Module):
@@ -16,13 +16,13 @@ class EMA(nn.Module):
 
     Args:
         network: what is averaged; the copy starts as its equal.
-        decay: share of the average that an update keeps; a decay of 0.99 averages over some 100 updates.
+        decay: share of the average that an update keeps, between 0 and 1; a decay of 0.99 averages over some 100
+            updates.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
-        if not 0 < decay < 1:
-            raise UserError(f"ema_decay is {decay}, but must lie between 0 and 1; leave it out for no averaging")
+        check_number("ema_decay", decay, above=0, below=1, advice="leave it out for no averaging")
         self.decay = decay
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number
 from bsa_lightning.teachers.base import Denoiser
 
 
@@ -15,7 +16,8 @@ class Guidance(ABC):
     """How the guidance scale g enters the rounds of a ladder.
 
     Args:
-        scale: g in uncond + g (cond - uncond); 1 is no guidance. Scores compare with the first teacher at this g.
+        scale: g in uncond + g (cond - uncond), at least 0; 1 is no guidance. Scores compare with the first teacher at
+            this g.
     """
 
     name: str
@@ -25,8 +27,7 @@ class Guidance(ABC):
     """Lowest and highest g that a student is trained for, where it can be sampled at more than one."""
 
     def __init__(self, scale: float) -> None:
-        if scale < 0:
-            raise UserError(f"guidance scale is {scale}, but must be at least 0; 1 is no guidance, Tango uses 3")
+        check_number("guidance scale", scale, at_least=0, advice="1 is no guidance, Tango uses 3")
         self.scale = scale
 
     @abstractmethod
@@ -94,6 +95,8 @@ class Embedded(Guidance):
 
     def __init__(self, scale: float, low: float = 1.0, high: float = 6.0) -> None:
         super().__init__(scale)
+        for name, bound in (("low", low), ("high", high)):
+            check_number(f"{name} of the guidance scales", bound, at_least=0)
         if not 0 <= low <= scale <= high or low == high:
             raise UserError(
                 f"guidance scales are drawn from low={low} to high={high}, but these must be apart, at least 0 and"

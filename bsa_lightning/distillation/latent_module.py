@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import nn
 from torch.optim import Optimizer
 
 from bsa_lightning.data.datamodule import AudioCapsLatents
 from bsa_lightning.distillation.ema import EMA
 from bsa_lightning.distillation.sharding import shard
+from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number, check_seed
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class LatentModule(LightningModule, ABC):
@@ -82,7 +88,54 @@ class LatentModule(LightningModule, ABC):
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
         )
 
+    def refuse_broken(self, network: nn.Module | None) -> None:
+        """Refuses weights that are not finite, before they are written; on every rank alike.
+
+        Args:
+            network: what the first rank is about to write; None on the others.
+
+        Raises:
+            UserError: naming the first tensor that holds one.
+        """
+        broken = "" if network is None else _broken_tensor(network)
+        if broken := self.trainer.strategy.broadcast(broken):
+            raise UserError(
+                f"training has made weights that are not finite, such as {broken}, so that they are not written; lower"
+                " the learning rate and start another run"
+            )
+
     def _null(self) -> Conditioning:
         """The conditioning of no caption, one clip."""
         null: Conditioning = self.data.null.to(self.device)
         return null
+
+
+def check_training(optimizer: OptimizerFactory, *, caption_dropout: float, seed: int) -> None:
+    """Refuses settings that could train nothing, or nothing of use, before a network is loaded.
+
+    Args:
+        optimizer: tried on one parameter.
+        caption_dropout: from 0 to 1.
+        seed: at least 0.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    check_number("caption_dropout", caption_dropout, at_least=0, at_most=1)
+    check_seed("seed", seed)
+    try:
+        (group,) = optimizer([nn.Parameter(torch.zeros(1))]).param_groups
+    except ValueError as error:
+        raise UserError(f"optimizer cannot be made ({error}); correct its settings") from error
+    check_number("the learning rate of optimizer", float(group["lr"]), above=0)
+    for name, value in group.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                check_number(f"{name} of optimizer", number)
+
+
+def _broken_tensor(network: nn.Module) -> str:
+    """The name of the first tensor with a value that is not finite; empty if there is none."""
+    tensors = network.state_dict().items()
+    broken = (name for name, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all())
+    return next(broken, "")

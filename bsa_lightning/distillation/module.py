@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.process import add_noise
@@ -22,7 +20,7 @@ from bsa_lightning.distillation.draws import Draws, draw, seed_networks
 from bsa_lightning.distillation.ema import EMA, copy_weights
 from bsa_lightning.distillation.first_teacher import FirstTeacher
 from bsa_lightning.distillation.guidance import Guidance
-from bsa_lightning.distillation.latent_module import LatentModule
+from bsa_lightning.distillation.latent_module import LatentModule, OptimizerFactory, check_training
 from bsa_lightning.distillation.plan import Plan, Round
 from bsa_lightning.distillation.sharding import unsharded
 from bsa_lightning.distillation.student import save_student
@@ -31,8 +29,6 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, read_sampling
 from bsa_lightning.teachers.guided import predictor
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class ProgressiveDistillation(LatentModule):
@@ -44,9 +40,11 @@ class ProgressiveDistillation(LatentModule):
         guidance: where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
         optimizer: of the student's parameters, made anew each round; its rate falls linearly to zero in a round.
-        ema_decay: of the average of the student that a round ends with; none ends with the last weights.
-        caption_dropout: share of captions replaced by none, where the mode of guidance needs the null branch.
-        seed: of noise, times and dropout.
+        ema_decay: of the average of the student that a round ends with, between 0 and 1; None ends with the last
+            weights.
+        caption_dropout: share of captions replaced by none, from 0 to 1, where the mode of guidance needs the null
+            branch.
+        seed: of noise, times and dropout; at least 0.
         teacher_dtype: of the teacher's weights; bfloat16 halves their memory.
         gradient_checkpointing: whether the student computes activations anew in the backward pass, which saves memory.
         compile: whether torch.compile makes faster code of the networks, which takes minutes at the start.
@@ -70,6 +68,7 @@ class ProgressiveDistillation(LatentModule):
         compile: bool = False,
     ) -> None:
         super().__init__(teacher, compiled=compile)
+        check_training(optimizer, caption_dropout=caption_dropout, seed=seed)
         self.plan = plan
         self.weighting = weighting
         self.guidance = guidance
@@ -86,6 +85,7 @@ class ProgressiveDistillation(LatentModule):
         self.register_buffer("round", torch.tensor(0))
         self.register_buffer("round_start", torch.tensor(0))
         plan.check_schedule(self.teacher.schedule)
+        plan.check_weighting(weighting, self.teacher.schedule)
         self._reference = checkpoint.TeacherReference("", None, "")
         self._resumed_at: int | None = None
         self._errors = ValidationErrors()
@@ -171,7 +171,8 @@ class ProgressiveDistillation(LatentModule):
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
         final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
         first = self._first.final(
-            batch_idx,
+            draws.eps,
+            batch.conditioning,
             lambda teacher: self._sample(
                 teacher, batch.conditioning, draws.eps, self.plan.start_steps, self.guidance.scale
             ),
@@ -197,6 +198,7 @@ class ProgressiveDistillation(LatentModule):
         if self.trainer.strategy.broadcast(self.global_step == self._resumed_at and folder.is_dir()):
             return folder  # written before the run was stopped, by the very updates that the checkpoint holds
         student = unsharded(self.finished_student, self._untrained_student, keep=self.trainer.is_global_zero)
+        self.refuse_broken(student if self.trainer.is_global_zero else None)
         if self.trainer.is_global_zero:
             save_student(
                 student,
@@ -253,7 +255,8 @@ class ProgressiveDistillation(LatentModule):
         with torch.no_grad():
             teacher = predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale)
             target = distillation_target(teacher=teacher, schedule=self.teacher.schedule, z_t=z_t, times=times)
-        x, _ = predictor(student, conditioning, guidance_scale=scale)(z_t, t)
+        # What the teacher is guided by, a student has in its weights, or is told.
+        x, _ = predictor(student, conditioning, guidance_scale=scale if student.takes_guidance else 1.0)(z_t, t)
         return t, x, target
 
     def _draw(self, batch: LatentBatch, step: int, micro_batch: int) -> Draws:

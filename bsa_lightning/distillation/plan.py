@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bsa_lightning.diffusion.schedule import Schedule
+from bsa_lightning.diffusion.schedule import Schedule, trailing_grid
+from bsa_lightning.diffusion.weighting import Weighting, check_weights
 from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Plan:
 
     Args:
         start_steps: of the first teacher, for example 200.
-        end_steps: of the last student, for example 25.
-        updates: optimizer steps a round (at most, with ``patience``); a list gives each round its own.
-        patience: end a round early after this many validations without a lower distillation error; none never does.
-        factor: of the steps, from a round to the next; 16 for one long jump from 64 to 4.
+        end_steps: of the last student, for example 25; at least 1.
+        updates: optimizer steps a round (at most, with ``patience``), at least 1; a list gives each round its own.
+        patience: end a round early after this many validations (at least 1) without a lower distillation error; None
+            never does.
+        factor: of the steps, from a round to the next, at least 2; 16 for one long jump from 64 to 4.
         off_grid: allow rounds whose steps diffusers' own DDIM walks up to half a trained timestep off, such as 32 or 16
             steps of a teacher that was trained on 1000.
     """
@@ -44,18 +47,19 @@ class Plan:
     off_grid: bool = False
 
     def __post_init__(self) -> None:
-        if self.factor < 2:
-            raise UserError(f"factor is {self.factor}, but a round must take fewer steps than the last; 2 halves them")
+        check_number("factor", self.factor, whole=True, at_least=2, advice="2 halves the steps from round to round")
+        check_number("start_steps", self.start_steps, whole=True, at_least=1)
+        check_number("end_steps", self.end_steps, whole=True, at_least=1)
+        for updates in [self.updates] if isinstance(self.updates, int) else self.updates:
+            check_number("updates", updates, whole=True, at_least=1, advice="every round needs an update")
         budgets = self._budgets()
         if len(budgets) != (rounds := self._num_rounds()):
             raise UserError(
                 f"updates lists {len(budgets)} rounds, but {self.start_steps} to {self.end_steps} steps are {rounds};"
                 " give one number a round, or one for all"
             )
-        if min(budgets) < 1:
-            raise UserError(f"updates is {self.updates}, but every round needs at least one update")
-        if self.patience is not None and self.patience < 1:
-            raise UserError(f"patience is {self.patience}, but must be at least 1; leave it out to spend all updates")
+        if self.patience is not None:
+            check_number("patience", self.patience, whole=True, at_least=1, advice="leave it out to spend all updates")
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -74,6 +78,18 @@ class Plan:
                     " allow it with off_grid"
                 )
 
+    def check_weighting(self, weighting: Weighting, schedule: Schedule) -> None:
+        """Refuses a weighting under which some round would train nothing; warns where it leaves out some of its times.
+
+        Min-SNR on a schedule without any signal at t = 1 gives the one-step round a weight of zero, for example.
+
+        Raises:
+            UserError: naming the weighting and the round.
+        """
+        for round_ in self.rounds:
+            times = trailing_grid(round_.num_steps)[:-1]
+            check_weights(weighting, schedule, times, where=f"in the round of {round_.num_steps} steps")
+
     def _budgets(self) -> list[int]:
         return [self.updates] * self._num_rounds() if isinstance(self.updates, int) else self.updates
 
@@ -82,7 +98,7 @@ class Plan:
         while steps > self.end_steps and steps % self.factor == 0:
             steps //= self.factor
             rounds += 1
-        if steps != self.end_steps or self.end_steps < 1 or rounds == 0:
+        if steps != self.end_steps or rounds == 0:
             how, power = ("halved", "two") if self.factor == 2 else (f"divided by {self.factor}", str(self.factor))
             raise UserError(
                 f"{self.start_steps} steps cannot be {how} to {self.end_steps}: start_steps must be end_steps times a"

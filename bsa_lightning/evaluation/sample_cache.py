@@ -62,8 +62,8 @@ class SampleCache:
         kind = noise.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noise.dtype
         made_by = [_SAMPLER, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
-        asked = _digest([*made_by, num_steps, guidance_scale], noise, conditioning, null)
-        path = self.folder / f"{asked}.safetensors"
+        asked = [*made_by, num_steps, guidance_scale, conditioning.digest(noise), null.digest()]
+        path = self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.safetensors"
         try:
             found = load_file(path, device=str(noise.device))
         except (OSError, SafetensorError):
@@ -79,16 +79,3 @@ def _machine(kind: str) -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.processor() or kind} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
-
-
-def _digest(asked: list[object], noise: Tensor, conditioning: Conditioning, null: Conditioning) -> str:
-    digest = hashlib.sha256(json.dumps(asked).encode())
-    parts = {f"{kind}.{name}": t for kind, c in (("cond", conditioning), ("null", null)) for name, t in _named(c)}
-    for name, tensor in {"noise": noise, **parts}.items():
-        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _named(conditioning: Conditioning) -> list[tuple[str, Tensor]]:
-    return [*conditioning.tensors.items(), *((f"{name}.mask", mask) for name, mask in conditioning.masks.items())]

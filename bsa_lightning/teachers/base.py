@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +111,15 @@ class Conditioning:
         }
         masks = {name: _cat_padded([part.masks[name] for part in parts]) for name in parts[0].masks}
         return Conditioning(tensors, masks)
+
+    def digest(self, *others: Tensor) -> str:
+        """The SHA-256 of all tensors and masks, and of ``others``: two batches that differ have two digests."""
+        named = [*self.tensors.items(), *((f"{name}.mask", mask) for name, mask in self.masks.items())]
+        digest = sha256()
+        for name, tensor in [*named, *((str(i), other) for i, other in enumerate(others))]:
+            digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def where(self, keep: Tensor, null: Conditioning) -> Conditioning:
         """This conditioning where ``keep`` (batch,) is True, ``null`` (one clip) elsewhere: caption dropout."""

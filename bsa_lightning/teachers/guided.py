@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bsa_lightning.diffusion.guidance import guide
 from bsa_lightning.diffusion.process import Prediction
+from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 
 
@@ -23,12 +24,20 @@ def predictor(
 
     A network that takes the scale (one for all, or (batch,)) is told it. For any other, with a ``null`` conditioning
     (one clip) and a scale other than 1, both branches run in one batch of twice the size.
+
+    Raises:
+        UserError: if there is a scale other than 1, but neither a null conditioning nor a network that takes the scale.
     """
     if denoiser.takes_guidance:
         scales = torch.as_tensor(guidance_scale).float().expand(len(conditioning))
         return lambda z_t, t: denoiser(z_t, t, conditioning, scales.to(z_t.device))
-    if null is None or (not isinstance(guidance_scale, Tensor) and guidance_scale == 1.0):
+    if not isinstance(guidance_scale, Tensor) and guidance_scale == 1.0:
         return lambda z_t, t: denoiser(z_t, t, conditioning)
+    if null is None:
+        raise UserError(
+            f"guidance_scale is {guidance_scale}, but guidance outside of the network needs the conditioning of no"
+            " caption; give null, or a scale of 1"
+        )
 
     both = Conditioning.cat([conditioning, null.repeat(len(conditioning))])
 

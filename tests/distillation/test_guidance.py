@@ -122,3 +122,9 @@ def test_networks_without_a_place_for_it_refuse_embedded_guidance():
 def test_scales_that_cannot_be(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", [G, 0.0, torch.tensor([G, 1.0, 1.0])])
+def test_a_scale_is_never_dropped_for_want_of_the_null_conditioning(scale):
+    with pytest.raises(UserError, match="needs the conditioning of no caption"):
+        predictor(Gaussian(CosineSchedule()), COND, guidance_scale=scale)

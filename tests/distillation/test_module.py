@@ -259,3 +259,16 @@ def test_latents_of_another_model_are_refused_before_training(latents_folder, tm
     with pytest.raises(UserError, match="prepared with another"):
         trainer_of(tmp_path / "run").fit(module, data_of(latents_folder))
     assert not (tmp_path / "run" / "rounds").exists()
+
+
+def test_other_data_is_compared_with_the_first_teachers_sound_of_that_data(teacher_folder, latents_folder, tmp_path):
+    """A module used twice says what a new one says; by their numbers alone the second data's batches are known."""
+    module = module_of(teacher_folder, guidance=Outside(2.0))
+
+    def error(module, run, **settings):
+        data = data_of(latents_folder, num_val_clips=4, **settings)
+        return trainer_of(tmp_path / run, limit_val_batches=1.0).validate(module, data, verbose=False)[0]
+
+    error(module, "first", batch_size=2)
+    again, new = (error(m, "again", batch_size=4) for m in (module, module_of(teacher_folder, guidance=Outside(2.0))))
+    assert again["val/trajectory_error"] == new["val/trajectory_error"]

@@ -52,3 +52,18 @@ def test_dtype_leaves_masks_alone(conditioning):
 
 def test_posterior_sample():
     assert Posterior(torch.tensor(1.0), torch.tensor(2.0)).sample(torch.tensor(3.0)) == 7
+
+
+def test_a_digest_tells_whatever_is_in_a_batch():
+    states, mask = torch.arange(6.0).reshape(1, 3, 2), torch.ones(1, 3, dtype=torch.bool)
+    batch, noise = Conditioning({"states": states}, {"states": mask}), torch.zeros(1, 2)
+    digests = {
+        batch.digest(),
+        batch.digest(noise),
+        batch.digest(noise + 1),
+        Conditioning({"states": states + 1}, {"states": mask}).digest(noise),
+        Conditioning({"states": states}, {"states": ~mask}).digest(noise),
+        Conditioning({"other": states}, {"other": mask}).digest(noise),
+    }
+    assert len(digests) == 6
+    assert batch.digest(noise) == Conditioning({"states": states.clone()}, {"states": mask.clone()}).digest(noise)

@@ -1,0 +1,119 @@
+"""Settings that would train nothing, or nothing of use, are refused before the training."""
+
+import functools
+import math
+
+import pytest
+import torch
+from ladder import Watch, data_of, module_of, trainer_of
+
+from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
+from bsa_lightning.diffusion.weighting import BSA, SNR, MinSNR, Tango, TruncatedSNR, Uniform, Weighting, check_weights
+from bsa_lightning.distillation.bad_updates import BadUpdates
+from bsa_lightning.distillation.denoising import Denoising
+from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
+from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.errors import UserError
+
+NAN, INF = math.nan, math.inf
+
+
+def adam(**settings):
+    return functools.partial(torch.optim.Adam, **settings)
+
+
+@pytest.mark.parametrize("kind", [module_of, lambda folder, **settings: Denoising(str(folder), **settings)])
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        *(({"caption_dropout": value}, f"caption_dropout is {value}, but") for value in (2, -1, NAN)),
+        *(({"ema_decay": value}, f"ema_decay is {value}, but") for value in (0.0, 1.0, -0.5, NAN, INF)),
+        *(({"seed": value}, f"seed is {value}, but") for value in (-1, 2**63)),
+        *(({"optimizer": adam(lr=lr)}, "the learning rate of optimizer is") for lr in (0.0, INF)),
+        *(({"optimizer": adam(lr=lr)}, "optimizer cannot be made") for lr in (-1.0, NAN)),
+        ({"optimizer": adam(lr=1e-3, weight_decay=INF)}, "weight_decay of optimizer is inf"),
+        ({"optimizer": adam(lr=1e-3, eps=INF)}, "eps of optimizer is inf"),
+    ],
+)
+def test_numbers_outside_their_range(teacher_folder, kind, settings, text):
+    with pytest.raises(UserError, match=text):
+        kind(teacher_folder, **settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(functools.partial(kind, scale) for kind in (Baked, Outside, Embedded) for scale in (NAN, INF, -1.0)),
+        *(functools.partial(Embedded, 2.0, low=low) for low in (NAN, -1.0, -INF)),
+        functools.partial(Embedded, 2.0, high=INF),
+        *(functools.partial(kind, gamma) for kind in (BSA, MinSNR, Tango) for gamma in (NAN, INF, 0.0, -5.0)),
+        *(functools.partial(BadUpdates, explosion=value) for value in (NAN, INF, 1.0)),
+        functools.partial(BadUpdates, most=0),
+        *(functools.partial(Plan, *steps, updates=1) for steps in ((0, 1), (8, -1), (8.0, 4), (8, True))),
+        *(functools.partial(Plan, 8, 4, updates=updates) for updates in (0, -1, [0], True)),
+        *(functools.partial(Plan, 8, 4, updates=1, **{name: 0}) for name in ("factor", "patience")),
+    ],
+)
+def test_numbers_of_parts_outside_their_range(make):
+    with pytest.raises(UserError, match="but must be"):
+        make()
+
+
+def test_a_round_without_any_weight_is_refused():
+    with pytest.raises(UserError, match="min-snr is 0 at all times in the round of 1 steps"):
+        Plan(8, 1, updates=2).check_weighting(MinSNR(), CosineSchedule())
+
+
+def test_times_without_weight_are_said(caplog):
+    Plan(8, 2, updates=2).check_weighting(SNR(), CosineSchedule())
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"the weighting snr is 0 at t = [1.0] in the round of {n} steps: nothing is learnt there" for n in (4, 2)
+    ]
+
+
+@pytest.mark.parametrize("weighting", [BSA(), TruncatedSNR(), Uniform(), Tango()])
+def test_weightings_that_never_vanish_pass_in_silence(caplog, weighting):
+    Plan(8, 1, updates=2).check_weighting(weighting, CosineSchedule())
+    assert not caplog.records
+
+
+def test_tangos_own_schedule_has_signal_everywhere(caplog):
+    table = scaled_linear(beta_start=0.0015, beta_end=0.0195, num_timesteps=1000)
+    Plan(200, 25, updates=2).check_weighting(MinSNR(), TableSchedule(table))
+    assert not caplog.records
+
+
+class Odd(Weighting):
+    name = "odd"
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, snr):
+        return torch.full_like(snr, self.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(NAN, "odd gives"), (-1.0, "odd gives"), (INF, "odd gives"), (1e-60, "0 at all")]
+)
+def test_a_weighting_of_ones_own_is_tried(value, text):
+    with pytest.raises(UserError, match=text):
+        check_weights(Odd(value), CosineSchedule(), torch.tensor([0.5, 1.0]), where="here")
+
+
+def test_both_modules_try_their_weighting(teacher_folder):
+    makers = (lambda: module_of(teacher_folder, weighting=Odd(0.0)), lambda: Denoising(str(teacher_folder), Odd(0.0)))
+    for make in makers:
+        with pytest.raises(UserError, match="the weighting odd is 0 at all times"):
+            make()
+
+
+def test_a_student_that_is_not_finite_is_never_written(teacher_folder, latents_folder, tmp_path):
+    def spoil(trainer, module, _batch):
+        next(module.student.parameters()).data.view(-1)[0] = INF
+
+    module = module_of(teacher_folder, plan=Plan(8, 4, 1))
+    with pytest.raises(UserError, match="training has made weights that are not finite, such as "):
+        trainer_of(tmp_path, Watch(spoil)).fit(module, data_of(latents_folder))
+    assert not list(tmp_path.glob("rounds/*"))
