@@ -61,4 +61,4 @@ def check_seed(name: str, value: Any) -> None:  # noqa: ANN401 - whatever a user
 
 def _is_number(value: object, *, whole: bool) -> bool:
     kind = numbers.Integral if whole else numbers.Real
-    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, kind) and math.isfinite(value)

@@ -6,8 +6,9 @@ from argparse import ArgumentError
 from collections.abc import Callable
 from typing import TypeVar
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 
+from bsa_lightning.commands.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.errors import UserError
 
@@ -22,25 +23,50 @@ def call(
     Args:
         function: with typed and documented parameters.
         words: options as ``--name value``, in ``--config`` files too; hyphens pass for underscores.
-        several: the parameter that takes all plain words, one or more.
+        several: the parameter that takes all plain words, one or more, as they are: none is a setting or refers to one.
         positional: whether parameters without a default are plain words, in their order.
     """
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode="omegaconf+")
+    prepare_parser(words)
+    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=PARSER_MODE)
     parser.add_argument("--config", action="config", help="a YAML file with any of the options")
     if several is not None:
-        parser.add_argument(several, nargs="+", type=str, help=f"one or more {several}")
+        parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")
     skip: set[str | int] | None = {several} if several is not None else None
     parser.add_function_arguments(function, as_positional=positional, skip=skip, sub_configs=True)
+    plain, options = _split(words[1:]) if several is not None else ([], words[1:])
     try:
-        config = parser.parse_args([_underscored(word) for word in words[1:]])
+        config = parser.parse_args([_underscored(word) for word in options])
     except ArgumentError as error:
         if text := unknown_option(error, parser):
             raise UserError(text) from error
         raise
     arguments = parser.instantiate(config).as_dict()
     del arguments["config"]
+    if several is not None:
+        arguments[several] = plain or arguments[several]
+        if not arguments[several]:
+            raise UserError(f"there are no {several}; `lightning {words[0]} --help` says how they are given")
     return function(**arguments)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Plain words, and the options with the value of each; what follows ``--`` is plain."""
+    plain: list[str] = []
+    options: list[str] = []
+    waiting = False
+    for number, word in enumerate(words):
+        if word == "--" and not waiting:
+            return plain + words[number + 1 :], options
+        if waiting or word.startswith("--") or word == "-h":
+            options.append(word)
+            waiting = not waiting and word.startswith("--") and "=" not in word and word not in _WITHOUT_VALUE
+        else:
+            plain.append(word)
+    return plain, options
+
+
+_WITHOUT_VALUE = ("--help", "--print_config", "--print-config")
+"""Options that stand alone; all others have one value."""
 
 
 def _underscored(word: str) -> str:

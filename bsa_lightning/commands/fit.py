@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from argparse import ArgumentError
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from bsa_lightning.commands import classes
 from bsa_lightning.commands.checkpoint_file import CheckpointFile
+from bsa_lightning.commands.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.commands.interruption import Interruption
 from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.commands.metrics_file import MetricsFile
@@ -26,6 +27,7 @@ from bsa_lightning.commands.plan import print_plan
 from bsa_lightning.commands.rank_watch import RankWatch
 from bsa_lightning.commands.resume import ResumePoint
 from bsa_lightning.commands.run_folder import TRAINED_BY, RunFolder
+from bsa_lightning.commands.trainer_settings import check_trainer
 from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.distillation.bad_updates import BadUpdates
 from bsa_lightning.errors import UserError
@@ -53,26 +55,31 @@ _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "r
 
 def run(words: list[str]) -> None:
     """Runs the subcommand that ``sys.argv`` names; other ranks are started from the same words."""
-    del words
+    prepare_parser(words)
     for message in NEEDLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     # Advertisements for cloud services.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-    try:
-        Command()
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
+    with ExitStack() as locks:
+        try:
+            Command(locks)
+        except MisconfigurationException as error:
+            raise UserError(str(error)) from error
 
 
 class Command(LightningCLI):
-    """Any LightningModule with any LightningDataModule, in a run folder."""
+    """Any LightningModule with any LightningDataModule, in a run folder.
 
-    def __init__(self) -> None:
-        jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    Args:
+        locks: keeps the lock of the run folder, until the command has ended.
+    """
+
+    def __init__(self, locks: ExitStack) -> None:
+        self.locks = locks
         classes.register()
-        settings = {"exit_on_error": False, "parser_mode": "omegaconf+"}
+        settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -143,7 +150,13 @@ class Command(LightningCLI):
             before.append(_Bar(refresh_rate=10))
         # A checkpoint comes before what a user's callbacks do at the end of a round, such as scoring it.
         own["callbacks"] = [*before, *callbacks]
-        return super().instantiate_trainer(**own, **kwargs)
+        check_trainer(trainer, fits=self.subcommand == "fit")
+        try:
+            return super().instantiate_trainer(**own, **kwargs)
+        except UserError:
+            raise
+        except (ValueError, TypeError, RuntimeError) as error:  # Lightning's words about its own settings
+            raise UserError(f"the settings of trainer do not fit together or this machine: {error}") from error
 
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = []
@@ -182,12 +195,17 @@ class Command(LightningCLI):
         """
         self.subcommand = self.config["subcommand"]
         config, fit = self.config[self.subcommand], self.subcommand == "fit"
+        if config.plan:
+            return
         folder = RunFolder(Path(config.run))
+        if self.subcommand != "validate":
+            rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()
         path = config.get("ckpt_path")
         if path == "last" or (path is None and self.subcommand == "validate"):
             path = str(folder.last_checkpoint)
             if fit and not folder.last_checkpoint.is_file():
                 folder.refuse_lost_checkpoint()
+                rank_zero_only(folder.refuse_foreign)()
                 rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
                 config.overwrite, path = True, None
         if path is not None and not Path(path).is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -46,6 +47,9 @@ def main() -> int:
         The exit code: 2 after a mistake of the user's, which is answered in one sentence on stderr; 143 after SIGTERM.
     """
     words = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
         print(_USAGE.format(commands=lines), end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from argparse import ArgumentError, ArgumentParser
@@ -30,7 +31,7 @@ def sentence(error: BaseException) -> str | None:
         if isinstance(link, UserError):
             return _one_line(str(link))
     for link in chain:
-        if text := disk_trouble(link, Path(getattr(link, "filename", None) or ".").parent):
+        if text := _outside(link):
             return text
     if not any(isinstance(link, ArgumentError) for link in chain):
         return None
@@ -47,6 +48,22 @@ def sentence(error: BaseException) -> str | None:
     if unknown := _CLASS.search(text):
         reason = unknown_class(unknown[1])
     return f"{place}: {reason}" if place else reason
+
+
+def _outside(error: BaseException) -> str:
+    """The sentence for what a file system says or a configuration refers to; empty for any other error."""
+    if text := disk_trouble(error, Path(os.fsdecode(getattr(error, "filename", None) or ".")).parent):
+        return text
+    if type(error).__module__.startswith("omegaconf."):
+        key = str(getattr(error, "full_key", "") or "a setting")
+        reason = "it refers to itself" if "GrammarParseError" in repr(error) else _one_line(str(error).split("\n")[0])
+        return (
+            f"{key.partition('.')[2] or key} holds a reference that leads nowhere ({reason}); ${{...}} names another"
+            " setting by its whole path, as --print_config shows them"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}); name another file or folder"
+    return ""
 
 
 def _types(text: str) -> str:

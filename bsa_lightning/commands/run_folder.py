@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import is_partial, make_folder, remove, whole, write_json
+from bsa_lightning.files import is_partial, make_folder, read_json, refuse_file, remove, whole, write_json
+from bsa_lightning.locks import LOCK, locked
 from bsa_lightning.reporting.training import TRAINER
+from bsa_lightning.yaml_text import read_yaml
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -37,6 +39,12 @@ _HARMLESS = re.compile(r"data\.init_args\.(train|val|num_workers)|model\.init_ar
 """What may change all the same: where things are, which digests hold to what they were."""
 
 
+_LOG = re.compile(r".*\.(out|err|log)|nohup\.out")
+"""Names of the files that schedulers and shells write what a job prints to."""
+_PATIENCE = 5.0
+"""Seconds to wait for the lock of a process that is about to end."""
+
+
 class RunFolder:
     """The folder of one run.
 
@@ -48,10 +56,18 @@ class RunFolder:
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         known = path / ENVIRONMENT
-        self.wandb_id: str = (
-            uuid.uuid4().hex[:8] if fresh or not known.is_file() else json.loads(known.read_text())["wandb_id"]
-        )
+        self.wandb_id: str = uuid.uuid4().hex[:8] if fresh or not known.is_file() else _wandb_id(known)
         """The same for every process that goes on with this run."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Holds the run's folder against every other process that would write to it.
+
+        Raises:
+            UserError: if one is at work there.
+        """
+        refuse_file(self.path, setting="run")
+        busy = f"run is {self.path}, where another process is at work; wait until it has ended, or name another run"
+        return locked(self.path, wait=_PATIENCE, busy=busy)
 
     @property
     def last_checkpoint(self) -> Path:
@@ -70,21 +86,35 @@ class RunFolder:
                 f" {self.last_checkpoint} back, or replace the run (--overwrite true, without --ckpt_path)"
             )
 
+    def refuse_foreign(self) -> None:
+        """Allows to write a run beside what others have put into its folder, such as the log of a scheduler's job.
+
+        Raises:
+            UserError: if something there has a name that a run writes.
+        """
+        if not (self.path / ENVIRONMENT).is_file() and (taken := [n for n in OUTPUTS if (self.path / n).exists()]):
+            raise UserError(
+                f"run is {self.path}, which holds {taken[0]} but is not a run's folder; name another with --run"
+            )
+
     def refuse_if_used(self, *, overwrite: bool) -> None:
         """Allows a new run here, or says why not.
 
         Raises:
             UserError: if the folder holds a run and ``overwrite`` is false, or holds something else.
         """
+        refuse_file(self.path, setting="run")
+        found = [path.name for path in self.path.iterdir() if not is_partial(path)] if self.path.is_dir() else []
         # A run that was refused while starting leaves its configuration and the folder of W&B; one that was killed,
         # what it had begun to write.
-        started = {CONFIG, ENVIRONMENT, "wandb"}
-        if not self.path.exists() or (
-            self.path.is_dir() and all(path.name in started or is_partial(path) for path in self.path.iterdir())
-        ):
+        started = {LOCK, "wandb", *({CONFIG, ENVIRONMENT} if ENVIRONMENT in found else ())}
+        if started.issuperset(found):
             return
-        if not (self.path / ENVIRONMENT).is_file():
-            raise UserError(f"run is {self.path}, which exists and is not a run's folder; name another with --run")
+        if ENVIRONMENT not in found:
+            self.refuse_foreign()
+            if not all(_LOG.fullmatch(name) for name in found if name not in started):
+                raise UserError(f"run is {self.path}, which exists and is not a run's folder; name another with --run")
+            return
         if not overwrite:
             raise UserError(
                 f"run is {self.path}, which holds a run already; name another with --run, replace this one"
@@ -106,8 +136,7 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """The recorded configuration; empty where there is none."""
         path = self.path / CONFIG
-        content: dict[str, Any] = yaml.safe_load(path.read_text()) if path.is_file() else {}
-        return content
+        return read_yaml(path) if path.is_file() else {}
 
     def refuse_contradiction(self, config: Mapping[str, Any], *, sections: tuple[str, ...]) -> None:
         """Refuses to go on with this run under another configuration.
@@ -152,6 +181,15 @@ def _git(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _wandb_id(environment: Path) -> str:
+    found = read_json(environment).get("wandb_id")
+    if not isinstance(found, str) or not re.fullmatch(r"[\w-]{1,64}", found):
+        raise UserError(
+            f"{environment} has {found!r} as its wandb_id, which is none; bring the file back, or replace the run"
+        )
+    return found
 
 
 _UNKNOWN = object()

@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, 
     ("words", "text"),
     [
         ("--model.weighting BSAA", 'model.weighting: there is no class "BSAA", did you mean BSA?'),
-        ("--model.weighting.gamma -1", "gamma is -1.0, but a weighting's cap must be above 0"),
+        ("--model.weighting.gamma -1", "gamma is -1.0, but must be a finite number, above 0"),
         ("--model.steps.num_steps 3", "num_steps is 3, which cannot be halved"),
         ("--model.width 0", "width is 0, but must be at least 1"),
         ("--model.width x", "model.width is x, but must be int"),
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, 
         ("--trainer.max_stps 3", "there is no option --trainer.max_stps, did you mean --trainer.max_steps?"),
         ("--trainer.max_steps x", "trainer.max_steps is x, but must be int"),
         ("--ckpt_path else.ckpt", "ckpt_path is else.ckpt, but there is no such file; `--ckpt_path last`"),
-        ("--config nowhere.yaml", "File does not exist"),
+        ("--config nowhere.yaml", "config is 'nowhere.yaml', but there is no such file"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_no_trace(lightning, run, words, text):

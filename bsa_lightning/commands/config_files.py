@@ -1,0 +1,56 @@
+"""The YAML files of ``--config``: looked at before the parser reads them, so that a mistake is said with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+
+from bsa_lightning.errors import UserError
+from bsa_lightning.yaml_text import check_yaml, read_yaml
+
+PARSER_MODE = "omegaconf+"
+"""jsonargparse's: YAML in which ``${...}`` refers to other settings."""
+_STREAMS = ("/dev/", "/proc/")
+"""Where a shell puts what can be read only once, as of ``--config <(command)``."""
+
+
+def prepare_parser(words: Sequence[str]) -> None:
+    """Checks the files that ``words`` name with ``--config``, and has the parser check whatever else it loads.
+
+    Raises:
+        UserError: about the first file that cannot be read.
+    """
+    for name in _config_files(words):
+        if not name.startswith(_STREAMS):
+            if "\0" in name or not Path(name).exists():
+                raise UserError(f"config is {name!r}, but there is no such file; name a YAML file")
+            read_yaml(Path(name))
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # the mode's loader is there once it was used
+    load = get_loader(PARSER_MODE)
+    if not isinstance(load, _Checked):
+        import yaml
+
+        set_loader(PARSER_MODE, _Checked(load), exceptions=(yaml.YAMLError,))
+
+
+class _Checked:
+    """A loader that looks at the text first."""
+
+    def __init__(self, load: Callable[[str], Any]) -> None:
+        self.load = load
+
+    def __call__(self, text: str) -> Any:  # noqa: ANN401 - any value of YAML
+        check_yaml(text, where="a value")
+        return self.load(text)
+
+
+def _config_files(words: Sequence[str]) -> Iterator[str]:
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--config" and following is not None:
+            yield following
+        elif word.startswith("--config="):
+            yield word.partition("=")[2]
