@@ -133,6 +133,11 @@ def make_folder(path: Path) -> None:
         raise UserError(text) from error
 
 
+def user_cache(name: str) -> Path:
+    """The folder ``bsa-lightning/<name>`` in the user's cache folder, for what may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bsa-lightning" / name
+
+
 def remove(path: Path) -> None:
     """Removes a file, or a folder with all in it: at once, as far as its name goes."""
     if path.is_dir():

@@ -11,6 +11,14 @@ from toy_clips import ToyClips
 from bsa_lightning.data.prepare import prepare_folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """The user's cache folder, in place of that of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory):
     """A whole model folder with random weights; nobody writes to it."""

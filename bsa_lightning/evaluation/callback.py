@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -20,12 +20,14 @@ from bsa_lightning.distillation.promotion import RoundObserver
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.card import refuse_other, run_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.measures import MIN_ROWS, refuse_hopeless
 from bsa_lightning.evaluation.paired import FEWEST, compare, write_differences
 from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
 from bsa_lightning.evaluation.row_store import load_rows, save_rows
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.telling import tell_samples, tell_score, tell_table
-from bsa_lightning.files import write_json
+from bsa_lightning.files import read_json, refuse_file, user_cache, write_json
+from bsa_lightning.ranges import check_number, check_seed
 from bsa_lightning.teachers.folder import (
     folder_sha256,
     load_codec,
@@ -44,16 +46,16 @@ class Scoring(RoundObserver):
 
     Args:
         clips: held-out captioned sound; all of it is the reference.
-        num_captions: generate for the first so many clips.
-        seeds: of the sampling noise, one repeat each.
-        batch_size: clips generated at once.
-        num_samples: wav files to keep of each system, of the first seed.
+        num_captions: generate for the first so many clips; at least 1.
+        seeds: of the sampling noise, one repeat each; at least 0, no two alike.
+        batch_size: clips generated at once; at least 1.
+        num_samples: wav files to keep of each system, of the first seed; at least 0.
         during_fit: whether to score after each round of ``fit``.
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
         at_infinity: also extrapolate Frechet distances to infinitely many clips.
-        cache: folder that keeps the reference's rows and the teacher's samples between runs; none is ``.cache`` beside
-            the run's folder.
+        cache: folder that keeps the reference's rows and the teacher's samples between runs; None is
+            ``bsa-lightning/scores`` in the user's cache folder.
     """
 
     def __init__(
@@ -71,6 +73,13 @@ class Scoring(RoundObserver):
     ) -> None:
         if not seeds:
             raise UserError("seeds is empty, but scoring needs at least one sampling seed")
+        for seed in seeds:
+            check_seed("seeds", seed)
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds is {list(seeds)}, but each must come once; a repeat of the same noise is none")
+        check_number("num_captions", num_captions, whole=True, at_least=1)
+        check_number("batch_size", batch_size, whole=True, at_least=1)
+        check_number("num_samples", num_samples, whole=True, at_least=0)
         self.clips = clips
         self.num_captions = num_captions
         self.seeds = list(seeds)
@@ -80,8 +89,26 @@ class Scoring(RoundObserver):
         self.baselines = list(baselines)
         self.embeddings = list(embeddings) or [LogMelStatistics()]
         self.at_infinity = at_infinity
-        self.cache = cache
+        self.cache = user_cache("scores") if cache is None else Path(cache)
         self._protocol: Protocol | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what would end the scoring, before the training starts; forgets what belongs to another trainer."""
+        self._protocol = None
+        if not isinstance(pl_module, ProgressiveDistillation) or stage not in ("fit", "test"):
+            return
+        codec = load_codec(pl_module.teacher_name)
+        for embedding in self.embeddings:
+            num_clips = min(self.num_captions, len(self.clips))
+            refuse_hopeless(embedding, num_clips=num_clips, num_rows=MIN_ROWS)  # a clip may have several rows
+        self.clips.waveform(
+            0, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
+        )
+        for model in self.baselines:
+            self._baseline(pl_module, model)
+        refuse_file(self.cache, setting="cache")
+        if stage == "test" or trainer.ckpt_path is not None:
+            self._refuse_other(pl_module, self._card(trainer, pl_module))
 
     def on_round_end(self, trainer: Trainer, module: ProgressiveDistillation, round_: Round, folder: Path) -> None:
         if self.during_fit:
@@ -176,7 +203,7 @@ class Scoring(RoundObserver):
                 teacher=load_teacher(module.teacher_name),
                 zero=self._teacher(module, module.plan.start_steps),
                 at_infinity=self.at_infinity,
-                cache=self.cache or module.run_folder.parent / ".cache",
+                cache=self.cache,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
                 device=module.device,
@@ -202,8 +229,19 @@ class Scoring(RoundObserver):
 
     def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:
         """Notes beside the scores what they compare with, and refuses to mix them with others."""
-        path = file.path.with_suffix(".json")
-        ours = run_card(
+        ours = self._card(trainer, module)
+        self._refuse_other(module, ours)
+        trainer.strategy.barrier("score card")
+        if trainer.is_global_zero:
+            write_json(file.path.with_suffix(".json"), ours)
+
+    def _refuse_other(self, module: ProgressiveDistillation, ours: Mapping[str, Any]) -> None:
+        path = module.run_folder / "scores.json"
+        if path.is_file():
+            refuse_other(ours, read_json(path), path.with_suffix(".csv"))
+
+    def _card(self, trainer: Trainer, module: ProgressiveDistillation) -> dict[str, Any]:
+        return run_card(
             self.embeddings,
             clips=self.clips,
             num_captions=self.num_captions,
@@ -212,10 +250,6 @@ class Scoring(RoundObserver):
             guidance_scale=module.guidance.scale,
             precision=str(trainer.precision),
         )
-        theirs = trainer.strategy.broadcast(json.loads(path.read_text()) if path.is_file() else ours)
-        refuse_other(ours, theirs, file.path)
-        if trainer.is_global_zero:
-            write_json(path, ours)
 
     def _record(self, trainer: Trainer, file: ScoreFile, score: Score) -> None:
         if not trainer.is_global_zero:

@@ -9,6 +9,9 @@ from ladder import data_of, module_of, trainer_of
 from toy_clips import ToyClips
 
 from bsa_lightning.data.order import seeded
+from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.distillation.guidance import Baked
+from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.callback import Scoring
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
@@ -23,7 +26,8 @@ def run(teacher_folder, latents_folder, tmp_path_factory):
     """A finished and tested run."""
     run = tmp_path_factory.mktemp("study") / "run"
     run.mkdir()
-    scoring = Scoring(ToyClips(24), num_captions=20, seeds=[0, 1], batch_size=7, num_samples=2)
+    settings = {"num_captions": 20, "seeds": [0, 1], "batch_size": 7, "num_samples": 2}
+    scoring = Scoring(ToyClips(24), **settings, cache=run.parent / "cache")
     trainer_of(run, scoring).fit(module_of(teacher_folder), data_of(latents_folder))
     during = ScoreFile(run / "scores.csv").rows()
     trainer_of(run, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
@@ -88,8 +92,9 @@ def test_students_are_compared_with_ddim_at_the_same_steps_clip_by_clip(run):
         assert float(row["low"]) < float(row["difference"]) < float(row["high"])
 
 
-def test_reference_rows_are_kept_beside_the_runs(run, teacher_folder, monkeypatch):
-    cache = run[0].parent / ".cache"
+def test_reference_rows_are_kept_between_runs(run, teacher_folder, monkeypatch):
+    cache = run[0].parent / "cache"
+    assert {path.name for path in run[0].parent.iterdir()} == {"run", "cache"}
     files = sorted((cache / "rows").glob("*.safetensors"))
     assert len(files) == 4  # of 24 clips in batches of 7
     monkeypatch.setattr(LogMelStatistics, "forward", None)
@@ -178,7 +183,51 @@ def test_scores_of_other_clips_are_not_mixed(run, teacher_folder, latents_folder
 def test_mistakes(teacher_folder, latents_folder, tmp_path):
     with pytest.raises(UserError, match="seeds is empty"):
         Scoring(ToyClips(6), seeds=[])
+    for name, value in [
+        ("num_captions", 0),
+        ("batch_size", -1),
+        ("num_samples", -1),
+        ("seeds", [0, -1]),
+        ("seeds", [1, 1]),
+    ]:
+        with pytest.raises(UserError, match=f"{name} is"):
+            Scoring(ToyClips(6), **{name: value})
     with pytest.raises(UserError, match="no students to score"):
         trainer_of(tmp_path, Scoring(ToyClips(6))).test(
             module_of(teacher_folder), data_of(latents_folder), verbose=False
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"baselines": ["nowhere"]}, 'model is "nowhere", but no such folder exists'),
+        ({"embeddings": [Words()], "num_captions": 4}, "fd_words is of 4 clips"),
+        ({"cache": "FILE"}, "cache is .*, but .* is not a folder"),
+        ({"clips": Soundscapes(24)}, "sample_rate is 8000, but soundscapes are made at 16000 Hz"),
+    ],
+)
+def test_what_would_end_the_scoring_ends_the_fit_before_its_first_update(
+    teacher_folder, latents_folder, tmp_path, monkeypatch, settings, text
+):
+    (tmp_path / "file").touch()
+    settings = {"clips": ToyClips(24)} | settings
+    if settings.get("cache"):
+        settings["cache"] = tmp_path / "file" / "cache"
+    if isinstance(settings["clips"], Soundscapes):
+        monkeypatch.setattr("bsa_lightning.teachers.mel_codec._SAMPLE_RATE", 8000)
+    with pytest.raises(UserError, match=text):
+        trainer_of(tmp_path / "run", Scoring(**settings)).fit(module_of(teacher_folder), data_of(latents_folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_scoring_forgets_the_teacher_of_another_trainer(run, teacher_folder, latents_folder, tmp_path):
+    """The same callback with another guidance scale: the scores of a new one."""
+    old, new = Scoring(ToyClips(24), num_captions=20, seeds=[0]), Scoring(ToyClips(24), num_captions=20, seeds=[0])
+    errors = {}
+    for name, scoring, scale in (("first", old, 1.0), ("again", old, 3.0), ("new", new, 3.0)):
+        module = module_of(teacher_folder, guidance=Baked(scale), plan=Plan(8, 4, 1))
+        trainer_of(tmp_path / name, scoring).fit(module, data_of(latents_folder))
+        rows = ScoreFile(tmp_path / name / "scores.csv").rows()
+        errors[name] = {row["model"]: row["trajectory_error"] for row in rows}
+    assert errors["again"] == errors["new"] != errors["first"]
