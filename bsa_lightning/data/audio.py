@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bsa_lightning.data.truncation import lacking, lacking_frames
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 
@@ -36,8 +36,6 @@ _LARGE = 2.0**60
 _LARGEST_KERNEL = 1 << 22
 """Numbers of a filter bank that torchaudio may make for a pair of rates: all usual pairs need far fewer."""
 _BLOCK = 1 << 20
-_UNKNOWN_LENGTH = 0x7FFF0000
-"""Bytes in a header from which on a program did not know the length when it began to write, as in a pipe."""
 _MORE_SUFFIXES = ".aif .aifc .snd .oga .opus .wave .sph .nist .iff .8svx .sf .fap"
 _NO_SUFFIXES = ("MAT4", "MAT5", "MPC2K", "RAW")
 """Formats whose files say nothing by their suffix, or nothing of their own."""
@@ -208,8 +206,8 @@ def _decode(path: Path, select: Callable[[Samples], Samples]) -> tuple[Samples, 
                 f"{path} is too long ({frames} samples at {rate} a second), since at most an hour is read, or"
                 f" {MOST_FRAMES} samples; cut it"
             )
-        if promised := _lacks(file.extra_info):
-            raise UserError(f"{path} is not whole ({promised}); {_REMEDY}")
+        if text := lacking(file, Path(path)):
+            raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
         blocks: list[Samples] = []
         try:
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
@@ -218,9 +216,8 @@ def _decode(path: Path, select: Callable[[Samples], Samples]) -> tuple[Samples, 
             raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
     if not blocks:
         raise UserError(f"{path} holds no samples; {_REMEDY}")
-    found = sum(map(len, blocks))
-    if frames - found > max(rate, frames // 100):  # of mp3, the length may be an estimate
-        raise UserError(f"{path} is not whole ({found} samples of {frames}); {_REMEDY}")
+    if text := lacking_frames(sum(map(len, blocks)), frames, rate, Path(path)):
+        raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
     return np.concatenate(blocks), rate
 
 
@@ -228,19 +225,6 @@ def _finite(samples: Samples, path: Path) -> Samples:
     if not np.isfinite(samples).all():
         raise UserError(f"{path} holds samples that are no numbers; {_REMEDY}")
     return samples
-
-
-def _lacks(log: str) -> str:
-    """How many bytes a header promises beyond the end of the file, as libsndfile's log of it says; empty for none.
-
-    Sizes of whole files are often written a few bytes too large; sizes of samples are not.
-    """
-    pattern = r"^\s*(data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
-    for name, promised, there in re.findall(pattern, log, flags=re.MULTILINE):
-        tolerated = 1024 if name.lower().startswith("riff") else 0
-        if int(there) + tolerated < int(promised) < _UNKNOWN_LENGTH:
-            return f"{there} bytes of {promised}"
-    return ""
 
 
 def _heard(samples: Samples, num_channels: int, channels: Channels) -> Samples:
