@@ -30,17 +30,19 @@ def score(
     """Scores one folder of sound against another, and prints a card of the scores.
 
     Files of equal names, whatever their format, are taken for the same sound or caption: divergences need such pairs.
+    Files in folders below the two, hidden ones and those that are no audio are passed over, and counted on the card.
     Every sound is brought to an embedding's rate and to 16 bit at its own length and level.
 
     Args:
         reference: folder of real sound.
         generated: folder of a system's sound.
-        embeddings: such as LogMelStatistics, which none stands for, or VGGish and PANN with their files of weights.
-        captions: JSON of file names, without suffix, to captions; needed for CLAP scores alone.
+        embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
+            weights.
+        captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores alone.
         at_infinity: also extrapolate Frechet distances to infinitely many clips.
         channel_mean: embed the mean of a file's channels, not the first.
         remove_dc: take away each clip's mean.
-        cache: folder that keeps the rows of the reference; none embeds it anew.
+        cache: folder that keeps the rows of the reference; without it they are embedded anew.
         out: JSON file for the card.
     """
     import json
@@ -49,8 +51,13 @@ def score(
 
     from bsa_lightning.evaluation.folders import score_folders
     from bsa_lightning.evaluation.reference import Reader
-    from bsa_lightning.files import write_json
+    from bsa_lightning.files import refuse_file, refuse_folder, write_json
 
+    if out is not None:
+        refuse_folder(out, setting="out")
+        refuse_file(out.parent, setting="out")
+    if cache is not None:
+        refuse_file(cache, setting="cache")
     card = score_folders(
         reference,
         generated,

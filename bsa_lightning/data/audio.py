@@ -2,46 +2,136 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from bsa_lightning.data.truncation import lacking, lacking_frames
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+if TYPE_CHECKING:
+    import soundfile
+
+Channels = Literal["first", "mean"]
+"""Which of a file's channels are heard: as many as a clip has, from the first on, or the mean of all."""
+Samples = NDArray[np.float32]
+
+MOST_SECONDS = 3600
+MOST_FRAMES = MOST_SECONDS * 48_000
+RATES = (100, 1_000_000)
+"""Samples a second that a file may have, from and to."""
 _SILENCE = 1e-6
+_SOFTWARE = "bsa-lightning"
+_LARGE = 2.0**60
+"""Samples beyond it are scaled before anything is added up."""
+_LARGEST_KERNEL = 1 << 22
+"""Numbers of a filter bank that torchaudio may make for a pair of rates: all usual pairs need far fewer."""
+_BLOCK = 1 << 20
+_MORE_SUFFIXES = ".aif .aifc .snd .oga .opus .wave .sph .nist .iff .8svx .sf .fap"
+_NO_SUFFIXES = ("MAT4", "MAT5", "MPC2K", "RAW")
+"""Formats whose files say nothing by their suffix, or nothing of their own."""
+_REMEDY = "replace it or take it off the list"
 
 
-def read(path: Path, *, sample_rate: int, num_channels: int = 1) -> Tensor:
-    """The first channels of a file (wav, flac, ogg, mp3) at ``sample_rate``, float32 (num_channels, samples).
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Suffixes of the formats that the installed libsndfile reads, in lower case."""
+    import soundfile
 
-    One channel is (samples,). A file with too few repeats its last.
+    formats = [name for name in soundfile.available_formats() if name not in _NO_SUFFIXES]
+    return frozenset([*(f".{name.lower()}" for name in formats), *_MORE_SUFFIXES.split()])
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What can be said about an audio file that becomes a clip."""
+
+    silent: bool
+    """The clip has no sound."""
+    clipped: bool
+    """The sound stays at its highest or lowest value for three samples or more, at full scale."""
+    cut: bool
+    """The file is longer than the clip."""
+    other_channels: bool
+    """The clip is silent, but channels of the file that are not heard are not."""
+
+
+def refuse_channels(channels: object) -> None:
+    """Refuses a setting ``channels`` that is neither of the two.
 
     Raises:
-        UserError: if the file cannot be decoded or holds no samples.
+        UserError: naming both.
     """
-    import soundfile
-    from torchaudio.functional import resample
+    if channels not in get_args(Channels):
+        raise UserError(f"channels is {channels!r}, but must be {' or '.join(get_args(Channels))}")
 
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise UserError(f"{path} cannot be read as audio ({error}); replace it or take it off the list") from error
-    if len(samples) == 0:
-        raise UserError(f"{path} holds no samples; replace it or take it off the list")
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path} holds samples that are no numbers; replace it or take it off the list")
-    if num_channels == 1:
-        return resample(torch.from_numpy(samples[:, 0].copy()), rate, sample_rate)
-    channels = [min(channel, samples.shape[1] - 1) for channel in range(num_channels)]
-    return resample(torch.from_numpy(samples.T[channels].copy()), rate, sample_rate)
+
+def read(path: Path, *, sample_rate: int, num_channels: int = 1, channels: Channels = "first") -> Tensor:
+    """A file of any format of libsndfile's at ``sample_rate``, float32 (num_channels, samples).
+
+    One channel is (samples,).
+
+    Args:
+        path: a file of at most one hour, of 100 to 1,000,000 samples a second.
+        sample_rate: in samples a second.
+        num_channels: of the result.
+        channels: "first" takes the file's first ``num_channels`` channels, and a file with too few repeats its last;
+            "mean" takes the mean of all of them, for each channel of the result.
+
+    Raises:
+        UserError: if the file cannot be decoded to its end, is too long or holds no samples.
+    """
+    samples, rate = _decode(path, lambda block: _heard(block, num_channels, channels))
+    waveform = _resample(torch.from_numpy(np.ascontiguousarray(samples.T)), rate, sample_rate)
+    if not waveform.isfinite().all():
+        raise UserError(f"{path} holds samples near the largest number there is; {_REMEDY}")
+    return waveform[0] if num_channels == 1 else waveform
+
+
+def inspect(path: Path, *, seconds: float, num_channels: int = 1, channels: Channels = "first") -> Recording:
+    """Reads a file as :func:`read` does, to say what becomes of it in a clip of ``seconds``.
+
+    Raises:
+        UserError: as :func:`read`.
+    """
+    samples, rate = _decode(path, lambda block: block)
+    heard = _heard(samples, num_channels, channels)
+    # As `normalise` and `fit_length` decide, but for what resampling does to a peak.
+    level = _peak(heard - heard.mean(axis=0, dtype=np.float64))
+    beginning = _peak((heard - heard.mean(axis=0, dtype=np.float64))[: math.ceil(seconds * rate)])
+    silent = level <= _SILENCE or 0.5 * beginning / level <= _SILENCE
+    return Recording(
+        silent=silent,
+        clipped=_is_clipped(heard),
+        cut=len(samples) > seconds * rate,
+        other_channels=silent and _peak(samples - samples.mean(axis=0, dtype=np.float64)) > max(_SILENCE, 2 * level),
+    )
+
+
+def num_channels_of(path: Path) -> int:
+    """How many channels a file has.
+
+    Raises:
+        UserError: if it cannot be opened.
+    """
+    with _open(path) as file:
+        return int(file.channels)
 
 
 def normalise(waveform: Tensor) -> Tensor:
     """Tango's normalisation of (..., samples): no mean in any channel, peak 0.5 over all; silence stays silence."""
+    peak = waveform.abs().max()
+    if peak > _LARGE:  # sums of the largest numbers are infinite; a power of two changes no digit
+        waveform = waveform * 2.0 ** -math.frexp(float(peak))[1]
     waveform = waveform - waveform.mean(-1, keepdim=True)
     peak = waveform.abs().max()
     # A constant minus its mean leaves rounding, which must not be blown up to a sound.
@@ -57,8 +147,116 @@ def fit_length(waveform: Tensor, *, num_samples: int) -> Tensor:
 
 
 def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
-    """Writes (samples,) or (channels, samples) in [-1, 1] as 16-bit PCM, under another name until whole."""
+    """Writes (samples,) or (channels, samples) in [-1, 1] as 16-bit PCM, under another name until whole.
+
+    The file says which program wrote it, so that :func:`is_ours` can tell.
+
+    Raises:
+        UserError: if a sample is not a finite number; nothing is written then.
+    """
     import soundfile
 
-    with whole(path) as partial:
-        soundfile.write(partial, waveform.cpu().clamp(-1, 1).numpy().T, sample_rate, format="WAV", subtype="PCM_16")
+    if not waveform.isfinite().all():
+        raise UserError(
+            f"{path} is not written, because its sound holds samples that are no finite numbers; use another model, or"
+            " another guidance scale"
+        )
+    samples = waveform.cpu().clamp(-1, 1).numpy().T
+    num_channels = 1 if samples.ndim == 1 else samples.shape[1]
+    with (
+        whole(path) as partial,
+        soundfile.SoundFile(partial, "w", sample_rate, num_channels, format="WAV", subtype="PCM_16") as file,
+    ):
+        file.software = _SOFTWARE
+        file.write(samples)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether :func:`write` wrote the file; one that cannot be read as audio is somebody else's."""
+    try:
+        with _open(path) as file:
+            return str(file.software).startswith(_SOFTWARE)
+    except UserError:
+        return False
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    """Opens a regular file: a pipe or a device might never answer."""
+    import soundfile
+
+    try:
+        if not Path(path).is_file():
+            why = "it is a folder" if Path(path).is_dir() else "there is no such regular file"
+            raise UserError(f"{path} cannot be read as audio ({why}); {_REMEDY}")
+        return soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a raw file, which says no rate
+        raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
+
+
+def _decode(path: Path, select: Callable[[Samples], Samples]) -> tuple[Samples, int]:
+    """What ``select`` keeps of a file's samples (frames, channels), block by block, and the file's rate."""
+    import soundfile
+
+    with _open(path) as file:
+        rate, frames = int(file.samplerate), int(file.frames)
+        if not RATES[0] <= rate <= RATES[1]:
+            raise UserError(f"{path} has {rate} samples a second, where {RATES[0]} to {RATES[1]} are read; {_REMEDY}")
+        if frames > min(MOST_SECONDS * rate, MOST_FRAMES):
+            raise UserError(
+                f"{path} is too long ({frames} samples at {rate} a second), since at most an hour is read, or"
+                f" {MOST_FRAMES} samples; cut it"
+            )
+        if text := lacking(file, Path(path)):
+            raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
+        blocks: list[Samples] = []
+        try:
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(select(_finite(block, path)))
+        except (soundfile.SoundFileError, OSError) as error:
+            raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
+    if not blocks:
+        raise UserError(f"{path} holds no samples; {_REMEDY}")
+    if text := lacking_frames(sum(map(len, blocks)), frames, rate, Path(path)):
+        raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
+    return np.concatenate(blocks), rate
+
+
+def _finite(samples: Samples, path: Path) -> Samples:
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path} holds samples that are no numbers; {_REMEDY}")
+    return samples
+
+
+def _heard(samples: Samples, num_channels: int, channels: Channels) -> Samples:
+    """(frames, num_channels) of (frames, channels of the file)."""
+    if channels == "mean":
+        mean = samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+        return mean.repeat(num_channels, axis=1)
+    return samples[:, [min(channel, samples.shape[1] - 1) for channel in range(num_channels)]]
+
+
+def _resample(waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
+    """(channels, samples) from ``rate`` to ``sample_rate``, as torchaudio does.
+
+    For rates whose ratio is no ratio of small numbers, such as 44,101 to 16,000, torchaudio's filter bank would take
+    gigabytes; scipy's filter is as long as the larger of the two.
+    """
+    from torchaudio.functional import resample
+
+    shared = math.gcd(rate, sample_rate)
+    down, up = rate // shared, sample_rate // shared
+    if up * (down + 2 * math.ceil(6 * down / (0.99 * min(up, down)))) <= _LARGEST_KERNEL:
+        return resample(waveform, rate, sample_rate)
+    from scipy.signal import resample_poly
+
+    return torch.from_numpy(resample_poly(waveform.numpy(), up, down, axis=-1).astype(np.float32))
+
+
+def _peak(samples: NDArray[np.float64]) -> float:
+    return float(np.abs(samples).max(initial=0))
+
+
+def _is_clipped(samples: Samples) -> bool:
+    highest, lowest = samples.max(axis=0), samples.min(axis=0)
+    at_limit = ((samples == highest) & (highest >= 0.99)) | ((samples == lowest) & (lowest <= -0.99))
+    return bool((at_limit[2:] & at_limit[1:-1] & at_limit[:-2]).any())

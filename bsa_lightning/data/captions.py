@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from bsa_lightning.data import audio
+from bsa_lightning.data.audio import Channels
+from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
+from bsa_lightning.data.bounds import refuse_share
 from bsa_lightning.data.clips import Clips
+from bsa_lightning.data.lists import plain_text, read_csv, read_json_lines, read_lines
 from bsa_lightning.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Entry:
+    """A clip of a list: where the list names it first, its file relative to the folder, and its captions."""
+
+    line: int
+    name: str
+    file: str | None
+    captions: list[str] = field(default_factory=list)
+
+
 class _Manifest(Clips):
     """Audio files with captions. What is missing on disk is left out, counted and listed."""
 
-    def __init__(self, manifest: Path, wanted: Mapping[str, tuple[Path | None, list[str]]], max_missing: float) -> None:
-        missing = [name for name, (path, _) in wanted.items() if path is None]
-        if len(missing) > max_missing * len(wanted):
-            raise UserError(
-                f"{manifest} lists {len(wanted)} clips of which {len(missing)} are missing on disk ({_some(missing)}),"
-                f" more than max_missing={max_missing:g} allows; fetch them, correct audio_dir or raise max_missing"
+    def __init__(
+        self,
+        manifest: Path,
+        folder: AudioFolder,
+        entries: Mapping[Parts, _Entry],
+        max_missing: float,
+        channels: Channels,
+    ) -> None:
+        audio.refuse_channels(channels)
+        self.manifest, self.folder, self.max_missing = Path(manifest), folder.folder, max_missing
+        self.channels: Channels = channels
+        self.reading = "" if channels == "first" else f"{channels} of channels"
+        _refuse_shared(manifest, entries)
+        self.num_listed = len(entries)
+        self.missing = [entry.name for entry in entries.values() if entry.file is None]
+        if self.missing:
+            self._allow(len(self.missing), f"are missing on disk ({_some(self.missing)})")
+            _log.warning(
+                "%s: %d of %d clips are missing on disk: %s",
+                manifest,
+                len(self.missing),
+                self.num_listed,
+                self.missing,
             )
-        if missing:
-            _log.warning("%s: %d of %d clips are missing on disk: %s", manifest, len(missing), len(wanted), missing)
-        self.missing = missing
-        self._items = [(name, path, captions) for name, (path, captions) in wanted.items() if path is not None]
+        self._items = [(self._id(entry), entry.file, entry.captions) for entry in entries.values() if entry.file]
+        if not self._items:
+            raise UserError(f"none of the clips that {manifest} lists is in {folder.folder}; correct audio_dir")
+
+    def _id(self, entry: _Entry) -> str:
+        """The file's path below the folder, in Unicode's composed form and with slashes."""
+        return "/".join(normal(entry.file or entry.name))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -43,126 +74,148 @@ class _Manifest(Clips):
     def captions(self, i: int) -> list[str]:
         return self._items[i][2]
 
+    def path(self, i: int) -> Path:
+        """The file of clip ``i``."""
+        return self.folder / self._items[i][1]
+
     def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
-        waveform = audio.read(self._items[i][1], sample_rate=sample_rate, num_channels=num_channels)
+        waveform = audio.read(self.path(i), sample_rate=sample_rate, num_channels=num_channels, channels=self.channels)
         return audio.fit_length(audio.normalise(waveform), num_samples=num_samples)
+
+    def recording(self, i: int, *, seconds: float, num_channels: int = 1) -> audio.Recording | None:
+        return audio.inspect(self.path(i), seconds=seconds, num_channels=num_channels, channels=self.channels)
+
+    def spare(self, unreadable: Mapping[str, str]) -> None:
+        if unreadable:
+            lacking = len(self.missing) + len(unreadable)
+            also = f" (and {len(self.missing)} are missing on disk)" if self.missing else ""
+            self._allow(lacking, f"cannot be used{also}: {_some(list(unreadable.values()), between='; ')}")
+
+    def _allow(self, lacking: int, why: str) -> None:
+        if lacking > self.max_missing * self.num_listed:
+            raise UserError(
+                f"{self.manifest} lists {self.num_listed} clips of which {lacking} {why}, more than"
+                f" max_missing={self.max_missing:g} allows; put the files right, correct audio_dir or raise max_missing"
+            )
 
 
 class AudioCapsManifest(_Manifest):
     """AudioCaps' own CSV: ``audiocap_id,youtube_id,start_time,caption``, one line a caption.
 
+    A clip is known by ``<youtube_id>_<start_time>``.
+
     Args:
         csv: the list.
-        audio_dir: where ``<youtube_id>_<start_time>.*``, ``Y<youtube_id>.*`` or ``<audiocap_id>.*`` lie.
-        max_missing: share of clips that may be missing on disk.
+        audio_dir: where ``<youtube_id>_<start_time>.*``, ``Y<youtube_id>.*`` or ``<audiocap_id>.*`` lie, in this folder
+            or anywhere below it.
+        max_missing: share of the clips, from 0 to 1, that may be missing on disk or unreadable.
+        channels: "first" hears the first channels of a file, as Tango's tables do; "mean" the mean of all.
+
+    Raises:
+        UserError: if the list is malformed, too many clips are missing, or a file fits two clips or two files a clip.
     """
 
     COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 
-    def __init__(self, csv: Path, audio_dir: Path, max_missing: float = 0.05) -> None:
-        files = _audio_files(audio_dir)
-        wanted: dict[str, tuple[Path | None, list[str]]] = {}
-        for row in _read_csv(Path(csv), self.COLUMNS):
-            name = f"{row['youtube_id']}_{row['start_time']}"
-            if name not in wanted:
-                stems = (name, f"Y{row['youtube_id']}", row["audiocap_id"])
-                wanted[name] = (next((files[stem] for stem in stems if stem in files), None), [])
-            wanted[name][1].append(_caption(row["caption"], csv))
-        super().__init__(csv, wanted, max_missing)
+    def __init__(self, csv: Path, audio_dir: Path, max_missing: float = 0.05, channels: Channels = "first") -> None:
+        refuse_share("max_missing", max_missing)
+        rows = read_csv(Path(csv), self.COLUMNS)
+        folder = AudioFolder(audio_dir)
+        entries: dict[Parts, _Entry] = {}
+        for line, row in rows:
+            where = f"{csv} line {line}"
+            video, start = (
+                plain_text(row[column], where=where, what=column) for column in ("youtube_id", "start_time")
+            )
+            name = f"{video}_{start}"
+            if (key := (video, start)) not in entries:
+                names = filter(None, (name, f"Y{video}", row["audiocap_id"]))
+                found = filter(None, map(folder.find, names))
+                entries[key] = _Entry(line, name, next(found, None))
+            entries[key].captions.append(plain_text(row["caption"], where=where, what="caption"))
+        super().__init__(csv, folder, entries, max_missing, channels)
+
+    def _id(self, entry: _Entry) -> str:
+        return entry.name
 
 
 class TangoManifest(_Manifest):
-    """Tango's JSON lines: ``location`` (the authors' path; its file name is kept) and ``captions``.
+    """Tango's JSON lines: ``location`` and ``captions``, one caption or several.
+
+    A location may be a path of another machine: the file is the one below ``audio_dir`` whose path ends as the location
+    does, as far as possible; the suffix may differ. A clip is known by its file's path relative to ``audio_dir``, and
+    lines with one location are one clip with the captions of all.
 
     Args:
         jsonl: the list.
-        audio_dir: where the files lie here.
-        max_missing: share of clips that may be missing on disk.
+        audio_dir: where the files lie here, in this folder or anywhere below it.
+        max_missing: share of the clips, from 0 to 1, that may be missing on disk or unreadable.
+        channels: "first" hears the first channels of a file, as Tango's tables do; "mean" the mean of all.
+
+    Raises:
+        UserError: if the list is malformed, too many clips are missing, or a file fits two clips or two files a clip.
     """
 
-    def __init__(self, jsonl: Path, audio_dir: Path, max_missing: float = 0.05) -> None:
-        files = _audio_files(audio_dir)
-        wanted: dict[str, tuple[Path | None, list[str]]] = {}
-        for number, line in enumerate(_read_lines(Path(jsonl)), start=1):
-            row = _parse_line(line, jsonl, number, "location")
-            stem = Path(row["location"]).stem
-            wanted.setdefault(stem, (files.get(stem), []))[1].extend(_captions(row["captions"], jsonl))
-        super().__init__(jsonl, wanted, max_missing)
+    def __init__(self, jsonl: Path, audio_dir: Path, max_missing: float = 0.05, channels: Channels = "first") -> None:
+        refuse_share("max_missing", max_missing)
+        rows = [
+            (line, _location(row.get("location"), f"{jsonl} line {line}"), _captions(row, f"{jsonl} line {line}"))
+            for line, row in read_json_lines(Path(jsonl))
+        ]
+        folder = AudioFolder(audio_dir)
+        entries: dict[Parts, _Entry] = {}
+        for line, location, captions in rows:
+            key = normal(location)
+            if key not in entries:
+                entries[key] = _Entry(line, location, folder.find(location))
+            entries[key].captions.extend(captions)
+        super().__init__(jsonl, folder, entries, max_missing, channels)
 
 
 def read_captions(path: Path) -> list[str]:
-    """Captions to generate from: a text file with one a line, a CSV with a column ``caption``, or JSON lines."""
-    match path.suffix:
+    """Captions to generate from: a text file with one a line, a CSV with a column ``caption``, or JSON lines.
+
+    Raises:
+        UserError: if there are none, or the file is malformed.
+    """
+    path = Path(path)
+    match path.suffix.lower():
         case ".csv":
-            captions = [_caption(row["caption"], path) for row in _read_csv(path, ("caption",))]
+            found: list[tuple[int, object]] = [(line, row["caption"]) for line, row in read_csv(path, ("caption",))]
         case ".jsonl" | ".json":
-            rows = [_parse_line(line, path, number) for number, line in enumerate(_read_lines(path), start=1)]
-            captions = [_captions(row["captions"], path)[0] for row in rows]
+            found = [(line, _captions(row, f"{path} line {line}")[0]) for line, row in read_json_lines(path)]
         case _:
-            captions = [line.strip() for line in _read_lines(path)]
-    if not captions:
-        raise UserError(f"{path} holds no captions; write one a line")
-    return captions
+            found = list(read_lines(path))
+    return [plain_text(caption, where=f"{path} line {line}", what="caption") for line, caption in found]
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
-    rows = list(reader)
-    if not rows:
-        raise UserError(f"{path} lists no clips; add at least one line below the header")
-    return rows
+def _location(value: object, where: str) -> str:
+    location = plain_text(value, where=where, what="location")
+    if location.endswith(("/", "\\", "/.", "/..")) or not normal(location):
+        raise UserError(f'{where} has the location "{location}", which is no path of a file; name an audio file')
+    return location
 
 
-def _read_lines(path: Path) -> list[str]:
-    lines = [line for line in _read_text(path).splitlines() if line.strip()]
-    if not lines:
-        raise UserError(f"{path} is empty; write one entry a line")
-    return lines
-
-
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; name an existing list")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8 ({error.reason}); save it as UTF-8") from error
-
-
-def _parse_line(line: str, path: Path, number: int, *texts: str) -> dict[str, Any]:
-    """A JSON object with captions (a text or several), and with ``texts``, fields that hold a text each."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict) or "captions" not in row or any(not isinstance(row.get(name), str) for name in texts):
-        needed = " and ".join(["captions", *texts])
-        raise UserError(f"{path} line {number} is not a JSON object with {needed}; correct the line")
-    return row
-
-
-def _captions(captions: object, path: Path) -> list[str]:
+def _captions(row: Mapping[str, object], where: str) -> list[str]:
     """One caption or several, as Tango's lines have them."""
-    return [
-        _caption(caption, path) for caption in (captions if isinstance(captions, list) and captions else [captions])
-    ]
+    captions = row.get("captions")
+    several = captions if isinstance(captions, list) and captions else [captions]
+    return [plain_text(caption, where=where, what="caption") for caption in several]
 
 
-def _audio_files(folder: Path) -> dict[str, Path]:
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f'audio_dir is "{folder}", but no such folder exists; name the folder of the audio files')
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in audio.SUFFIXES}
+def _refuse_shared(manifest: Path, entries: Mapping[Parts, _Entry]) -> None:
+    """Refuses a list in which two clips have one file: the sound of one of them would be the other's."""
+    first: dict[str, _Entry] = {}
+    for entry in entries.values():
+        if entry.file is None:
+            continue
+        other = first.setdefault(entry.file, entry)
+        if other is not entry:
+            raise UserError(
+                f"{manifest} lists {other.name} (line {other.line}) and {entry.name} (line {entry.line}), but both are"
+                f" the file {entry.file}; take one off the list, or give each a file of its own"
+            )
 
 
-def _caption(text: object, path: Path) -> str:
-    if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{path} has a clip without a caption; every clip needs one")
-    return text.strip()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def _some(names: list[str], between: str = ", ") -> str:
+    return between.join(names[:3]) + (f"{between}..." if len(names) > 3 else "")

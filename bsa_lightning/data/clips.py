@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
+
+from bsa_lightning.data.audio import Recording
+from bsa_lightning.errors import UserError
 
 
 class Clips(ABC):
     """A fixed, ordered set of sounds with captions."""
+
+    reading: str = ""
+    """What else than its name decides the sound of a clip, such as which channels are read; part of the fingerprint."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -30,9 +37,64 @@ class Clips(ABC):
         One channel is (num_samples,), several are (num_channels, num_samples).
         """
 
+    def recording(self, i: int, *, seconds: float, num_channels: int = 1) -> Recording | None:
+        """What can be said about the file behind clip ``i``, read whole; ``None`` for sound that is made.
+
+        Args:
+            i: the clip.
+            seconds: length that clips are cut to.
+            num_channels: how many channels a clip has.
+
+        Raises:
+            UserError: if the file cannot be read.
+        """
+        del i, seconds, num_channels
+        return None
+
+    def spare(self, unreadable: Mapping[str, str]) -> None:
+        """Refuses to go on without the clips that could not be read, if they are more than may be missing.
+
+        Args:
+            unreadable: the reason for each, by id.
+
+        Raises:
+            UserError: naming some of them, and how many they are.
+        """
+        if unreadable:
+            raise UserError(next(iter(unreadable.values())))
+
     def fingerprint(self) -> str:
-        """Digest of ids and captions: tells one clip list from another without reading audio."""
+        """Digest of ids, captions and ``reading``: tells one clip list from another without reading audio."""
         digest = hashlib.sha256()
         for i in range(len(self)):
             digest.update("\0".join([self.id(i), *self.captions(i), ""]).encode())
-        return digest.hexdigest()
+        if not self.reading:
+            return digest.hexdigest()
+        return hashlib.sha256(f"{digest.hexdigest()} {self.reading}".encode()).hexdigest()
+
+
+class Selected(Clips):
+    """Some clips of others.
+
+    Args:
+        clips: the others.
+        places: which of them, in order.
+    """
+
+    def __init__(self, clips: Clips, places: Sequence[int]) -> None:
+        self.clips, self.places = clips, list(places)
+        self.reading = clips.reading
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def id(self, i: int) -> str:
+        return self.clips.id(self.places[i])
+
+    def captions(self, i: int) -> list[str]:
+        return self.clips.captions(self.places[i])
+
+    def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
+        return self.clips.waveform(
+            self.places[i], sample_rate=sample_rate, num_samples=num_samples, num_channels=num_channels
+        )

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from bsa_lightning.data.ahead import Ahead, Announced, Batches, coming_shards
 from bsa_lightning.data.batches import Collate, Items, LatentBatch
+from bsa_lightning.data.bounds import refuse_count, refuse_seed
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import EpochSampler, Order, epoch_order, seeded, validation_batches, windowed_order
@@ -50,8 +51,13 @@ class Prepared:
             return
         reader = self.open()
         reader.verify()
-        if self.clips is not None and reader.index["clips"] != self.clips.fingerprint():
-            raise UserError(f"{self.folder} holds other clips than its setting clips names; name another folder")
+        # A store that lacks clips that could not be read knows the whole list, too.
+        known = (reader.index["clips"], reader.index.get("listed"))
+        if self.clips is not None and self.clips.fingerprint() not in known:
+            raise UserError(
+                f"{self.folder} holds other clips than its setting clips names; bring it up to date with lightning"
+                " prepare, or name another folder"
+            )
 
     def open(self) -> LatentReader:
         """Random access to the store."""
@@ -73,12 +79,15 @@ class AudioCapsLatents(LightningDataModule):
     Args:
         train: the store to train on.
         val: the store to validate on.
-        batch_size: clips of one batch on one device.
-        num_workers: processes that read ahead; 0 reads in the training process.
-        seed: of order and caption choice.
-        num_val_clips: validate on the first so many clips only.
-        shuffle_shards: mix the clips of so many shards at a time instead of all, so that a stream from an address
-            starts when it has the first few.
+        batch_size: clips of one batch on one device, at least 1.
+        num_workers: processes that read ahead, from 0 to 1024; 0 reads in the training process.
+        seed: of order and caption choice, from 0 to 2**63 - 1.
+        num_val_clips: validate on the first so many clips only, at least 1.
+        shuffle_shards: mix the clips of so many shards at a time, at least 1, so that a stream from an address starts
+            when it has the first few. ``None`` mixes all.
+
+    Raises:
+        UserError: if a number is out of its range.
     """
 
     def __init__(
@@ -93,14 +102,12 @@ class AudioCapsLatents(LightningDataModule):
     ) -> None:
         super().__init__()
         self.prepare_data_per_node = is_url(train.folder)  # each has a cache of its own, which is verified there
-        if shuffle_shards is not None and shuffle_shards < 1:
-            raise UserError(f"shuffle_shards is {shuffle_shards}, but it takes at least one shard to shuffle")
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}, but a batch needs at least one clip")
-        if num_val_clips < 1:
-            raise UserError(
-                f"num_val_clips is {num_val_clips}, but must be at least 1; leave data.val out to have none"
-            )
+        if shuffle_shards is not None:
+            refuse_count("shuffle_shards", shuffle_shards)
+        refuse_count("batch_size", batch_size)
+        refuse_count("num_workers", num_workers, least=0, most=1024)
+        refuse_count("num_val_clips", num_val_clips)
+        refuse_seed("seed", seed)
         self.train = train
         self.val = val
         self.batch_size = batch_size

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from bsa_lightning.data.lists import parse_object
 from bsa_lightning.errors import UserError
 
 INDEX, NULL = "index.json", "null.safetensors"
@@ -37,7 +37,7 @@ def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
         UserError: if it is no index, was written by another version, or names a file outside of its folder.
     """
     try:
-        index = json.loads(content)
+        index = parse_object(content)
     except ValueError as error:
         raise UserError(f"{where} cannot be read as JSON ({error}); {_REMEDY}") from error
     _check(index, _FIELDS, where)
@@ -47,6 +47,7 @@ def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
         _check(file, _FILE_FIELDS, where)
         if not _NAME.fullmatch(file["file"]):
             raise UserError(f"{where} names the file {file['file']!r}, which is no plain name of a shard; {_REMEDY}")
+    _check_names(index, where)
     if index["num_clips"] != sum(file["num_clips"] for file in index["files"]):
         raise UserError(f"{where} says {index['num_clips']} clips, but its files hold others; {_REMEDY}")
     return index
@@ -55,8 +56,27 @@ def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
 def _check(found: object, fields: dict[str, type], where: str) -> None:
     content = found if isinstance(found, dict) else {}
     wrong = [name for name, type_ in fields.items() if type(content.get(name)) is not type_]
+    wrong += [name for name, type_ in fields.items() if type_ is int and name not in wrong and content[name] < 1]
+    wrong += [
+        name
+        for name in fields
+        if name.endswith("sha256") and name not in wrong and not _SHA256.fullmatch(content[name])
+    ]
     if wrong:
         raise UserError(f"{where} is no index of prepared latents (no {', '.join(wrong)}); {_REMEDY}")
 
 
+def _check_names(index: dict[str, Any], where: str) -> None:
+    """Refuses names of tensors that are none, that come twice, or that are not among those that are stored."""
+    conditioning, sequences = index["conditioning"], index["sequences"]
+    files = [file["file"] for file in index["files"]]
+    texts = all(isinstance(name, str) for name in [*conditioning, *sequences])
+    if not texts or not conditioning or not set(sequences) <= set(conditioning):
+        raise UserError(f"{where} is no index of prepared latents (no conditioning, sequences); {_REMEDY}")
+    for names in (conditioning, sequences, files):
+        if len(set(names)) != len(names):
+            raise UserError(f"{where} names one of {', '.join(names[:3])} twice; {_REMEDY}")
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REMEDY = "make the store anew with lightning prepare"

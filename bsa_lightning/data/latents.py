@@ -7,7 +7,7 @@ all captions of a shard lie end to end; ``<name>.ends`` says where each stops.
 
 from __future__ import annotations
 
-import json
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.data.index import FORMAT, INDEX, NULL, parse_index
+from bsa_lightning.data.lists import parse_object
+from bsa_lightning.data.rows import check_null, check_shard, refuse_not_finite
 from bsa_lightning.data.store import damaged, open_store
 from bsa_lightning.files import sha256_of_file, write_json, write_tensors
 from bsa_lightning.teachers.base import Conditioning
@@ -32,6 +34,10 @@ class Shard:
     num_clips: int
     num_bytes: int
     sha256: str
+
+
+SHARD_NAME = re.compile(r"shard-[0-9a-f]{5,64}\.safetensors")
+_SHARD_FIELDS = ("file", "num_clips", "num_bytes", "sha256")
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,30 @@ def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence
     return shard
 
 
-def finished_shard(path: Path, *, ids: Sequence[str], captions: Sequence[Sequence[str]]) -> Shard | None:
-    """The shard at ``path`` if it was written whole, for these clips, and still is what was written."""
+@dataclass(frozen=True)
+class Finished:
+    """A shard that is on the disk as it was written, and which clips it holds."""
+
+    shard: Shard
+    ids: list[str]
+    captions: list[list[str]]
+
+
+def finished_shards(folder: Path) -> list[Finished]:
+    """The shards in a folder that were written whole and still are what was written, by name."""
+    found = [_finished(path) for path in sorted(folder.glob("shard-*.safetensors")) if SHARD_NAME.fullmatch(path.name)]
+    return [finished for finished in found if finished is not None]
+
+
+def _finished(path: Path) -> Finished | None:
     try:
-        written = json.loads(path.with_name(_texts(path.name)).read_text())
-        if (written["file"], written["ids"], written["captions"]) != (path.name, list(ids), list(captions)):
-            return None
-        shard = Shard(*(written[name] for name in Shard.__dataclass_fields__))
-        found = Shard(path.name, len(ids), path.stat().st_size, sha256_of_file(path))
+        written = parse_object(path.with_name(_texts(path.name)).read_bytes())
+        finished = Finished(Shard(*(written[name] for name in _SHARD_FIELDS)), written["ids"], written["captions"])
+        found = Shard(path.name, len(finished.ids), path.stat().st_size, sha256_of_file(path))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return shard if shard == found else None
+    fits = finished.shard == found and len(finished.captions) == len(finished.ids) > 0
+    return finished if fits and all(isinstance(name, str) for name in finished.ids) else None
 
 
 def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Shard], null: Conditioning) -> None:
@@ -107,8 +126,6 @@ class LatentReader:
     """
 
     def __init__(self, location: str | Path, cache: Path | None = None) -> None:
-        from safetensors.torch import load
-
         self.store = open_store(location, cache)
         self.name = self.store.name
         self.index: dict[str, Any] = parse_index(self.store.index(), where=f"{self.name}/{INDEX}")
@@ -119,7 +136,7 @@ class LatentReader:
         for file in self.index["files"]:
             self.store.check(file["file"], num_bytes=file["num_bytes"])
             self.store.check(_texts(file["file"]))
-        null = load(self.store.read(NULL, sha256=self.index["null_sha256"]))
+        null = check_null(self.store.read(NULL, sha256=self.index["null_sha256"]), self.index, where=self.name)
         self.null = Conditioning.stack([null], sequences=self.sequences)
         self._open: dict[int, tuple[dict[str, Tensor], list[list[str]]]] = {}
 
@@ -161,24 +178,27 @@ class LatentReader:
         if number not in self._open:
             file = self.index["files"][number]
             path = self.store.path(file["file"], sha256=file["sha256"], num_bytes=file["num_bytes"])
-            texts = json.loads(self.store.read(_texts(file["file"]), sha256=file["texts_sha256"]))
+            texts = self.store.read(_texts(file["file"]), sha256=file["texts_sha256"])
             try:
                 with safe_open(path, framework="pt") as tensors:
                     mapped = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
             except SafetensorError as error:
                 raise damaged(path) from error
-            self._open[number] = mapped, texts["captions"]
+            captions = check_shard(mapped, texts, self.index, num_clips=file["num_clips"], where=str(path))
+            self._open[number] = mapped, captions
         return self._open[number]
 
     def verify(self) -> None:
         """Reads every file on this machine against its digest; no format notices flipped bytes by itself.
 
         Raises:
-            UserError: naming the first damaged file.
+            UserError: naming the first file that is damaged, or that holds other rows than the index says.
         """
-        for file in self.index["files"]:
+        for number, file in enumerate(self.index["files"]):
             self.store.verify(file["file"], sha256=file["sha256"])
             self.store.verify(_texts(file["file"]), sha256=file["texts_sha256"])
+            if self.store.has(file["file"], num_bytes=file["num_bytes"]) and self.store.has(_texts(file["file"])):
+                refuse_not_finite(self._shard(number)[0], where=f"{self.name}/{file['file']}")
 
 
 def _texts(shard: str) -> str:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from bsa_lightning.data.clips import Clips
+from bsa_lightning.data.bounds import refuse_count
+from bsa_lightning.data.clips import Clips, Selected
 from bsa_lightning.data.index import INDEX, NULL, parse_index
-from bsa_lightning.data.latents import EncodedClip, Shard, finished_shard, write_index, write_shard
+from bsa_lightning.data.inspection import Inspection, inspect
+from bsa_lightning.data.latents import SHARD_NAME, EncodedClip, Finished, finished_shards, write_index, write_shard
+from bsa_lightning.data.reuse import Work, plan
 from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import disk_trouble, make_folder, read_json, remove_partial, write_json
+from bsa_lightning.files import is_partial, read_json, refuse_file, remove_partial, write_json
+from bsa_lightning.locks import LOCK, locked
 from bsa_lightning.teachers.base import Codec, Conditioner
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
 _log = logging.getLogger(__name__)
 
 REQUEST = "request.json"
+_LISTED = ("clips", "num_clips", "listed", "unreadable")
+"""What of a request may change: shards of clips that stayed are kept."""
 
 
 def prepare_folder(
@@ -38,38 +43,52 @@ def prepare_folder(
 ) -> int:
     """Encodes captioned clips into a store of latents that ``fit`` streams; run again, it continues where it was.
 
+    All recordings are read before the first is encoded. What cannot be read is named and counts as missing. At the end
+    the log says how many are silent, clipped, or longer than a clip.
+
+    Where the folder holds a store of another list for the same teacher, its shards whose clips and captions follow each
+    other in the new list too are kept, and the others are made anew; the old store stays whole until the new one is.
+    Clips are known by their names: a file whose sound changed under its name is not noticed, so delete the folder then.
+
     Args:
         clips: the captioned sound.
         out: folder of the store.
         teacher: model folder whose codec and text encoder are used, or "tiny" for the built-in one.
-        batch_size: clips encoded at once.
-        shard_size: clips a file.
-        devices: how many processes, one a device.
+        batch_size: clips encoded at once, at least 1.
+        shard_size: clips a file, at least 1.
+        devices: how many processes, one a device, from 1 to 1024.
         accelerator: "cpu", "cuda" or "auto".
 
     Returns:
         The number of clips in the store.
 
     Raises:
-        UserError: if ``out`` is no folder of this machine or holds something else, or if a clip gives no finite latent.
+        UserError: if a setting is out of its range, ``out`` is no folder of this machine or holds something else, more
+            clips cannot be read than may be missing, or a clip gives no finite latent.
     """
     if is_url(out):
         raise UserError(f"out is {out}, but must be a folder on this machine; prepare to one and upload it from there")
     out = Path(out)
-    if devices < 1 or batch_size < 1 or shard_size < 1:
-        raise UserError(f"devices={devices}, batch_size={batch_size}, shard_size={shard_size}: each must be at least 1")
-    if accelerator not in ("auto", "cpu", "cuda"):
-        raise UserError(f'accelerator is "{accelerator}", but must be auto, cpu or cuda')
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and (num_gpus := torch.cuda.device_count()) < devices:
-        raise UserError(f"devices is {devices}, but there are {num_gpus} GPUs; lower it, or set accelerator to cpu")
+    refuse_count("batch_size", batch_size)
+    refuse_count("shard_size", shard_size)
+    refuse_count("devices", devices, most=1024)
+    accelerator = _accelerator(accelerator, devices)
+    refuse_file(out, setting="out")
+    _refuse_foreign(out)
+    if len(clips) == 0:
+        raise UserError(f"there are no clips to prepare for {out}; name a list that has some")
     codec, conditioner = load_codec(teacher), load_conditioner(teacher)
-    request = _request(clips, codec, conditioner, shard_size)
+    fixed = _fixed(clips, codec, conditioner, shard_size)
     with _alone(out):
-        _claim(out, request)
+        _refuse_other(out, fixed)
+        finished = finished_shards(out)
+        found = inspect(clips, _unfinished(clips, finished), codec, title=out)
+        chosen = _without(clips, found)
+        request = _claim(out, clips, chosen, found, fixed)
         remove_partial(out)
-        arguments = (clips, out, teacher, batch_size, shard_size, devices, accelerator)
+        works = plan(chosen, finished, shard_size=shard_size)
+        new = [work for work in works if work.shard is None]
+        arguments = (chosen, out, teacher, batch_size, new, devices, accelerator)
         if devices == 1:
             _prepare_share(0, *arguments)
         else:
@@ -77,26 +96,34 @@ def prepare_folder(
             torch.multiprocessing.spawn(_prepare_and_tell, (mistakes, *arguments), nprocs=devices)
             if not mistakes.empty():
                 raise UserError(mistakes.get())
-        return _finish(clips, out, request, conditioner)
+        _finish(out, works, request, conditioner)
+    found.tell(codec.num_samples / codec.sample_rate)
+    return len(chosen)
+
+
+def _accelerator(accelerator: str, devices: int) -> str:
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise UserError(f'accelerator is "{accelerator}", but must be auto, cpu or cuda')
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and (num_gpus := torch.cuda.device_count()) < devices:
+        raise UserError(f"devices is {devices}, but there are {num_gpus} GPUs; lower it, or set accelerator to cpu")
+    return accelerator
 
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Waits for another process that prepares the same store: it may leave nothing to do, or files to clear away."""
-    out = out.resolve()
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        make_folder(out.parent)
-        lock.acquire(blocking=False)
-    except Timeout:
-        _log.warning("another process prepares %s; waiting for it", out)
-        lock.acquire()
-    except OSError as error:
-        raise UserError(disk_trouble(error, out.parent) or f"{out} cannot be written ({error})") from error
-    try:
+    busy = f"another process prepares {out}; waiting for it"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out, wait=0, busy=busy))
+        except UserError as error:
+            if str(error) != busy:
+                raise
+            _log.warning("%s", busy)
+            stack.enter_context(locked(out, busy=busy))
         yield
-    finally:
-        lock.release()
 
 
 def _prepare_and_tell(rank: int, mistakes: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - passed on
@@ -113,22 +140,19 @@ def _prepare_share(
     out: Path,
     teacher: str,
     batch_size: int,
-    shard_size: int,
+    works: Sequence[Work],
     devices: int,
     accelerator: str,
 ) -> None:
     device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device("cpu")
     codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
-    shards = _shards(len(clips), out, shard_size)[rank::devices]
+    share = works[rank::devices]
     with tqdm(
-        total=sum(len(items) for _, items in shards), desc=f"prepare {out}", unit="clip", disable=rank > 0
+        total=sum(len(work.items) for work in share), desc=f"prepare {out}", unit="clip", disable=rank > 0
     ) as bar:
-        for path, items in shards:
-            if _finished(clips, path, items) is None:
-                encoded = list(_encode(clips, items, codec, conditioner, batch_size, bar))
-                write_shard(path, encoded, sequences=conditioner.sequences)
-            else:
-                bar.update(len(items))
+        for work in share:
+            encoded = list(_encode(clips, work.items, codec, conditioner, batch_size, bar))
+            write_shard(out / work.file, encoded, sequences=conditioner.sequences)
 
 
 def _encode(
@@ -168,59 +192,80 @@ def _tensors(clip: EncodedClip) -> Iterator[torch.Tensor]:
     return (tensor for row in clip.conditioning for tensor in row.values())
 
 
-def _finished(clips: Clips, path: Path, items: range) -> Shard | None:
-    return finished_shard(path, ids=[clips.id(i) for i in items], captions=[clips.captions(i) for i in items])
-
-
-def _finish(clips: Clips, out: Path, request: dict[str, Any], conditioner: Conditioner) -> int:
-    """Writes the index from the shards that all processes have finished."""
-    num_clips: int = request["num_clips"]
-    shards = [_finished(clips, path, items) for path, items in _shards(num_clips, out, request["shard_size"])]
-    if any(shard is None for shard in shards):
+def _finish(out: Path, works: Sequence[Work], request: dict[str, Any], conditioner: Conditioner) -> None:
+    """Writes the index from the shards that all processes have finished, and removes those that it does not name."""
+    made = {found.shard.file: found.shard for found in finished_shards(out)}
+    if any(work.file not in made for work in works):
         raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
     null = conditioner.null()
     content = {**request, "sequences": list(conditioner.sequences), "conditioning": list(null.tensors)}
-    write_index(out, request=content, shards=[shard for shard in shards if shard is not None], null=null)
-    return num_clips
+    write_index(out, request=content, shards=[made[work.file] for work in works], null=null)
+    used = {work.file for work in works}
+    for path in out.glob("shard-*.safetensors"):
+        if SHARD_NAME.fullmatch(path.name) and path.name not in used:
+            path.unlink()
+            path.with_suffix(".json").unlink(missing_ok=True)
 
 
-def _request(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int) -> dict[str, Any]:
-    """What decides the bytes of a store."""
+def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int) -> dict[str, Any]:
+    """What decides the bytes of a store beside its list of clips."""
     return {
-        "clips": clips.fingerprint(),
-        "num_clips": len(clips),
         "codec": codec.fingerprint,
         "conditioner": conditioner.fingerprint,
         "latent_shape": list(codec.latent_shape),
         "sample_rate": codec.sample_rate,
         "num_samples": codec.num_samples,
         "shard_size": shard_size,
+        **({"reading": clips.reading} if clips.reading else {}),
     }
 
 
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Takes an empty folder for this request, or finds that the folder was begun with the same one."""
+def _unfinished(clips: Clips, finished: Sequence[Finished]) -> list[int]:
+    """The places of clips that no finished shard holds."""
+    there = {name for found in finished for name in found.ids}
+    return [i for i in range(len(clips)) if clips.id(i) not in there]
+
+
+def _without(clips: Clips, found: Inspection) -> Clips:
+    """The clips that can be read."""
+    if not found.unreadable:
+        return clips
+    chosen = Selected(clips, [i for i in range(len(clips)) if clips.id(i) not in found.unreadable])
+    if len(chosen) == 0:
+        raise UserError(f"none of the {len(clips)} clips can be read ({next(iter(found.unreadable.values()))})")
+    return chosen
+
+
+def _claim(out: Path, clips: Clips, chosen: Clips, found: Inspection, fixed: dict[str, Any]) -> dict[str, Any]:
+    """Writes the request that the folder is for from now on."""
+    request = {"clips": chosen.fingerprint(), "num_clips": len(chosen), **fixed}
+    if found.unreadable:
+        request |= {"listed": clips.fingerprint(), "unreadable": list(found.unreadable)}
     path = out / REQUEST
-    if path.is_file():
-        begun = read_json(path)
-        differing = [name for name in request if begun.get(name) != request[name]]
-        if differing:
-            raise UserError(
-                f"{out} was prepared before with other {', '.join(differing)}; name another folder, or delete this one"
-            )
-    elif out.is_dir() and any(not path.name.startswith(f".{REQUEST}") for path in out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no prepared latents; name another folder")
-    else:
+    if not path.is_file() or read_json(path) != request:
         write_json(path, request)
+    return request
 
 
-def _shards(num_clips: int, out: Path, shard_size: int) -> list[tuple[Path, range]]:
-    if num_clips == 0:
-        raise UserError(f"there are no clips to prepare for {out}; name a list that has some")
-    return [
-        (out / f"shard-{number:05d}.safetensors", range(first, min(first + shard_size, num_clips)))
-        for number, first in enumerate(range(0, num_clips, shard_size))
-    ]
+def _refuse_foreign(out: Path) -> None:
+    """Refuses a folder that holds something and was not begun by ``prepare``."""
+    if not out.is_dir() or (out / REQUEST).is_file():
+        return
+    if any(path.name != LOCK and not is_partial(path) for path in out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no prepared latents; name another folder")
+
+
+def _refuse_other(out: Path, fixed: dict[str, Any]) -> None:
+    """Refuses a folder that was begun for another teacher or in another way."""
+    _refuse_foreign(out)
+    if not (out / REQUEST).is_file():
+        return
+    begun = read_json(out / REQUEST)
+    differing = [name for name in sorted({*begun, *fixed} - {*_LISTED}) if begun.get(name) != fixed.get(name)]
+    if differing:
+        raise UserError(
+            f"{out} was prepared before with other {', '.join(differing)}; name another folder, or delete this one"
+        )
 
 
 def is_prepared(out: Path) -> bool:

@@ -55,17 +55,17 @@ class Remote(Store):
 
     def path(self, name: str, *, sha256: str, num_bytes: int | None = None) -> Path:
         path = self.cache / name
-        if not self._has(name, num_bytes):
+        if not self.has(name, num_bytes=num_bytes):
             with self._lock(name):
-                if not self._has(name, num_bytes):
+                if not self.has(name, num_bytes=num_bytes):
                     self._fetch(name, sha256, num_bytes, lambda: False)
         return path
 
     def fetch_ahead(self, name: str, *, sha256: str, stop: Callable[[], bool], num_bytes: int | None = None) -> None:
         with suppress(Timeout, _StoppedError):  # where another process has the lock, it is fetching this very file
-            if not self._has(name, num_bytes):
+            if not self.has(name, num_bytes=num_bytes):
                 with self._lock(name).acquire(blocking=False):
-                    if not self._has(name, num_bytes):
+                    if not self.has(name, num_bytes=num_bytes):
                         self._fetch(name, sha256, num_bytes, stop)
 
     def verify(self, name: str, *, sha256: str) -> None:
@@ -74,7 +74,7 @@ class Remote(Store):
         if path.is_file() and sha256_of_file(path) != sha256:
             path.unlink()
 
-    def _has(self, name: str, num_bytes: int | None) -> bool:
+    def has(self, name: str, *, num_bytes: int | None = None) -> bool:
         path = self.cache / name
         return path.is_file() and num_bytes in (None, path.stat().st_size)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bsa_lightning.data import synthesis
 from bsa_lightning.data.audio import fit_length, normalise
+from bsa_lightning.data.bounds import refuse_count, refuse_seed
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.errors import UserError
 
@@ -177,13 +178,16 @@ class Soundscapes(Clips):
     """Procedurally synthesised, captioned sound; clip i of a seed is always the same.
 
     Args:
-        num_clips: how many clips.
-        seed: another seed is another set of clips from the same distribution.
+        num_clips: how many clips, from 1 to 2**31 - 1.
+        seed: from 0 to 2**63 - 1; another seed is another set of clips from the same distribution.
+
+    Raises:
+        UserError: if a number is out of its range.
     """
 
     def __init__(self, num_clips: int, seed: int = 0) -> None:
-        if num_clips < 1:
-            raise UserError(f"num_clips is {num_clips}, but a set of soundscapes needs at least one clip")
+        refuse_count("num_clips", num_clips)
+        refuse_seed("seed", seed)
         self.num_clips = num_clips
         self.seed = seed
 

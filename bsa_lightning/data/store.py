@@ -28,6 +28,10 @@ class Store(ABC):
         """Refuses a file that is on this machine and has another size than ``num_bytes``, without reading it."""
 
     @abstractmethod
+    def has(self, name: str, *, num_bytes: int | None = None) -> bool:
+        """Whether the file is on this machine, in that size."""
+
+    @abstractmethod
     def path(self, name: str, *, sha256: str, num_bytes: int | None = None) -> Path:
         """Where the file lies on this machine; fetches it first if it lies elsewhere."""
 
@@ -69,7 +73,10 @@ class Folder(Store):
             raise UserError(f"{folder} holds no prepared latents (no {INDEX}); make them with lightning prepare")
 
     def index(self) -> bytes:
-        return (self.folder / INDEX).read_bytes()
+        try:
+            return (self.folder / INDEX).read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.folder / INDEX} cannot be read ({error.strerror}); make it readable") from error
 
     def check(self, name: str, *, num_bytes: int | None = None) -> None:
         path = self.folder / name
@@ -79,6 +86,10 @@ class Folder(Store):
             raise UserError(f"{path} is missing; run lightning prepare again")
         if num_bytes not in (None, size := path.stat().st_size):
             raise UserError(f"{path} has {size} bytes where the index says {num_bytes}; run lightning prepare again")
+
+    def has(self, name: str, *, num_bytes: int | None = None) -> bool:
+        self.check(name, num_bytes=num_bytes)
+        return True
 
     def path(self, name: str, *, sha256: str, num_bytes: int | None = None) -> Path:
         del sha256  # read against once a start, by `verify`

@@ -17,6 +17,8 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding, Features, round_to_pcm16
 from bsa_lightning.files import write_shared_tensors
 
+_LOUDEST = 128.0
+"""Peak from which on samples are integers that were written as floating-point numbers: 16 bit would cut them off."""
 _READER = "mean of channels, resampled by torchaudio, 1"
 """What :func:`embed` does to sound before an embedding sees it; a change must change this."""
 
@@ -70,15 +72,16 @@ class Reader:
     remove_dc: bool = False
 
     def read(self, path: Path, *, sample_rate: int) -> Tensor:
-        """The file as (samples,) at ``sample_rate``, rounded to 16 bit."""
-        import soundfile
+        """The file as (samples,) at ``sample_rate``, rounded to 16 bit.
 
-        try:
-            channels = soundfile.info(path).channels if self.channel_mean else 1
-        except soundfile.SoundFileError as error:
-            raise UserError(f"{path} cannot be read as audio ({error}); replace it or remove it") from error
+        Raises:
+            UserError: if it cannot be read, or its samples are so large that they are no fractions of full scale.
+        """
+        channels = audio.num_channels_of(path) if self.channel_mean else 1
         wave = audio.read(path, sample_rate=sample_rate, num_channels=channels)
         wave = wave.mean(0) if wave.ndim == 2 else wave
+        if (peak := float(wave.abs().max())) > _LOUDEST:
+            raise UserError(f"{path} has samples of {peak:g}, where full scale is 1; divide them by their full scale")
         return round_to_pcm16(wave - wave.mean() if self.remove_dc else wave)
 
 
@@ -89,8 +92,8 @@ class TangoTestSet(TangoManifest):
 
     Args:
         jsonl: the list.
-        audio_dir: where the files lie here.
-        max_missing: share of clips that may be missing on disk.
+        audio_dir: where the files lie here, in this folder or anywhere below it.
+        max_missing: share of the clips, from 0 to 1, that may be missing on disk or unreadable.
         channel_mean: read the mean of a file's channels, as audioldm_eval does for FAD, and not the first.
         remove_dc: take away the mean of each clip, as it does for FD, KL and IS.
     """
@@ -103,13 +106,11 @@ class TangoTestSet(TangoManifest):
         channel_mean: bool = False,
         remove_dc: bool = False,
     ) -> None:
-        super().__init__(jsonl, audio_dir, max_missing)
+        super().__init__(jsonl, audio_dir, max_missing, "mean" if channel_mean else "first")
         self.reader = Reader(channel_mean=channel_mean, remove_dc=remove_dc)
+        self.reading = str(self.reader)
 
     def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
-        wave = self.reader.read(self._items[i][1], sample_rate=sample_rate)[:num_samples]
+        wave = self.reader.read(self.path(i), sample_rate=sample_rate)[:num_samples]
         wave = pad(wave, (0, num_samples - len(wave)))
         return wave if num_channels == 1 else wave.repeat(num_channels, 1)
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(f"{super().fingerprint()} {self.reader}".encode()).hexdigest()

@@ -12,7 +12,7 @@ def tone(rate, seconds=0.5, frequency=440.0):
     return 0.3 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)
 
 
-@pytest.mark.parametrize("suffix", audio.SUFFIXES)
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 1)])
 def test_any_format_rate_and_channel_count_is_read(tmp_path, suffix, rate, channels):
     path = tmp_path / f"tone{suffix}"

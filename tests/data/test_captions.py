@@ -44,14 +44,17 @@ def test_tango_lines_keep_the_file_name_of_another_machines_path(tmp_path, audio
         {"location": "elsewhere/Ydef.flac", "captions": ["Rain", "Water"]},
     ]
     clips = TangoManifest(write(tmp_path, "\n".join(map(json.dumps, lines))), audio_dir)
-    assert [(clips.id(i), clips.captions(i)) for i in (0, 1)] == [("YghiJ", ["A cat"]), ("Ydef", ["Rain", "Water"])]
+    assert [(clips.id(i), clips.captions(i)) for i in (0, 1)] == [
+        ("YghiJ.wav", ["A cat"]),
+        ("Ydef.flac", ["Rain", "Water"]),
+    ]
 
 
 def test_a_location_that_leaves_the_folder_is_only_looked_up_in_it(tmp_path, audio_dir):
     soundfile.write(tmp_path / "secret.wav", np.zeros(8), 16_000)
     lines = [{"location": "../secret.wav", "captions": "A"}, {"location": "../YghiJ.wav", "captions": "B"}]
     clips = TangoManifest(write(tmp_path, "\n".join(map(json.dumps, lines))), audio_dir, max_missing=0.5)
-    assert (clips.missing, [clips.id(0)]) == (["secret"], ["YghiJ"])
+    assert (clips.missing, [clips.id(0)]) == (["../secret.wav"], ["YghiJ.wav"])
 
 
 def test_missing_clips_are_counted_and_listed_up_to_a_limit(tmp_path, audio_dir, caplog):
@@ -70,12 +73,12 @@ def test_missing_clips_are_counted_and_listed_up_to_a_limit(tmp_path, audio_dir,
         (AudioCapsManifest, HEADER, "lists no clips"),
         (AudioCapsManifest, HEADER + "10,abc,30,\n", "has a clip without a caption"),
         (TangoManifest, "", "is empty"),
-        (TangoManifest, '{"location": "a.wav"}', "line 1 is not a JSON object with captions and location"),
+        (TangoManifest, '{"location": "a.wav"}', "line 1 has a clip without a caption"),
         (TangoManifest, "[1]", "line 1 is not a JSON object"),
-        (TangoManifest, '{"captions": "x"}', "line 1 is not a JSON object with captions and location"),
+        (TangoManifest, '{"captions": "x"}', "line 1 has a clip without a location"),
         (TangoManifest, '{"location": "YghiJ.wav", "captions": []}', "has a clip without a caption"),
         (TangoManifest, '{"location": "YghiJ.wav", "captions": 3}', "has a clip without a caption"),
-        (TangoManifest, '{"location": 3, "captions": "x"}', "line 1 is not a JSON object"),
+        (TangoManifest, '{"location": 3, "captions": "x"}', "line 1 has a clip without a location"),
     ],
 )
 def test_mistakes_in_a_list(tmp_path, audio_dir, manifest, text, message):

@@ -12,6 +12,7 @@ from bsa_lightning.data import latents, prepare
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.errors import UserError
+from bsa_lightning.locks import LOCK
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
 HALF = {"rtol": 1e-3, "atol": 1e-3}
@@ -87,7 +88,6 @@ def test_a_full_disk_leaves_no_half_file(teacher_folder, tmp_path, small_disk):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clips": ToyClips(24, "other")}, "prepared before with other clips"),
         ({"shard_size": 5}, "prepared before with other shard_size"),
         ({"teacher": True}, "prepared before with other codec, conditioner"),
     ],
@@ -117,7 +117,7 @@ def test_a_folder_of_something_else_is_not_touched(teacher_folder, tmp_path):
 def test_no_clips_and_no_device(teacher_folder, tmp_path):
     with pytest.raises(UserError, match="no clips to prepare"):
         prepare_again(tmp_path / "store", teacher_folder, clips=ToyClips(0))
-    with pytest.raises(UserError, match="shard_size=0: each must be at least 1"):
+    with pytest.raises(UserError, match="shard_size is 0, but must be a whole number from 1"):
         prepare_again(tmp_path / "store", teacher_folder, shard_size=0)
     with pytest.raises(UserError, match='accelerator is "tpu"'):
         prepare_again(tmp_path / "store", teacher_folder, accelerator="tpu")
@@ -139,14 +139,17 @@ def test_what_a_killed_prepare_left_is_cleared_away_and_nothing_else(latents_fol
 
 
 def test_two_at_once_take_turns(latents_folder, teacher_folder, tmp_path, caplog):
-    lock = FileLock(tmp_path / ".store.lock")
+    (tmp_path / "store").mkdir()
+    lock = FileLock(tmp_path / "store" / LOCK)
     lock.acquire()
     second = threading.Thread(target=prepare_again, args=(tmp_path / "store", teacher_folder))
     second.start()
     second.join(1)
-    assert not (tmp_path / "store").exists()
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {LOCK}
+    assert f"another process prepares {tmp_path / 'store'}; waiting for it" in caplog.text
     lock.release()
     second.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert contents(tmp_path / "store") == contents(latents_folder)
 
 
