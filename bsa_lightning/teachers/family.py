@@ -14,10 +14,8 @@ import torch
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
+from bsa_lightning.teachers.provenance import INDEX
 from bsa_lightning.teachers.sampling import Sampling
-
-INDEX = "model_index.json"
-"""The file of a whole model folder that names its pipeline class and its parts."""
 
 
 class Family(ABC):
