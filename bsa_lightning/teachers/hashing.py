@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bsa_lightning.files import sha256_of_file
 
-_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".py", ".jinja")
-_NAMES = ("vocab.txt", "merges.txt")
+_FOREIGN = (".*", "*~", "#*#", "*.bak", "*.orig", "*.rej", "*.swp", "*.tmp", "*.md", "__pycache__", "Thumbs.db")
+_READ = ("*.json", "*.safetensors", "*.bin", "*.model", "*.py", "*.jinja", "vocab.txt", "merges.txt")
 
 
 def model_files(part: Path) -> list[Path]:
     """The files below a folder that belong to a model, in order.
 
-    Only kinds that a library reads count: neither hidden files, such as ``.DS_Store`` and those of ``.git``, nor notes
-    and the backups of editors.
+    What file managers, editors and version control put beside them does not, nor does a README.
     """
     return sorted(
         path
         for path in part.rglob("*")
-        if (path.suffix in _SUFFIXES or path.name in _NAMES)
-        and not any(name.startswith(".") for name in path.relative_to(part).parts)
-        and path.is_file()
+        if not any(_is_like(name, _FOREIGN) for name in path.relative_to(part).parts) and path.is_file()
     )
+
+
+def is_read(name: str) -> bool:
+    """Whether a file is of a kind that diffusers or transformers read of themselves, where there is one."""
+    return _is_like(name.rpartition("/")[2], _READ)
+
+
+def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def digests_of(part: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json, sha256_of_file
 from bsa_lightning.teachers import provenance, weight_files
 from bsa_lightning.teachers.base import shapes_only
-from bsa_lightning.teachers.hashing import combined, digests_of
+from bsa_lightning.teachers.hashing import combined, digests_of, is_read
 from bsa_lightning.teachers.weight_files import COUNTS, first_line
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class ModelFolder:
         """
         self.require(name)
         if self._written is not None and "/" in name:
-            self._compare({name: sha256_of_file(self.path / name)}, {name: self._written.get(name)})
+            known = {name: self._written[name]} if name in self._written else {}
+            self._compare({name: sha256_of_file(self.path / name)}, known)
         return read_json(self.path / name)
 
     def fingerprint(self, *parts: str) -> str:
@@ -153,13 +154,13 @@ class ModelFolder:
             self._found[part] = found
         return self._found[part]
 
-    def _compare(self, found: dict[str, str], written: dict[str, str | None] | dict[str, str]) -> None:
+    def _compare(self, found: dict[str, str], written: dict[str, str]) -> None:
         for name in sorted(found.keys() | written.keys()):
-            if found.get(name) == written.get(name):
+            if found.get(name) == written.get(name) or (name not in written and not is_read(name)):
                 continue
             if name not in found:
                 what = "is missing"
-            elif written.get(name) is None:
+            elif name not in written:
                 what = "was not there when the folder was written"
             else:
                 what = "is damaged or was changed since it was written"

@@ -16,7 +16,9 @@ from bsa_lightning.files import read_json
 _POINTER = b"version https://git-lfs"
 _INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-COUNTS = re.compile(r"(^|\.)(position_ids|token_type_ids|num_batches_tracked|relative_position_index)$|\.attn\.(masked_)?bias$")
+COUNTS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|num_batches_tracked|relative_position_index)$|\.attn\.(masked_)?bias$"
+)
 """Names of tables that are no weights: libraries make them themselves, and files have them or not."""
 
 
