@@ -100,23 +100,9 @@ class ModelFolder:
             UserError: if the part is missing or not as it was written, its configuration is for something else, or its
                 weights are not exactly those that the configuration asks for, all of them finite.
         """
-        path = self.path / part
         self._check_kind(cls, part)
         self.verify(part)
-        elements = weight_files.check_folder(path)
-        with readable(path, cls.__name__):
-            if _of_diffusers(cls):
-                if elements is not None:
-                    _check_size(path, _shapes(cls, path, torch.float32), elements)
-                options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
-            else:
-                options = {"dtype": dtype}
-            network, report = cls.from_pretrained(  # type: ignore[attr-defined]
-                path, output_loading_info=True, local_files_only=True, **options
-            )
-        _check_report(path, network, report, beside)
-        check_finite(network, path)
-        return network.eval()
+        return read_network(cls, self.path / part, dtype=dtype, beside=beside)
 
     def shapes(self, cls: type[Module], part: str, *, dtype: torch.dtype) -> Module:
         """A network of diffusers as the configuration of a part describes it, without memory for its weights.
@@ -181,6 +167,37 @@ class ModelFolder:
                 f'{key} is "{config[key]}" in {self.path / part / "config.json"}, but only'
                 f" {' or '.join(sorted(known))} can be read there; name another model folder"
             )
+
+
+def read_network(
+    cls: type[Module], path: Path, *, dtype: torch.dtype = torch.float32, beside: str | None = None
+) -> Module:
+    """A network of diffusers or transformers with exactly the weights in a folder, in evaluation mode.
+
+    Args:
+        cls: its class.
+        path: the folder of its configuration and weights.
+        dtype: of the weights.
+        beside: beginning, as a regular expression, of names that the file may have beyond those of ``cls``.
+
+    Raises:
+        UserError: if the folder cannot be read, or its weights are not all of those that the configuration asks for
+            and no others, all of them finite.
+    """
+    file, elements = weight_files.check_folder(path)
+    with readable(path, cls.__name__):
+        if _of_diffusers(cls):
+            if elements is not None:
+                _check_size(path, _shapes(cls, path, torch.float32), elements)
+            options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+        else:
+            options = {"dtype": dtype}
+        network, report = cls.from_pretrained(  # type: ignore[attr-defined]
+            path, output_loading_info=True, local_files_only=True, **options
+        )
+    _check_report(file, network, report, beside)
+    check_finite(network, file)
+    return network.eval()
 
 
 @contextmanager

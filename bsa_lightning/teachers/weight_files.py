@@ -98,21 +98,18 @@ def header_of(path: Path) -> dict[str, tuple[str, int]]:
         return {name: (part.get_dtype(), torch.Size(part.get_shape()).numel()) for name, part in slices.items()}
 
 
-def check_folder(folder: Path) -> int | None:
+def check_folder(folder: Path) -> tuple[Path, int | None]:
     """Checks the files of weights that diffusers and transformers would read in ``folder``.
 
     Returns:
-        How many elements they hold; ``None`` if that takes reading them.
+        The file, or the index of several, and how many elements they hold; ``None`` if that takes reading them.
 
     Raises:
         UserError: if there is none, or one is damaged or holds integers where weights belong.
     """
-    files = [file for kind in ("safetensors", "bin") if (file := _first(folder, kind)) is not None][:1]
-    if not files:
-        raise UserError(f"{folder} has no weights, such as {_STEMS[0]}.safetensors; copy the folder again")
-    files = [shard for file in files for shard in (shards_of(file) if file.name.endswith(".index.json") else [file])]
+    first = _first(folder)
     elements: int | None = 0
-    for file in files:
+    for file in shards_of(first) if first.name.endswith(".index.json") else [first]:
         check(file)
         if file.suffix != ".safetensors":
             elements = None
@@ -122,7 +119,7 @@ def check_folder(folder: Path) -> int | None:
             if dtype in _INTEGERS and not COUNTS.search(name):
                 raise UserError(f"{file} holds {name} as {dtype}, but weights are numbers in floating point")
         elements = None if elements is None else elements + sum(count for _, count in header.values())
-    return elements
+    return first, elements
 
 
 def shards_of(index: Path) -> list[Path]:
@@ -146,9 +143,10 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:150]
 
 
-def _first(folder: Path, kind: str) -> Path | None:
-    for stem in _STEMS:
-        for path in (folder / f"{stem}.{kind}", folder / f"{stem}.{kind}.index.json"):
-            if path.exists() or path.is_symlink():
-                return path
-    return None
+def _first(folder: Path) -> Path:
+    for kind in ("safetensors", "bin"):
+        for stem in _STEMS:
+            for path in (folder / f"{stem}.{kind}", folder / f"{stem}.{kind}.index.json"):
+                if path.exists() or path.is_symlink():
+                    return path
+    raise UserError(f"{folder} has no weights, such as {_STEMS[0]}.safetensors; copy the folder again")
