@@ -101,6 +101,17 @@ def refuse_file(path: Path, *, setting: str) -> None:
             return
 
 
+def refuse_existing(path: Path, *, setting: str) -> None:
+    """Refuses to write a new file or folder where something is already, or below something that is no folder.
+
+    Raises:
+        UserError: naming the ``setting`` that gave the path.
+    """
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists already; name another folder, or delete it")
+    refuse_file(path, setting=setting)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file, whole or not at all.
 
@@ -268,7 +279,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); put a whole one there") from error
     return content
 

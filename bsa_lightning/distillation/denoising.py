@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -21,14 +20,10 @@ from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 from bsa_lightning.ranges import check_number
+from bsa_lightning.teachers import provenance as origin
 from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import (
-    PROVENANCE,
-    family_of,
-    load_denoiser,
-    read_provenance,
-    resolve_folder,
-)
+from bsa_lightning.teachers.folder import family_of, load_denoiser, read_provenance, resolve_folder
+from bsa_lightning.teachers.model_folder import ModelFolder
 
 _CHECKED_TIMES = 100
 """At which a weighting is tried before the training."""
@@ -94,6 +89,7 @@ class Denoising(LatentModule):
     def setup(self, stage: str) -> None:
         del stage
         self.check_data()
+        self._check_start()
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
@@ -133,11 +129,18 @@ class Denoising(LatentModule):
         self.refuse_broken(network if first else None)
         if not first:
             return
+        self._check_start()
         with whole(folder) as partial:
-            shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network))
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network, ".*"))
             network.save(partial)
             provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}
-            (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+            origin.write(partial, provenance)
+
+    def _check_start(self) -> None:
+        """Refuses to pass on parts of the starting folder that are not as they were written."""
+        start = ModelFolder(resolve_folder(self.teacher_name))
+        for part in sorted(path.name for path in start.path.iterdir() if path.is_dir() and path.name[0] != "."):
+            start.verify(part)
 
     def _loss(
         self,

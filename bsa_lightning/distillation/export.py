@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import whole
-from bsa_lightning.teachers.folder import (
-    PROVENANCE,
-    family_of,
-    folder_sha256,
-    read_provenance,
-    read_sampling,
-    resolve_folder,
-)
-from bsa_lightning.teachers.model_card import model_card
+from bsa_lightning.files import refuse_existing, whole
+from bsa_lightning.teachers import provenance as origin
+from bsa_lightning.teachers.folder import PROVENANCE, family_of, lender, load_teacher, read_provenance, read_sampling
+from bsa_lightning.teachers.model_card import FACTS, model_card
 
 
 def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> None:
     """Writes ``dst``, which the teacher's pipeline class opens; whole or not at all.
 
+    Student and teacher are read before anything is written, so that nothing is passed on that is damaged.
+
     Args:
         student: a folder of ``rounds/`` in a run.
-        dst: must not exist yet.
+        dst: must not exist yet, and lie in neither of the two folders.
         scores: lines of a table for the model card.
 
     Raises:
-        UserError: if ``dst`` exists, the teacher is gone, or the pipeline could not sample the student.
+        UserError: if ``dst`` exists, the student is damaged, the teacher is gone or damaged, or the pipeline could not
+            sample the student.
     """
-    if dst.exists():
-        raise UserError(f"{dst} exists already; name another folder, or delete it")
+    refuse_existing(dst, setting="dst")
     provenance = read_provenance(student)
-    teacher, family = resolve_folder(provenance["teacher"]), family_of(student)
-    origin = read_provenance(teacher)
+    if lacking := [name for name in ("teacher", "licence", *FACTS) if name not in provenance]:
+        raise UserError(f"{student / PROVENANCE} does not say {lacking[0]}; name a student that lightning fit made")
+    teacher, family = lender(student), family_of(student)
+    for folder in (student, teacher):
+        if dst.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"dst is {dst}, which lies in {folder}; name a folder outside of it")
+    load_teacher(student)
+    known = read_provenance(teacher)
     # A path of this machine means nothing elsewhere.
-    provenance["teacher"] = origin.get("source", origin.get("name", teacher.name))
-    provenance |= {name: origin[name] for name in ("seconds",) if name in origin}
+    provenance["teacher"] = known.get("source", known.get("name", teacher.name))
+    provenance |= {name: known[name] for name in ("seconds",) if name in known}
     with whole(dst) as partial:
         partial.mkdir()
         pipeline = family.complete(student, teacher, partial, read_sampling(student))
-        provenance["sha256"] = folder_sha256(partial)
-        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+        origin.write(partial, provenance)
         card = model_card(provenance, pipeline=pipeline, options=family.pipeline_options, scores=scores)
         (partial / "README.md").write_text(card)

@@ -14,7 +14,10 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Features
 from bsa_lightning.evaluation.weights import Pretrained
 from bsa_lightning.files import sha256_of_file
+from bsa_lightning.teachers.audioldm import longest_caption
 from bsa_lightning.teachers.hub import fetch
+from bsa_lightning.teachers.model_folder import read_network, readable
+from bsa_lightning.teachers.tokens import CaptionTokens
 
 
 class CLAP(Pretrained):
@@ -34,28 +37,20 @@ class CLAP(Pretrained):
     metric = "fd_clap"
 
     def __init__(self, checkpoint: str = "laion/clap-htsat-unfused") -> None:
-        from safetensors import SafetensorError
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
         super().__init__()
         folder = _folder(checkpoint)
         try:
-            self.model, loading = ClapModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-            self.extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            self.model = read_network(ClapModel, folder)
+            with readable(folder, "a CLAP"):
+                self.extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+                self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except UserError as error:
             raise UserError(
-                f'checkpoint is "{checkpoint}", but {folder} is no whole CLAP in transformers\' layout;'
+                f'checkpoint is "{checkpoint}", but {error}: it is no whole CLAP in transformers\' layout;'
                 f" name a folder with {', '.join(_NEEDED)}"
             ) from error
-        expected = self.model.state_dict()
-        # Older files lack, newer ones keep, tables of positions that transformers makes itself.
-        if lacking := sorted(name for name in loading["missing_keys"] if expected[name].is_floating_point()):
-            raise UserError(
-                f'checkpoint is "{checkpoint}", but its model.safetensors lacks {lacking[0]}; name a whole CLAP'
-            )
         known = self.model.config.text_config.vocab_size
         # Without its files transformers makes a tokenizer of five special tokens, to which all captions are one.
         if len(self.tokenizer) != known:
@@ -63,6 +58,8 @@ class CLAP(Pretrained):
                 f"the tokenizer in {folder} has {len(self.tokenizer)} tokens where its text encoder has {known};"
                 f" put the tokenizer.json of the same checkpoint there"
             )
+        longest = longest_caption(self.model.config.text_config)
+        self.tokens = CaptionTokens(self.tokenizer, name="the CLAP that scores", longest=longest)
         self.sample_rate = self.extractor.sampling_rate
         self.num_features = self.model.config.projection_dim
         self.fingerprint = f"clap-1-{_sha256(folder)}"
@@ -81,8 +78,7 @@ class CLAP(Pretrained):
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Tensor:
         """Rows of length 1, (captions, num_features): a CLAP score is their product with the clips' rows."""
-        tokens = self.tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
-        ids, mask = (tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        ids, mask = self.tokens(captions, device=self.model.device)
         pooled = self.model.text_model(ids, attention_mask=mask).pooler_output
         return normalize(self.model.text_projection(pooled), dim=-1)
 

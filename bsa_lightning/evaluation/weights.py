@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding
 from bsa_lightning.files import sha256_of_file
+from bsa_lightning.teachers.weight_files import check
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
             f" put {published.whereabouts} there"
         )
     weights = _read(path, published)
+    if bad := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
+        raise UserError(f"{path} holds {bad[0]} with values that are not finite; put {published.whereabouts} there")
     if differing := _difference(network.state_dict(), weights):
         raise UserError(f"{path} holds other weights: {differing}; put {published.whereabouts} there")
     network.load_state_dict(weights, assign=True)
@@ -70,9 +72,12 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
 
 def _read(path: Path, published: Published) -> Mapping[str, Tensor]:
     try:
+        check(path)
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError, ValueError, KeyError) as error:
+    except MemoryError:  # which says nothing of the file
+        raise
+    except Exception as error:  # whatever a damaged file makes of its reader
         raise UserError(f"{path} is not a whole file of weights; put {published.whereabouts} there") from error
     if published.entry is not None and isinstance(content, Mapping):
         content = content.get(published.entry)

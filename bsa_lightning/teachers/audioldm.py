@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bsa_lightning.teachers.base import Conditioner, Conditioning, require
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.base import Conditioner, Conditioning
 from bsa_lightning.teachers.family import Family
-from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.mel_codec import MelCodec
+from bsa_lightning.teachers.model_folder import ModelFolder
+from bsa_lightning.teachers.tokens import CaptionTokens, check_tokenizer
 from bsa_lightning.teachers.unet import UNetDenoiser
 
 if TYPE_CHECKING:
-    from transformers import ClapModel, ClapTextModelWithProjection, PreTrainedTokenizerBase
+    from transformers import ClapModel, ClapTextConfig, ClapTextModelWithProjection, PreTrainedTokenizerBase
+
+
+_SOUND_SIDE = r"audio_(model|projection)\.|logit_scale"
+"""Beginnings of the weights that a whole CLAP has beyond its text side."""
 
 
 class AudioLDMDenoiser(UNetDenoiser):
@@ -47,29 +53,49 @@ class ClapConditioner(Conditioner):
         super().__init__()
         self.text_model, self.projection = encoder.text_model, encoder.text_projection
         self.tokenizer = tokenizer
+        config = self.text_model.config
+        self.tokens = CaptionTokens(tokenizer, name="the CLAP text encoder", longest=longest_caption(config))
         self.fingerprint = fingerprint
 
     @classmethod
     def from_folder(cls, folder: Path) -> ClapConditioner:
         """Reads ``text_encoder/`` (text side alone) and ``tokenizer/`` of a model folder, in float32."""
-        from transformers import AutoTokenizer, ClapTextModelWithProjection
+        from transformers import ClapTextModelWithProjection
 
-        require(folder, "text_encoder/config.json", "tokenizer/tokenizer_config.json")
-        return cls(
-            ClapTextModelWithProjection.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval(),
-            AutoTokenizer.from_pretrained(folder / "tokenizer"),
-            sha256_of(folder / "text_encoder", folder / "tokenizer"),
-        )
+        model = ModelFolder(folder)
+        model.require("text_encoder/config.json", "tokenizer/tokenizer_config.json")
+        encoder = model.network(ClapTextModelWithProjection, "text_encoder", beside=_SOUND_SIDE)
+        tokenizer = model.tokenizer("tokenizer")
+        check_clap_tokenizer(tokenizer, encoder.text_model.config, folder / "tokenizer")
+        return cls(encoder, tokenizer, model.fingerprint("text_encoder", "tokenizer"))
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str]) -> Conditioning:
-        tokens = self.tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
-        ids, mask = (tokens[name].to(self.text_model.device) for name in ("input_ids", "attention_mask"))
+        ids, mask = self.tokens(captions, device=self.text_model.device)
         embedding = self.projection(self.text_model(ids, attention_mask=mask).pooler_output)
         return Conditioning({"embedding": torch.nn.functional.normalize(embedding, dim=-1)})
 
     def null(self) -> Conditioning:
         return self([""])
+
+
+def longest_caption(config: ClapTextConfig) -> int:
+    """Most tokens that CLAP's text encoder has positions for, which RoBERTa counts from behind that of padding."""
+    return int(config.max_position_embeddings - config.pad_token_id - 1)
+
+
+def check_clap_tokenizer(tokenizer: PreTrainedTokenizerBase, config: ClapTextConfig, where: object) -> None:
+    """Refuses a tokenizer that is not that of CLAP's text encoder.
+
+    Raises:
+        UserError: naming what does not fit.
+    """
+    check_tokenizer(tokenizer, config, where)
+    if tokenizer.pad_token_id != config.pad_token_id:  # by which the encoder counts positions
+        raise UserError(
+            f"{where} pads with token {tokenizer.pad_token_id}, but its text encoder with {config.pad_token_id}; put"
+            " the tokenizer of the same model there"
+        )
 
 
 class AudioLDM(Family):

@@ -13,13 +13,15 @@ from torch.utils.checkpoint import checkpoint
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
-from bsa_lightning.teachers.audioldm import ClapConditioner
-from bsa_lightning.teachers.base import Conditioner, Conditioning, require
+from bsa_lightning.teachers.audioldm import ClapConditioner, check_clap_tokenizer
+from bsa_lightning.teachers.base import Conditioner, Conditioning
 from bsa_lightning.teachers.family import INDEX, Family
-from bsa_lightning.teachers.hashing import sha256_of
 from bsa_lightning.teachers.mel_codec import MelCodec
+from bsa_lightning.teachers.model_folder import ModelFolder
+from bsa_lightning.teachers.provenance import is_whole
 from bsa_lightning.teachers.sampling import Sampling
-from bsa_lightning.teachers.t5 import T5Conditioner
+from bsa_lightning.teachers.t5 import WHOLE_T5, T5Conditioner
+from bsa_lightning.teachers.tokens import check_tokenizer
 from bsa_lightning.teachers.unet import EXAMPLE_TOKENS, UNetDenoiser
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _MODELS = ("text_encoder", "text_encoder_2", "projection_model", "language_model
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 _NUM_GENERATED = 8
 """States that GPT-2 makes, as published."""
+_OTHER_STATES = 5
+"""Which GPT-2 reads beside T5's: CLAP's, and a learned one before and after each of the two."""
 
 
 class AudioLDM2Denoiser(UNetDenoiser):
@@ -100,28 +104,41 @@ class AudioLDM2Conditioner(Conditioner):
             UserError: if one of them is missing, or the second text encoder is not T5.
         """
         from diffusers import AudioLDM2ProjectionModel
-        from transformers import AutoTokenizer, ClapModel, GPT2Model, T5EncoderModel
+        from transformers import ClapModel, GPT2Model, T5EncoderModel
 
-        require(folder, *(f"{name}/config.json" for name in _MODELS))
-        require(folder, *(f"{name}/tokenizer_config.json" for name in _TOKENIZERS))
-        kind = read_json(folder / "text_encoder_2" / "config.json").get("model_type")
+        model = ModelFolder(folder)
+        model.require(*(f"{name}/config.json" for name in _MODELS))
+        model.require(*(f"{name}/tokenizer_config.json" for name in _TOKENIZERS))
+        kind = model.json("text_encoder_2/config.json").get("model_type")
         if kind != "t5":
             raise UserError(
                 f'text_encoder_2 of {folder} is a "{kind}", but only a T5 is understood here, not the transcriptions of'
                 " a speech model; name a text-to-audio model"
             )
-        clap = ClapModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
-        t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float32).eval()
-        fingerprint = sha256_of(*(folder / name for name in (*_MODELS, *_TOKENIZERS)))
+        clap, t5 = (
+            model.network(ClapModel, "text_encoder"),
+            model.network(T5EncoderModel, "text_encoder_2", beside=WHOLE_T5),
+        )
+        tokenizer, tokenizer_2 = (model.tokenizer(name) for name in _TOKENIZERS)
+        check_clap_tokenizer(tokenizer, clap.config.text_config, folder / "tokenizer")
+        check_tokenizer(tokenizer_2, t5.config, folder / "tokenizer_2")
+        language_model = model.network(GPT2Model, "language_model", beside=r"lm_head\.")
+        # Read from the file, since transformers takes settings of generation off a config that it loads.
+        num_generated = model.json("language_model/config.json").get("max_new_tokens", _NUM_GENERATED)
+        longest = language_model.config.n_positions - _OTHER_STATES
+        if not is_whole(num_generated, least=1) or num_generated >= longest:
+            raise UserError(
+                f"max_new_tokens is {num_generated} in {folder / 'language_model' / 'config.json'}, but must be a whole"
+                f" number from 1 to {longest - 1}; the published one is {_NUM_GENERATED}"
+            )
+        fingerprint = model.fingerprint(*_MODELS, *_TOKENIZERS)
         return cls(
-            clap=ClapConditioner(clap, AutoTokenizer.from_pretrained(folder / "tokenizer"), fingerprint),
-            t5=T5Conditioner(t5, AutoTokenizer.from_pretrained(folder / "tokenizer_2"), fingerprint),
-            projection=AudioLDM2ProjectionModel.from_pretrained(
-                folder / "projection_model", torch_dtype=torch.float32, low_cpu_mem_usage=False
-            ).eval(),
-            language_model=GPT2Model.from_pretrained(folder / "language_model", dtype=torch.float32).eval(),
-            # Read from the file, since transformers takes settings of generation off a config that it loads.
-            num_generated=read_json(folder / "language_model" / "config.json").get("max_new_tokens", _NUM_GENERATED),
+            clap=ClapConditioner(clap, tokenizer, fingerprint),
+            # GPT-2 has a position for each state that it reads: all but the last that it makes.
+            t5=T5Conditioner(t5, tokenizer_2, fingerprint, longest=longest - num_generated + 1),
+            projection=model.network(AudioLDM2ProjectionModel, "projection_model"),
+            language_model=language_model,
+            num_generated=num_generated,
             fingerprint=fingerprint,
         )
 

@@ -255,13 +255,6 @@ def _fake_mode() -> AbstractContextManager[object]:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-def require(folder: Path, *names: str) -> None:
-    """Refuses a folder without the files that are named, relative to it."""
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is not a model folder: it has no {name}; name a folder in diffusers' layout")
-
-
 def _valid_lengths(mask: Tensor) -> list[int]:
     positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     lengths: list[int] = (positions * mask).amax(dim=1).tolist()

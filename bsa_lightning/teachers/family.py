@@ -14,10 +14,17 @@ import torch
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
+from bsa_lightning.teachers.hashing import model_files
+from bsa_lightning.teachers.provenance import INDEX
 from bsa_lightning.teachers.sampling import Sampling
 
-INDEX = "model_index.json"
-"""The file of a whole model folder that names its pipeline class and its parts."""
+
+def copy_part(part: Path, out: Path) -> None:
+    """Copies the model files of a part, and links as what they lead to."""
+    for path in model_files(part):
+        copy = out / path.relative_to(part)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 class Family(ABC):
@@ -47,6 +54,8 @@ class Family(ABC):
     def complete(self, student: Path, teacher: Path, out: Path, sampling: Sampling) -> str:
         """Writes a student's whole folder: its network and scheduler, all else from the teacher's, and an index.
 
+        Files that belong to no model stay behind.
+
         Returns:
             The pipeline class that opens it.
 
@@ -54,10 +63,11 @@ class Family(ABC):
             UserError: as :meth:`student_index`.
         """
         index = read_json(teacher / INDEX)
-        parts = [name for name, value in index.items() if isinstance(value, list) and (teacher / name).is_dir()]
+        parts = [name for name, value in index.items() if isinstance(value, list) and Path(name).name == name]
+        parts = [name for name in parts if (teacher / name).is_dir()]
         index = self.student_index(index, sampling)
         for name in parts:
-            shutil.copytree((student if name in (self.network, "scheduler") else teacher) / name, out / name)
+            copy_part((student if name in (self.network, "scheduler") else teacher) / name, out / name)
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
         return str(index["_class_name"])
 

@@ -15,15 +15,16 @@ import torch
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
+from bsa_lightning.teachers import provenance
 from bsa_lightning.teachers.base import Codec, Conditioner, Denoiser
-from bsa_lightning.teachers.family import INDEX, Family
-from bsa_lightning.teachers.hashing import sha256_of
+from bsa_lightning.teachers.family import Family
 from bsa_lightning.teachers.model_card import licence_of
-from bsa_lightning.teachers.sampling import Sampling
+from bsa_lightning.teachers.model_folder import readable
+from bsa_lightning.teachers.provenance import INDEX, PROVENANCE
+from bsa_lightning.teachers.sampling import Sampling, in_file
 from bsa_lightning.teachers.tango_shapes import PUBLISHED
 
 BUILT_IN = "tiny"
-PROVENANCE = "provenance.json"
 FAMILIES = {
     "TangoPipeline": ("tango", "Tango"),
     "AudioLDMPipeline": ("audioldm", "AudioLDM"),
@@ -68,9 +69,9 @@ def pipeline_name(model: str | Path) -> str:
     name = read_json(index).get("_class_name") if index.is_file() else read_provenance(folder).get("pipeline")
     if name is None:
         raise UserError(f"{folder} is not a model folder: it has no {INDEX}; name a whole one, or a student's")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(f'{folder} holds a "{name}", but only {", ".join(FAMILIES)} can be read; name another folder')
-    return str(name)
+    return name
 
 
 def family_of(model: str | Path) -> Family:
@@ -87,11 +88,16 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
         UserError: if it cannot be read, or is not what its provenance says.
     """
     if not _weightless.get():
-        if read_provenance(model).get("sha256") not in (None, folder_sha256(model)):
+        folder = resolve_folder(model)
+        family, sampling = family_of(folder), read_sampling(folder)
+        provenance.check_identity(folder)
+        denoiser = family.denoiser(folder, dtype=dtype)
+        if denoiser.takes_guidance != (sampling.guidance == "embedded"):
             raise UserError(
-                f"{model} is damaged or was changed, since its {PROVENANCE} knows other files; train or copy it again"
+                f'guidance is "{sampling.guidance}" in {folder / PROVENANCE}, but the network has'
+                f" {'an' if denoiser.takes_guidance else 'no'} input for its scale; copy the folder again"
             )
-        return _aligned(family_of(model).denoiser(resolve_folder(model), dtype=dtype))
+        return _aligned(denoiser)
     if not Path(model).is_dir() and Path(model).name in PUBLISHED:
         from bsa_lightning.teachers.tango import published_shape
 
@@ -124,47 +130,91 @@ def without_weights() -> Iterator[None]:
 
 
 def load_conditioner(model: str | Path) -> Conditioner:
-    """The text side of a model folder."""
-    _hide_loading_bars()
-    return family_of(model).conditioner(_whole(resolve_folder(model)))
+    """The text side of a model folder.
+
+    Raises:
+        UserError: if a part of it cannot be read, is not as it was written, or does not fit the others.
+    """
+    folder = _whole(resolve_folder(model))
+    conditioner = family_of(folder).conditioner(folder)
+    with readable(folder, "one text side, whose parts fit each other"):
+        null = conditioner.null()
+    if not all(tensor.isfinite().all() for tensor in null.tensors.values()):
+        raise UserError(f"the text encoder of {folder} makes numbers that are not finite; copy the folder again")
+    return conditioner
 
 
 def load_codec(model: str | Path) -> Codec:
-    """The sound side of a model folder."""
-    _hide_loading_bars()
-    return family_of(model).codec(_whole(resolve_folder(model)))
+    """The sound side of a model folder.
+
+    Raises:
+        UserError: if a part of it cannot be read or is not as it was written.
+    """
+    folder = _whole(resolve_folder(model))
+    return family_of(folder).codec(folder)
 
 
 def load_teacher(model: str | Path) -> Teacher:
-    """A whole model; a student folder borrows codec and text encoder from the teacher that its provenance names."""
+    """A whole model; a student folder borrows codec and text encoder from the teacher that its provenance names.
+
+    Raises:
+        UserError: if a part cannot be read, is not as it was written, or does not fit the others.
+    """
     folder = resolve_folder(model)
-    provenance = read_provenance(folder)
-    whole = folder if (folder / "vae").is_dir() else resolve_folder(provenance.get("teacher", folder))
-    return Teacher(
+    whole = folder if (folder / "vae").is_dir() else lender(folder)
+    teacher = Teacher(
         denoiser=load_denoiser(folder),
         conditioner=load_conditioner(whole),
         codec=load_codec(whole),
         folder=folder,
         sampling=read_sampling(folder),
     )
+    _check_fit(teacher)
+    return teacher
+
+
+def lender(student: Path) -> Path:
+    """The whole folder of the teacher that a student borrows codec and text encoder from.
+
+    Raises:
+        UserError: if its provenance names none, or one that is gone, of another kind, or not that which taught it.
+    """
+    known = read_provenance(student)
+    if "teacher" not in known:
+        return _whole(student)
+    named = f"{student / PROVENANCE} names the teacher {known['teacher']}, but"
+    try:
+        teacher = _whole(resolve_folder(known["teacher"]))
+    except UserError as error:
+        raise UserError(f"{named} there is no whole model folder; bring it back, or write where it is") from error
+    if (kind := pipeline_name(teacher)) != pipeline_name(student):
+        raise UserError(f"{named} that is a {kind} and not a {pipeline_name(student)}; write where the student's is")
+    if known.get("teacher_sha256", found := folder_sha256(teacher)) != found:
+        raise UserError(f"{named} another model is there now; bring the student's own teacher back")
+    return teacher
 
 
 def read_sampling(model: str | Path) -> Sampling:
-    """How a model or student is meant to be sampled: as its provenance says, else as its family is."""
-    provenance, family = read_provenance(model), family_of(model)
-    bounds = provenance.get("guidance_range")
-    return Sampling(
-        num_steps=provenance.get("num_steps", family.num_steps),
-        guidance=provenance.get("guidance", "outside"),
-        guidance_scale=provenance.get("guidance_scale", family.guidance_scale),
-        guidance_range=None if bounds is None else (bounds[0], bounds[1]),
-    )
+    """How a model or student is meant to be sampled: as its provenance says, else as its family is.
+
+    Raises:
+        UserError: if an entry is out of its range.
+    """
+    folder, family = resolve_folder(model), family_of(model)
+    known = read_provenance(folder)
+    try:
+        return Sampling.from_provenance(known, num_steps=family.num_steps, guidance_scale=family.guidance_scale)
+    except UserError as error:
+        raise in_file(folder / PROVENANCE, error) from error
 
 
 def read_provenance(model: str | Path) -> dict[str, Any]:
-    """What ``provenance.json`` says; empty where a folder has none."""
-    path = resolve_folder(model) / PROVENANCE
-    return read_json(path) if path.is_file() else {}
+    """What ``provenance.json`` says; empty where a folder has none.
+
+    Raises:
+        UserError: if it cannot be read, or an entry is of the wrong kind.
+    """
+    return provenance.read(resolve_folder(model))
 
 
 def read_licence(model: str | Path) -> str:
@@ -174,15 +224,27 @@ def read_licence(model: str | Path) -> str:
 
 def folder_sha256(model: str | Path) -> str:
     """Digest of the network and its schedule: what identifies a teacher or student."""
-    folder = resolve_folder(model)
-    return sha256_of(*(path for name in ("unet", "transformer", "scheduler") if (path := folder / name).is_dir()))
+    return provenance.folder_sha256(resolve_folder(model))
 
 
-def _hide_loading_bars() -> None:
-    """A bar for each half second of loading would tear those of training and scoring."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
+def _check_fit(teacher: Teacher) -> None:
+    """Refuses a network that is for other latents or another text encoder than those beside it."""
+    z_t, example = teacher.denoiser.example_inputs(1)
+    latent, null = teacher.codec.latent_shape, teacher.conditioner.null()
+    if z_t.shape[1] != latent[0]:
+        raise UserError(
+            f"the network of {teacher.folder} is for latents of {z_t.shape[1]} channels, but the codec makes"
+            f" {latent[0]}; put the parts of one model together"
+        )
+    widths, ours = (
+        {name: tuple(tensor.shape[2:] if name in null.masks else tensor.shape[1:]) for name, tensor in tensors.items()}
+        for tensors in (example.tensors, null.tensors)
+    )
+    if {name: width[-1:] for name, width in widths.items()} != {name: width[-1:] for name, width in ours.items()}:
+        raise UserError(
+            f"the network of {teacher.folder} is for text states {widths}, but its text encoder makes {ours}; put the"
+            " parts of one model together"
+        )
 
 
 def _whole(folder: Path) -> Path:

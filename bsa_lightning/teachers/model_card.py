@@ -8,6 +8,19 @@ from typing import Any
 
 import yaml
 
+FACTS = (
+    "num_steps",
+    "weighting",
+    "weighting_parameters",
+    "guidance",
+    "guidance_scale",
+    "round",
+    "updates",
+    "teacher_sha256",
+    "data",
+)
+"""What the card of a student says from its provenance."""
+
 
 def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "", scores: Sequence[str] = ()) -> str:
     """Markdown with the head that the hub reads.

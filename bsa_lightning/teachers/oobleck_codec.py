@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import read_json
-from bsa_lightning.teachers.base import Codec, Posterior, require
-from bsa_lightning.teachers.hashing import sha256_of
+from bsa_lightning.teachers import provenance
+from bsa_lightning.teachers.base import Codec, Posterior
+from bsa_lightning.teachers.model_folder import ModelFolder
+from bsa_lightning.teachers.provenance import is_finite, is_whole
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderOobleck
@@ -41,19 +42,32 @@ class Length:
         """The ``seconds`` of the folder's provenance, else all that the latent holds.
 
         Raises:
-            UserError: if the latent does not hold as much.
+            UserError: if the latent does not hold as much, or a configuration does not say how much it holds.
         """
-        require(folder, *_CONFIGS)
-        transformer, vae = (read_json(folder / name) for name in _CONFIGS)
-        padded = transformer["sample_size"] * math.prod(vae["downsampling_ratios"])
-        longest = padded / vae["sampling_rate"]
-        provenance = folder / "provenance.json"
-        seconds = read_json(provenance).get("seconds") if provenance.is_file() else None
+        model = ModelFolder(folder)
+        model.require(*_CONFIGS)
+        transformer, vae = (model.json(name) for name in _CONFIGS)
+        frames, rate, ratios = transformer.get("sample_size"), vae.get("sampling_rate"), vae.get("downsampling_ratios")
+        if not (
+            is_whole(frames, least=1)
+            and is_whole(rate, least=1)
+            and isinstance(ratios, list)
+            and all(is_whole(ratio, least=1) for ratio in ratios)
+        ):
+            raise UserError(
+                f"sample_size is {frames} in {folder / _CONFIGS[0]}, sampling_rate is {rate} and downsampling_ratios is"
+                f" {ratios} in {folder / _CONFIGS[1]}, but they must be whole numbers of at least 1; correct them"
+            )
+        padded = frames * math.prod(ratios)
+        longest = padded / rate
+        seconds = provenance.read(folder).get("seconds")
         if seconds is None:
             return cls(longest, padded, padded)
-        if not isinstance(seconds, int | float) or not 1 / vae["sampling_rate"] <= seconds <= longest:
-            raise UserError(f"seconds is {seconds} in {provenance}, but must be above 0 and at most {longest:g}")
-        return cls(float(seconds), int(seconds * vae["sampling_rate"]), padded)
+        if not is_finite(seconds, least=1 / rate) or seconds > longest:
+            raise UserError(
+                f"seconds is {seconds} in {folder / provenance.PROVENANCE}, but must be above 0 and at most {longest:g}"
+            )
+        return cls(float(seconds), int(seconds * rate), padded)
 
 
 class OobleckCodec(Codec):
@@ -78,16 +92,24 @@ class OobleckCodec(Codec):
 
     @classmethod
     def from_folder(cls, folder: Path, *, length: Length) -> Self:
-        """Reads ``vae/`` of a model folder, in float32."""
+        """Reads ``vae/`` of a model folder, in float32.
+
+        Raises:
+            UserError: if it cannot be read, or is not for stereo.
+        """
         from diffusers import AutoencoderOobleck
 
+        model = ModelFolder(folder)
         with warnings.catch_warnings():
             # The library builds it with a function that torch wants to replace.
             warnings.filterwarnings("ignore", message=".*weight_norm", category=FutureWarning)
-            vae = AutoencoderOobleck.from_pretrained(
-                folder / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False
-            ).eval()
-        return cls(vae, length=length, fingerprint=f"{sha256_of(folder / 'vae')}-{length.num_samples}")
+            vae = model.network(AutoencoderOobleck, "vae")
+        if vae.config.audio_channels != cls.num_channels:
+            raise UserError(
+                f"audio_channels is {vae.config.audio_channels} in {folder / 'vae' / 'config.json'}, but only"
+                f" {cls.num_channels} are understood here; name another model"
+            )
+        return cls(vae, length=length, fingerprint=f"{model.fingerprint('vae')}-{length.num_samples}")
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Posterior:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.provenance import is_finite, is_whole
+
+_GUIDANCE = ("outside", "baked", "embedded")
 
 
 @dataclass(frozen=True)
@@ -12,10 +20,13 @@ class Sampling:
     """How a model is meant to be sampled.
 
     Args:
-        num_steps: N of the sampler.
+        num_steps: N of the sampler, at least 1.
         guidance: "outside" the network, "baked" into it, or "embedded" as its input.
-        guidance_scale: g, unless another is asked for.
-        guidance_range: lowest and highest g that an embedded network was trained with.
+        guidance_scale: g, unless another is asked for; at least 0.
+        guidance_range: lowest and highest g that an embedded network was trained with; at least 0, in this order.
+
+    Raises:
+        UserError: if one of them is something else.
     """
 
     num_steps: int
@@ -23,15 +34,36 @@ class Sampling:
     guidance_scale: float
     guidance_range: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        if not is_whole(self.num_steps, least=1):
+            raise _wrong("num_steps", self.num_steps, "a whole number of at least 1")
+        if self.guidance not in _GUIDANCE:
+            raise _wrong("guidance", self.guidance, "outside, baked or embedded")
+        if not is_finite(self.guidance_scale, least=0):
+            raise _wrong("guidance_scale", self.guidance_scale, "a finite number of at least 0")
+        if self.guidance_range is not None and not _is_range(self.guidance_range):
+            raise _wrong("guidance_range", self.guidance_range, "the lowest and the highest scale, both at least 0")
+
+    @classmethod
+    def from_provenance(cls, provenance: Mapping[str, Any], *, num_steps: int, guidance_scale: float) -> Self:
+        """As a folder's provenance says; the numbers are taken where it does not."""
+        bounds = provenance.get("guidance_range")
+        return cls(
+            num_steps=provenance.get("num_steps", num_steps),
+            guidance=provenance.get("guidance", "outside"),
+            guidance_scale=provenance.get("guidance_scale", guidance_scale),
+            guidance_range=tuple(bounds) if isinstance(bounds, list) else bounds,
+        )
+
     def scale(self, requested: float | None = None) -> float:
-        """What ``guided.predictor`` needs so that sound comes out at the requested g; none asks for the model's own.
+        """What ``guided.predictor`` needs so that sound comes out at the requested g, the model's own for ``None``.
 
         Raises:
             UserError: if the network cannot do the requested one.
         """
         g = self.guidance_scale if requested is None else requested
-        if g < 0:
-            raise UserError(f"guidance scale is {g}, but must be at least 0; 1 is no guidance")
+        if not 0 <= g < math.inf:
+            raise UserError(f"guidance scale is {g}, but must be at least 0 and finite; 1 is no guidance")
         if self.guidance == "baked":
             if g != self.guidance_scale:
                 raise UserError(
@@ -42,3 +74,21 @@ class Sampling:
             low, high = self.guidance_range
             raise UserError(f"guidance scale is {g}, but this model was trained for scales from {low} to {high}")
         return g
+
+
+def in_file(path: Path, error: UserError) -> UserError:
+    """The same mistake, with the file that it was made in."""
+    return UserError(f"in {path}, {error}")
+
+
+def _is_range(bounds: object) -> bool:
+    return (
+        isinstance(bounds, tuple)
+        and len(bounds) == 2
+        and all(is_finite(bound, least=0) for bound in bounds)
+        and bounds[0] <= bounds[1]
+    )
+
+
+def _wrong(name: str, value: object, meaning: str) -> UserError:
+    return UserError(f"{name} is {json.dumps(value, default=str)}, but must be {meaning}; correct it")

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from bsa_lightning.diffusion.process import Prediction, V
 from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import read_json
-from bsa_lightning.teachers.base import Conditioner, Conditioning, Denoiser, require, shapes_only
+from bsa_lightning.teachers.base import Conditioner, Conditioning, Denoiser
 from bsa_lightning.teachers.family import Family
-from bsa_lightning.teachers.hashing import sha256_of
+from bsa_lightning.teachers.model_folder import ModelFolder
 from bsa_lightning.teachers.oobleck_codec import Length, OobleckCodec
+from bsa_lightning.teachers.provenance import is_whole
 from bsa_lightning.teachers.sampling import Sampling
+from bsa_lightning.teachers.t5 import WHOLE_T5
+from bsa_lightning.teachers.tokens import CaptionTokens, check_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import StableAudioDiTModel, StableAudioProjectionModel
@@ -26,8 +28,17 @@ if TYPE_CHECKING:
 
 Rotary = tuple[Tensor, Tensor]
 _SCHEDULER = "cosine_scheduler"
-_EXAMPLE_TOKENS = 128 + 2
-"""The published tokenizer's full length, start and end."""
+_NUM_TOKENS = 128
+"""Of each caption: the published tokenizer's full length."""
+_EXAMPLE_TOKENS = _NUM_TOKENS + 2
+"""These, start and end."""
+_SCHEDULERS = (
+    "CosineDDIMScheduler",
+    "CosineDPMSolverMultistepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+)
+"""Those that walk the one schedule which is understood here; the first, a student's, is for v alone."""
 
 
 class StableAudio(Family):
@@ -78,16 +89,19 @@ class StableAudioDenoiser(Denoiser):
                 f"teacher_dtype is {str(dtype).removeprefix('torch.')}, but Stable Audio's network would round the time"
                 " itself to it; use float32"
             )
-        scheduler = "scheduler/scheduler_config.json"
-        require(folder, "transformer/config.json", scheduler)
-        kind = read_json(folder / scheduler).get("prediction_type", "v_prediction")
-        if kind != "v_prediction":
-            raise UserError(f'prediction_type is "{kind}" in {folder / scheduler}, but only v_prediction can be read')
-        path = folder / "transformer"
-        if weights:
-            return cls(StableAudioDiTModel.from_pretrained(path, torch_dtype=dtype, low_cpu_mem_usage=False))
-        with shapes_only(dtype):
-            return cls(StableAudioDiTModel.from_config(StableAudioDiTModel.load_config(path)))
+        model = ModelFolder(folder)
+        model.require("transformer/config.json", "scheduler/scheduler_config.json")
+        _check_scheduler(model)
+        sample_size = model.json("transformer/config.json").get("sample_size")
+        if not is_whole(sample_size, least=1):
+            raise UserError(
+                f"sample_size is {sample_size} in {folder / 'transformer' / 'config.json'}, but must be the frames of a"
+                " latent, at least 1; correct it"
+            )
+        if not weights:
+            return cls(model.shapes(StableAudioDiTModel, "transformer", dtype=dtype))
+        model.verify("scheduler")
+        return cls(model.network(StableAudioDiTModel, "transformer", dtype=dtype))
 
     def forward(
         self,
@@ -174,6 +188,7 @@ class StableAudioConditioner(Conditioner):
     ) -> None:
         super().__init__()
         self.encoder, self.tokenizer, self.projection = encoder, tokenizer, projection
+        self.tokens = CaptionTokens(tokenizer, name="the T5 text encoder", default=_NUM_TOKENS, pad_to_longest=True)
         self.seconds = seconds
         self.fingerprint = fingerprint
 
@@ -181,23 +196,27 @@ class StableAudioConditioner(Conditioner):
     def from_folder(cls, folder: Path, *, seconds: float) -> Self:
         """Reads ``text_encoder/``, ``tokenizer/`` and ``projection_model/`` of a model folder, in float32."""
         from diffusers import StableAudioProjectionModel
-        from transformers import AutoTokenizer, T5EncoderModel
+        from transformers import T5EncoderModel
 
-        require(folder, "projection_model/config.json")
-        folders = [folder / name for name in ("text_encoder", "tokenizer", "projection_model")]
+        model = ModelFolder(folder)
+        model.require(*(f"{name}/config.json" for name in ("text_encoder", "projection_model")))
+        encoder, tokenizer = (
+            model.network(T5EncoderModel, "text_encoder", beside=WHOLE_T5),
+            model.tokenizer("tokenizer"),
+        )
+        check_tokenizer(tokenizer, encoder.config, folder / "tokenizer")
         return cls(
-            T5EncoderModel.from_pretrained(folders[0], dtype=torch.float32).eval(),
-            AutoTokenizer.from_pretrained(folders[1]),
-            StableAudioProjectionModel.from_pretrained(folders[2], torch_dtype=torch.float32, low_cpu_mem_usage=False),
+            encoder,
+            tokenizer,
+            model.network(StableAudioProjectionModel, "projection_model"),
             seconds=seconds,
-            fingerprint=f"{sha256_of(*folders)}-{seconds:g}s",
+            fingerprint=f"{model.fingerprint('text_encoder', 'tokenizer', 'projection_model')}-{seconds:g}s",
         )
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str]) -> Conditioning:
         """Text, start and end as ``states`` (batch, tokens + 2, w); start and end as ``durations`` (batch, 1, 2 w)."""
-        tokens = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt")
-        ids, mask = (tokens[name].to(self.encoder.device) for name in ("input_ids", "attention_mask"))
+        ids, mask = self.tokens(captions, device=self.encoder.device)
         seconds = ids.new_full((len(ids),), self.seconds, dtype=torch.float32)
         projected = self.projection(
             text_hidden_states=self.encoder(ids, attention_mask=mask).last_hidden_state,
@@ -212,3 +231,18 @@ class StableAudioConditioner(Conditioner):
     def null(self) -> Conditioning:
         empty = self([""]).tensors
         return Conditioning({**empty, "states": torch.zeros_like(empty["states"])})
+
+
+def _check_scheduler(model: ModelFolder) -> None:
+    """Refuses what a network is trained for on another schedule, or to predict something else than v."""
+    path = "scheduler/scheduler_config.json"
+    config = model.json(path)
+    kind = config.get("_class_name")
+    predicted = config.get("prediction_type", "v_prediction" if kind == _SCHEDULERS[0] else None)
+    if predicted != "v_prediction":
+        raise UserError(f'prediction_type is "{predicted}" in {model.path / path}, but only v_prediction can be read')
+    if kind not in _SCHEDULERS:
+        raise UserError(
+            f'_class_name is "{kind}" in {model.path / path}, but only {", ".join(_SCHEDULERS)} can be read; name a'
+            " folder of Stable Audio Open"
+        )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch import Tensor
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers.tango_shapes import Config
+from bsa_lightning.teachers.weight_files import read_weights, shards_of
 
 CODEC_FILES = ("vae_config.json", "pytorch_model_vae.bin")
 FILES = ("main_config.json", "pytorch_model_main.bin", *CODEC_FILES)
@@ -33,6 +32,10 @@ _VAE_NAMES = (
     (r"\.nin_shortcut\.", ".conv_shortcut."),
 )
 """The autoencoder's names, original and diffusers'; what is not listed keeps its own."""
+
+
+_SHOWN = 5
+"""Files or folders that a sentence lists."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def read_checkpoint(folder: Path, codec: Path) -> TangoCheckpoint:
     if not (codec / "vae_config.json").is_file():
         raise UserError(f"{codec} has no vae_config.json; name a published Tango checkpoint's folder with --vae")
     vae = _read_weights(codec, "vocoder.", "pytorch_model_vae.bin")
+    text_encoder_name = main_config.get("text_encoder_name", "google/flan-t5-large")
+    if not isinstance(text_encoder_name, str) or not text_encoder_name:
+        raise UserError(f"text_encoder_name is {text_encoder_name} of {folder}, but must be a folder or a hub id")
     return TangoCheckpoint(
         unet=_part(main, "unet."),
         text_encoder=_part(main, "text_encoder."),
@@ -77,7 +83,7 @@ def read_checkpoint(folder: Path, codec: Path) -> TangoCheckpoint:
         vocoder={re.sub(r"^ups\.", "upsampler.", name): tensor for name, tensor in _part(vae, "vocoder.").items()},
         unet_config=_unet_config(folder, main_config),
         vae_config=read_json(codec / "vae_config.json"),
-        text_encoder_name=main_config.get("text_encoder_name", "google/flan-t5-large"),
+        text_encoder_name=text_encoder_name,
     )
 
 
@@ -103,8 +109,10 @@ def _main_config(folder: Path) -> Config:
     for log in (folder / "summary.jsonl", folder.parent / "summary.jsonl"):
         if log.is_file():
             try:
-                first: Config = json.loads(log.read_text().split("\n", 1)[0])
-            except ValueError as error:
+                first: object = json.loads(log.read_text().split("\n", 1)[0])
+                if not isinstance(first, dict):
+                    raise ValueError("it holds no object")
+            except (ValueError, OSError, RecursionError) as error:
                 raise UserError(f"the first line of {log} is no JSON ({error}); restore it") from error
             return first
     raise UserError(f"{folder} is no Tango checkpoint: it has no main_config.json; name a folder that has one")
@@ -115,6 +123,8 @@ def _unet_config(folder: Path, main_config: Config) -> Config:
     named = main_config.get("unet_model_config_path") or main_config.get("unet_model_config")
     if named is None:
         return {}
+    if not isinstance(named, str):
+        raise UserError(f"unet_model_config_path is {named} of {folder}, but must be the path of a file")
     name = Path(named)
     for path in (folder / name, folder / name.name, folder.parent / name.name):
         if path.is_file():
@@ -123,38 +133,64 @@ def _unet_config(folder: Path, main_config: Config) -> Config:
 
 
 def _read_weights(folder: Path, prefix: str, usual: str) -> dict[str, Tensor]:
-    """The weights among a folder's files that have names with ``prefix``."""
+    """The weights among a folder's files that have names with ``prefix``.
+
+    The file of the usual name is taken if it is there; of the others, which training numbers or leaves beside its own
+    state, the one that has such weights.
+
+    Raises:
+        UserError: if there is none, or there are several with different weights.
+    """
+    found: dict[Path, dict[str, Tensor]] = {}
+    passed = []
     for path in _candidates(folder, usual):
-        weights = _load(path)
+        try:
+            weights = read_weights(path)
+        except UserError as error:
+            if path.name == usual:
+                raise
+            passed.append(f"{path.name}: {str(error).removeprefix(str(path)).strip()}")
+            continue
         if any(name.startswith(prefix) for name in weights):
-            return weights
-    raise UserError(f"{folder} has no file with {prefix}* weights, such as {usual}; put it there")
-
-
-def _candidates(folder: Path, usual: str) -> Iterator[Path]:
-    if (folder / usual).is_file():
-        yield folder / usual
-        return
-    for pattern in ("*.safetensors", "*.bin"):
-        yield from sorted(folder.glob(pattern), reverse=True)  # a training numbers its models; the last is the network
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        weights: dict[str, Tensor] = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a file of weights ({_first_line(error)}); download it again") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"{path} holds something else than named weights; name a Tango checkpoint")
+            found[path] = weights
+            if path.name == usual:
+                break
+        else:
+            passed.append(f"{path.name}: no {prefix}* weights")
+    if not found:
+        raise UserError(_advice(folder, prefix, usual, passed))
+    (path, weights), *others = found.items()
+    for other, again in others:
+        if not _are_same(weights, again):
+            raise UserError(
+                f"{folder} has different {prefix}* weights in {path.name} and in {other.name}; move the ones away that"
+                " are not meant"
+            )
     return weights
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:120]
+def _candidates(folder: Path, usual: str) -> list[Path]:
+    """Where weights may be: the usual file first, then any; the shards of an index are one."""
+    indices = sorted(folder.glob("*.index.json"))
+    shards = {shard for index in indices for shard in shards_of(index)}
+    single = [path for kind in ("safetensors", "bin") for path in sorted(folder.glob(f"*.{kind}"), reverse=True)]
+    return sorted((*indices, *(path for path in single if path not in shards)), key=lambda path: path.name != usual)
+
+
+def _are_same(weights: dict[str, Tensor], again: dict[str, Tensor]) -> bool:
+    both = weights.keys() & again.keys()
+    return bool(both) and all(torch.equal(weights[name], again[name]) for name in both)
+
+
+def _advice(folder: Path, prefix: str, usual: str, passed: list[str]) -> str:
+    """What is missing, what was looked at, and in which subfolders there is more."""
+    text = f"{folder} has no file with {prefix}* weights, such as {usual}"
+    if passed:
+        text += f" ({'; '.join(passed[:_SHOWN])}{'; ...' if len(passed) > _SHOWN else ''})"
+    below = sorted({path.parent.name for kind in ("safetensors", "bin") for path in folder.glob(f"*/*.{kind}")})
+    if below:
+        return f"{text}; there are such files in {', '.join(below[:_SHOWN])}, of which one may be meant"
+    return f"{text}; put it there"
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

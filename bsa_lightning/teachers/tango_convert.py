@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import read_json, whole
+from bsa_lightning.files import read_json, refuse_existing, whole
+from bsa_lightning.teachers import provenance as origin
 from bsa_lightning.teachers import tango_shapes as shapes
 from bsa_lightning.teachers.hub import fetch
 from bsa_lightning.teachers.model_card import licence_of, model_card
+from bsa_lightning.teachers.model_folder import check_finite, readable
 from bsa_lightning.teachers.tango import Tango
 from bsa_lightning.teachers.tango_checkpoint import CODEC_FILES, FILES, TangoCheckpoint, read_checkpoint, vae_weights
+from bsa_lightning.teachers.tokens import check_tokenizer
 from bsa_lightning.teachers.unet import UNetDenoiser
 
 if TYPE_CHECKING:
@@ -53,8 +56,7 @@ def convert_tango(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    if dst.exists():
-        raise UserError(f"{dst} exists already; name another folder, or delete it")
+    refuse_existing(dst, setting="dst")
     folder = _folder(src, FILES, option=f"SRC; likewise {_TEXT} with {', '.join(_TEXT_FILES)}, as --text_encoder")
     codec_folder = folder if vae is None else _folder(vae, CODEC_FILES, option="--vae")
     for front_end in (folder / "stft_config.json", codec_folder / "stft_config.json"):
@@ -62,13 +64,16 @@ def convert_tango(
     checkpoint = read_checkpoint(folder, codec_folder)
     text_folder = _text_folder(text_encoder or checkpoint.text_encoder_name, folder)
     try:
-        denoiser, (autoencoder, vocoder), (encoder, tokenizer) = (
-            unet(checkpoint),
-            codec(checkpoint),
-            text(checkpoint, text_folder),
-        )
-    except KeyError as error:
-        raise UserError(f"{src} lacks the weight {error.args[0]}; is the download whole?") from error
+        with readable(folder, "Tango's networks"):
+            denoiser, (autoencoder, vocoder), (encoder, tokenizer) = (
+                unet(checkpoint),
+                codec(checkpoint),
+                text(checkpoint, text_folder),
+            )
+    except UserError as error:
+        if not isinstance(lacking := error.__cause__, KeyError):
+            raise
+        raise UserError(f"{src} lacks the weight {lacking.args[0]}; is the download whole?") from error
     hub_id = _hub_id(src)
     theirs = _LICENCE if hub_id is not None and hub_id.startswith("declare-lab/") else "unknown"
     provenance = {
@@ -89,7 +94,7 @@ def convert_tango(
         encoder.save_pretrained(partial / "text_encoder")
         tokenizer.save_pretrained(partial / "tokenizer")
         on_part("text_encoder, tokenizer")
-        (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        origin.write(partial, provenance)
         (partial / "model_index.json").write_text(json.dumps(_index(type(tokenizer).__name__), indent=2) + "\n")
         (partial / "README.md").write_text(model_card(provenance, pipeline="TangoPipeline"))
 
@@ -126,18 +131,26 @@ def text(checkpoint: TangoCheckpoint, folder: Path) -> tuple[T5EncoderModel, Pre
     """Encoder and tokenizer; ``folder`` holds the tokenizer and, if it has one, the encoder's configuration."""
     from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
-    if (folder / "config.json").is_file():
-        config = T5Config.from_pretrained(folder)
-    else:
-        config = T5Config(**shapes.t5_config(checkpoint.text_encoder))
     weights = dict(checkpoint.text_encoder)
-    weights.setdefault("encoder.embed_tokens.weight", weights["shared.weight"])  # one tensor under two names
+    shared, embedded = "shared.weight", "encoder.embed_tokens.weight"  # one tensor under two names
+    for name, other in ((shared, embedded), (embedded, shared)):
+        if name not in weights and other in weights:
+            weights[name] = weights[other]
+    if not torch.equal(weights[shared], weights[embedded]):
+        raise UserError(
+            f"the checkpoint's text encoder has different weights in {shared} and {embedded}, which are one"
+        )
+    if (folder / "config.json").is_file():
+        config = T5Config.from_pretrained(folder, local_files_only=True)
+    else:
+        config = T5Config(**shapes.t5_config(weights))
     encoder = _filled(lambda: T5EncoderModel(config), weights, "text encoder")
     encoder.tie_weights()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a wrong file makes of its reader
         raise UserError(f"{folder} has no tokenizer that can be read; put T5's tokenizer.json there") from error
+    check_tokenizer(tokenizer, config, folder)
     return encoder, tokenizer
 
 
@@ -154,13 +167,19 @@ def _filled(make: Callable[[], Module], weights: Mapping[str, Tensor], name: str
             f"the checkpoint's {name} does not fit its configuration: {len(lacking)} weights lack, {len(surplus)} are"
             f" left over, {len(unequal)} have another shape, the first is {first}; is the configuration its own?"
         )
+    for key, tensor in weights.items():
+        if ours[key].is_floating_point() and not tensor.is_floating_point():
+            raise UserError(f"the checkpoint's {name} holds {key} as {tensor.dtype}; name weights in floating point")
     network.load_state_dict(weights, assign=True)
+    check_finite(network, f"the checkpoint's {name}")
     return network.eval()
 
 
 def _folder(src: str, files: Sequence[str], *, option: str) -> Path:
     if Path(src).is_dir():
         return Path(src)
+    if Path(src).exists():
+        raise UserError(f"{src} is a file; name the folder that it is in, as {option.partition(';')[0]}")
     if (hub_id := _hub_id(src)) is None:
         raise UserError(
             f'{src} is no folder and no hub id; name a folder, "owner/name", or one of {", ".join(shapes.PUBLISHED)}'

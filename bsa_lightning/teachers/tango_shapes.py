@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.provenance import is_finite
 
 Config = dict[str, Any]
 Weights = Mapping[str, Tensor]
@@ -124,6 +125,11 @@ def vae_config(config: Config, weights: Weights) -> Config:
     """
     if "scale_factor" not in config:
         raise UserError("vae_config.json has no scale_factor, and without it latents have the wrong size; restore it")
+    factor = config["scale_factor"]
+    if not is_finite(factor, least=0) or factor == 0:
+        raise UserError(f"scale_factor is {factor} in vae_config.json, but must be a number above 0; restore it")
+    if not isinstance(config.get("ddconfig", {}), dict):
+        raise UserError("ddconfig in vae_config.json is not an object; restore it")
     levels = _count(weights, "encoder.down.{}.block.0.conv1.weight")
     width = len(weights["encoder.conv_in.weight"])
     inferred: Config = {

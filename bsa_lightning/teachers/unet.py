@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from bsa_lightning.diffusion.process import Eps, Parametrization, Prediction, V, X
 from bsa_lightning.diffusion.schedule import TableSchedule
-from bsa_lightning.teachers.base import Conditioning, Denoiser, require, shapes_only
+from bsa_lightning.errors import UserError
+from bsa_lightning.teachers.base import Conditioning, Denoiser
+from bsa_lightning.teachers.mel_codec import sample_size
+from bsa_lightning.teachers.model_folder import ModelFolder, readable
+from bsa_lightning.teachers.provenance import is_finite, is_whole
+from bsa_lightning.teachers.sampling import in_file
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -23,6 +28,8 @@ _BANDS = 16
 """Of a latent whose network names its frames alone: 64 mel bands through an autoencoder of three levels."""
 EXAMPLE_TOKENS = 64
 """Of a long caption."""
+_SCHEDULER = "scheduler/scheduler_config.json"
+_MOST_TIMESTEPS = 1_000_000
 
 
 class UNetDenoiser(Denoiser):
@@ -31,6 +38,9 @@ class UNetDenoiser(Denoiser):
     Args:
         unet: the network.
         scheduler: carries the trained table and what the network predicts; its grid settings are replaced by ours.
+
+    Raises:
+        UserError: if the table or what the network predicts is unknown here, or one has no value with the other.
     """
 
     unet_class = "UNet2DConditionModel"
@@ -39,8 +49,12 @@ class UNetDenoiser(Denoiser):
     def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
         super().__init__()
         self.unet = unet
+        self.parametrization = _parametrization(scheduler)
         self.schedule = TableSchedule(scheduler.alphas_cumprod)
-        self.parametrization = PARAMETRIZATIONS[scheduler.config.prediction_type]
+        if (width := unet.config.time_cond_proj_dim) not in (None, _GUIDANCE_EMBEDDING):
+            raise UserError(
+                f"time_cond_proj_dim is {width}, but only {_GUIDANCE_EMBEDDING} are understood here; name another model"
+            )
         # What plain diffusers needs to sample on the grid that students are trained on.
         self._scheduler = type(scheduler).from_config(
             scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
@@ -48,17 +62,25 @@ class UNetDenoiser(Denoiser):
 
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
-        """Reads ``unet/`` and ``scheduler/`` of a model or student folder; without ``weights``, their shapes alone."""
+        """Reads ``unet/`` and ``scheduler/`` of a model or student folder; without ``weights``, their shapes alone.
+
+        Raises:
+            UserError: if one of them cannot be read, or is not as it was written.
+        """
         import diffusers
 
-        require(folder, "unet/config.json", "scheduler/scheduler_config.json")
+        model = ModelFolder(folder)
+        model.require("unet/config.json", _SCHEDULER)
+        sample_size(model)
+        scheduler = _scheduler(model)
         unet_class = getattr(diffusers, cls.unet_class)
-        if weights:
-            unet = unet_class.from_pretrained(folder / "unet", torch_dtype=dtype, low_cpu_mem_usage=False)
-        else:
-            with shapes_only(dtype):
-                unet = unet_class.from_config(unet_class.load_config(folder / "unet"))
-        return cls(unet, diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"))
+        unet = (
+            model.network(unet_class, "unet", dtype=dtype) if weights else model.shapes(unet_class, "unet", dtype=dtype)
+        )
+        try:
+            return cls(unet, scheduler)
+        except UserError as error:
+            raise in_file(folder, error) from error
 
     @property
     def takes_guidance(self) -> bool:  # type: ignore[override]
@@ -129,3 +151,58 @@ def guidance_embedding(scale: Tensor) -> Tensor:
         1000 * (scale.float() - 1), _GUIDANCE_EMBEDDING, flip_sin_to_cos=False, downscale_freq_shift=1
     )
     return embedding
+
+
+def _scheduler(model: ModelFolder) -> DDIMScheduler:
+    """The table of trained timesteps, whichever scheduler of diffusers it was saved by.
+
+    Raises:
+        UserError: if it cannot be read, or was saved by a scheduler of another kind of schedule.
+    """
+    from diffusers import DDIMScheduler
+
+    path, config = model.path / _SCHEDULER, model.json(_SCHEDULER)
+    model.verify("scheduler")
+    if (kind := config.get("_class_name", "DDIMScheduler")) not in DDIMScheduler._compatibles:
+        raise UserError(f'_class_name is "{kind}" in {path}, but must be a scheduler on a table, such as DDIMScheduler')
+    # What is not there would be taken for Stable Diffusion's.
+    for name in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type"):
+        if name not in config:
+            raise UserError(f"{path} has no {name}, and the network was trained on one; restore it")
+    num_timesteps = config["num_train_timesteps"]
+    if not is_whole(num_timesteps, least=1) or num_timesteps > _MOST_TIMESTEPS:
+        raise UserError(
+            f"num_train_timesteps is {num_timesteps} in {path}, but must be a whole number from 1 to {_MOST_TIMESTEPS}"
+        )
+    if config.get("trained_betas") is None:
+        for name in ("beta_start", "beta_end"):
+            if not is_finite(config[name], least=0):
+                raise UserError(f"{name} is {config[name]} in {path}, but must be a number from 0 to 1")
+    with readable(path, "a scheduler"):
+        scheduler: DDIMScheduler = DDIMScheduler.from_config(config)
+    return scheduler
+
+
+def _parametrization(scheduler: DDIMScheduler) -> Parametrization:
+    """What the network predicts, at timesteps at which (x, eps) follow from it.
+
+    Raises:
+        UserError: if they do not, or the table is none.
+    """
+    kind, table = scheduler.config.prediction_type, scheduler.alphas_cumprod.double()
+    if kind not in PARAMETRIZATIONS:
+        raise UserError(
+            f'prediction_type is "{kind}" of the scheduler, but must be one of {", ".join(PARAMETRIZATIONS)}'
+        )
+    before = torch.cat([torch.ones(1, dtype=table.dtype), table[:-1]])
+    if len(table) != scheduler.config.num_train_timesteps or not ((table >= 0) & (table < before)).all():
+        raise UserError(
+            "the scheduler's table is none of a diffusion, in which the signal falls from below 1 to no less than 0"
+            " over all num_train_timesteps; correct its betas, each above 0 and at most 1"
+        )
+    if kind == "epsilon" and table[-1] == 0:
+        raise UserError(
+            "prediction_type is epsilon of a scheduler that leaves no signal at t = 1 (rescale_betas_zero_snr, or a"
+            " beta of 1), where noise does not tell the sound; use v_prediction or sample, or a table that leaves some"
+        )
+    return PARAMETRIZATIONS[kind]

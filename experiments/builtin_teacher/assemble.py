@@ -72,8 +72,11 @@ def package(folder: Path, out: Path) -> None:
     """Copies a model folder with its UNet in float16; the other parts are in float16 already."""
     from diffusers import UNet2DConditionModel
 
+    from bsa_lightning.teachers import provenance
+
     shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet"))
     UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(out / "unet")
+    provenance.write(out, provenance.read(out))
 
 
 if __name__ == "__main__":

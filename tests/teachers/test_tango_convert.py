@@ -6,6 +6,7 @@ import shutil
 import pytest
 import soundfile
 import torch
+from audioldm_models import edit
 from ladder import data_of, module_of, trainer_of
 from tango_checkpoint import write_checkpoint
 from tolerances import FLOAT32
@@ -205,8 +206,10 @@ def test_codec_and_text_are_fingerprinted(converted, teacher_folder):
 def test_a_vocoder_of_another_front_end_is_refused(converted, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(converted, folder)
-    config = json.loads((folder / "vocoder" / "config.json").read_text())
-    (folder / "vocoder" / "config.json").write_text(json.dumps(config | {"sampling_rate": 48_000}))
+    edit(folder / "vocoder" / "config.json", sampling_rate=48_000)
+    with pytest.raises(UserError, match=r"vocoder/config\.json is damaged or was changed since it was written"):
+        load_codec(folder)
+    edit(folder / "provenance.json", files=None, sha256=None)
     with pytest.raises(UserError, match="makes 48000 Hz of 64 bands"):
         load_codec(folder)
 
@@ -215,8 +218,8 @@ def test_a_ladder_of_three_rounds_runs_on_a_converted_folder(converted, tmp_path
     """On clips of 0.64 seconds; a student makes sound, and so does its teacher."""
     folder = tmp_path / "model"
     shutil.copytree(converted, folder)
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": [16, 16]}))
+    edit(folder / "unet" / "config.json", sample_size=[16, 16])
+    edit(folder / "provenance.json", files=None, sha256=None)
     prepare_folder(ToyClips(8), tmp_path / "latents", str(folder), batch_size=8, shard_size=8)
     module = module_of(folder, plan=Plan(8, 1, 1), guidance=Baked(3.0))
     trainer_of(tmp_path / "run").fit(module, data_of(tmp_path / "latents"))
