@@ -14,8 +14,8 @@ from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
 from bsa_lightning.data.bounds import refuse_share
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.data.lists import plain_text, read_csv, read_json_lines, read_lines
 from bsa_lightning.errors import UserError
+from bsa_lightning.lists import plain_text, read_csv, read_json_lines, read_lines
 
 _log = logging.getLogger(__name__)
 

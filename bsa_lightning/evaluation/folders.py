@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bsa_lightning.data.audio import suffixes
-from bsa_lightning.data.lists import plain_text, read_object
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation import infinite
 from bsa_lightning.evaluation.card import score_card
@@ -24,6 +23,7 @@ from bsa_lightning.evaluation.measures import MIN_CLIPS, Measures, ReadsCaptions
 from bsa_lightning.evaluation.reference import Reader, RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.files import sha256_of_file
+from bsa_lightning.lists import plain_text, read_object
 
 _log = logging.getLogger(__name__)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
+from bsa_lightning.lists import read_csv
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,23 @@ class ScoreFile:
         self.path = path
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text, in the order in which they were written."""
-        if not self.path.is_file():
+        """All rows as text, in the order in which they were written; empty where there is no file.
+
+        Raises:
+            UserError: naming the line, if a cell is not what :meth:`append` would have written, or two rows are of the
+                same system and repeat.
+        """
+        if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        lines: dict[tuple[str, ...], int] = {}
+        rows = read_csv(self.path, COLUMNS)
+        for line, row in rows:
+            for name, value in row.items():
+                if not _is_valid(name, value):
+                    raise UserError(f"{self.path} line {line} has {value!r} as its {name}; {_REMEDY}")
+            if (first := lines.setdefault(_key(row), line)) != line:
+                raise UserError(f"{self.path} has the same system and repeat in lines {first} and {line}; {_REMEDY}")
+        return [row for _, row in rows]
 
     def keys(self) -> set[tuple[str, ...]]:
         """The systems and repeats that are scored already."""
@@ -67,6 +82,35 @@ class ScoreFile:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+
+_REMEDY = "correct it, or delete the file and run lightning test again"
+_LARGEST = 1e100
+"""Of a metric; larger ones would not add up."""
+
+
+def _is_valid(name: str, value: str) -> bool:
+    """Whether a cell of a column may be read: counts, a scale and finite metrics are numbers, names are text."""
+    match name:
+        case "model":
+            return bool(value)
+        case "weighting" | "guidance":
+            return True
+        case "round" | "num_steps" | "nfe" | "seed" | "num_clips":
+            return re.fullmatch(r"\d{1,18}", value, flags=re.ASCII) is not None
+        case "guidance_scale":
+            return bool(value) and finite(value) is not None and float(value) >= 0
+        case _:  # a metric, which not every system has
+            return not value or finite(value) is not None
+
+
+def finite(text: str) -> float | None:
+    """The number in a cell; None if there is none, or none that can be added to others."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < _LARGEST else None
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:

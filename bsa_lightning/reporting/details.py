@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
-from bsa_lightning.reporting.training import label
+from bsa_lightning.reporting.training import CONFIG, label, read_config, section
+
+Kind = TypeVar("Kind", bound=list[Any] | dict[str, Any])
 
 _PACKAGES = ("bsa-lightning", "torch", "lightning", "diffusers", "transformers")
 
@@ -23,14 +26,11 @@ class Details:
 
 def read_details(run: Path) -> Details:
     """What is there of ``config.yaml``, ``environment.json`` and ``scores.json``."""
-    import yaml
-
-    path = run / "config.yaml"
-    text = path.read_text() if path.is_file() else ""
-    config = yaml.safe_load(text) or {}
+    config = read_config(run)
+    text = (run / CONFIG).read_text(encoding="utf-8-sig") if config else ""
     groups = {
-        "Model": _settings(config, "model"),
-        "Data": _settings(config, "data"),
+        "Model": _settings(section(config, run, "model", "init_args")),
+        "Data": _settings(section(config, run, "data", "init_args")),
         "Software": _environment(run / "environment.json"),
         "Scored with": _hashes(run / "scores.json"),
     }
@@ -55,8 +55,7 @@ def plain(value: Any) -> str:  # noqa: ANN401, a value of YAML
             return str(value)
 
 
-def _settings(config: dict[str, Any], part: str) -> list[tuple[str, str]]:
-    settings = (config.get(part) or {}).get("init_args") or {}
+def _settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
     return [(_words(name), plain(value)) for name, value in settings.items()]
 
 
@@ -69,14 +68,21 @@ def _environment(path: Path) -> list[tuple[str, str]]:
         return []
     content = read_json(path)
     pairs = []
-    if revision := content.get("git_revision"):
-        changes = content.get("git_changes") or []
+    if isinstance(revision := content.get("git_revision"), str) and revision:
+        changes = _of_kind(content, "git_changes", list, path)
         changed = f", with {len(changes)} changed file{'s' if len(changes) > 1 else ''}" if changes else ""
         pairs.append(("Git revision", f"{revision[:12]}{changed}"))
-    packages = content.get("packages") or {}
+    packages = _of_kind(content, "packages", dict, path)
     versions = [f"{name} {packages[name]}" for name in _PACKAGES if name in packages]
     pairs.append(("Versions", ", ".join([f"Python {content.get('python', '?')}", *versions])))
     return [*pairs, ("Platform", str(content.get("platform", "?")))]
+
+
+def _of_kind(content: dict[str, Any], name: str, kind: type[Kind], path: Path) -> Kind:
+    found = content.get(name) or kind()
+    if not isinstance(found, kind):
+        raise UserError(f"{path} has {found!r} as its {name}; bring the file back, or take it away")
+    return found
 
 
 def _hashes(path: Path) -> list[tuple[str, str]]:

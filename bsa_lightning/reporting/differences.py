@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.scores import finite
+from bsa_lightning.lists import read_csv
 from bsa_lightning.reporting.samples import friendly
 from bsa_lightning.reporting.table import TITLES
 
 HEADER = ["System", "Less", "Metric", "Difference", "95 % interval", "Clips"]
-
-
+_NUMBERS = ("difference", "low", "high")
+_COLUMNS = ("first", "second", "metric", *_NUMBERS, "num_clips")
 NOTE = (
     "Differences on the same captions and noise, of one sampling seed; the interval is over clips. "
     "Where it holds 0, these clips do not tell the two apart."
@@ -20,13 +22,15 @@ NOTE = (
 def read_differences(run: Path) -> list[list[str]]:
     """Rows as text, under ``HEADER``; none where the run compared no pair."""
     path = run / "differences.csv"
-    if not path.is_file():
+    if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [_row(row) for row in csv.DictReader(file)]
+    return [_row(row, f"{path} line {line}") for line, row in read_csv(path, _COLUMNS, is_growing=True)]
 
 
-def _row(row: dict[str, str]) -> list[str]:
-    difference, low, high = (f"{float(row[name]):+.3g}" for name in ("difference", "low", "high"))
+def _row(row: dict[str, str], where: str) -> list[str]:
+    for name in _NUMBERS:
+        if finite(row[name]) is None:
+            raise UserError(f"{where} has {row[name]!r} as its {name}; delete the file and run lightning test again")
+    difference, low, high = (f"{float(row[name]):+.3g}" for name in _NUMBERS)
     metric = TITLES.get(row["metric"], row["metric"])
     return [friendly(row["first"]), friendly(row["second"]), metric, difference, f"{low} to {high}", row["num_clips"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html as escaping
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[Diff
 </body>
 </html>
 """
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a page that :func:`html` made."""
+    with suppress(OSError):
+        return path.is_file() and b"<body data-report=" in path.read_bytes()
+    return False
 
 
 def escape(text: str) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bsa_lightning.files import whole
+from bsa_lightning.errors import UserError
+from bsa_lightning.files import refuse_file, whole
 from bsa_lightning.reporting import figure, page, snr, table, training_differences
 from bsa_lightning.reporting.run_folder import read_results
 from bsa_lightning.reporting.training import one_of_each
+
+PAGE = "index.html"
+_WRITTEN = (PAGE, "table.md", "table.csv", "differences.csv", "figure.png", "figure.svg", "snr.png", "snr.svg")
 
 
 def report(runs: list[Path], out: Path | None = None) -> None:
@@ -23,24 +27,37 @@ def report(runs: list[Path], out: Path | None = None) -> None:
         out: folder for the files; none writes them into ``report/`` of the first run.
     """
     runs = [Path(run) for run in runs]
+    folder = runs[0] / "report" if out is None else Path(out)
+    _refuse_foreign(folder)
     results, shown = read_results(runs), one_of_each(runs)
     found = training_differences.differences(results)
-    folder = runs[0] / "report" if out is None else Path(out)
     text = table.markdown(results)
     if found:
         text += "\n" + table.aligned(training_differences.HEADER, training_differences.cells(found))
         text += "\n" + training_differences.NOTE + "\n"
-    figure.draw(results, [folder / "figure.png", folder / "figure.svg"])
-    snr.draw(shown, [folder / "snr.png", folder / "snr.svg"])
     files = {
         "table.md": text,
         "table.csv": table.comma_separated(results),
-        "index.html": page.html(shown, results, found),
+        PAGE: page.html(shown, results, found),
     }
     if found:
         files["differences.csv"] = training_differences.comma_separated(found)
-    for name, content in files.items():
+    for name, content in sorted(files.items(), key=lambda item: item[0] != PAGE):  # the page says that it is ours
         with whole(folder / name) as partial:
             partial.write_text(content, encoding="utf-8")
+    figure.draw(results, [folder / "figure.png", folder / "figure.svg"])
+    snr.draw(shown, [folder / "snr.png", folder / "snr.svg"])
     print(text)
     print(f"table, figures and listening page: {folder}")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses a folder in which a report would replace files of somebody else's.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    refuse_file(folder, setting="out")
+    taken = [name for name in _WRITTEN if (folder / name).exists()]
+    if taken and not page.is_ours(folder / PAGE):
+        raise UserError(f"out is {folder}, where {taken[0]} is not of a report; name another folder, or take it away")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.scores import COLUMNS, interval
-from bsa_lightning.reporting.training import Training, label, read_training
+from bsa_lightning.evaluation.scores import COLUMNS, ScoreFile, interval
+from bsa_lightning.reporting.training import Training, label, read_training, readable
 
 REFERENCE = "reference"
 SECONDS = "seconds_per_clip"
@@ -57,7 +56,8 @@ def _names(groups: Sequence[_Group]) -> list[str]:
     """How groups are told apart: by their runs' names, or where those are alike by the folders that hold them."""
     names = [label([run for run, _, _ in group.runs]) for group in groups]
     return [
-        name if names.count(name) == 1 else str(group.runs[0][0]) for name, group in zip(names, groups, strict=True)
+        name if names.count(name) == 1 else readable(str(group.runs[0][0]))
+        for name, group in zip(names, groups, strict=True)
     ]
 
 
@@ -180,13 +180,9 @@ def _interval(values: dict[tuple[int, int], float]) -> tuple[float, float]:
 
 
 def _read_rows(run: Path) -> list[dict[str, str]]:
-    path = Path(run) / "scores.csv"
     if not Path(run).is_dir():
-        raise UserError(f"{run} does not exist; name a run folder, such as runs/demo")
-    if not path.is_file():
+        how = "is no folder" if Path(run).exists() else "does not exist"
+        raise UserError(f"{run} {how}; name a run folder, such as runs/demo")
+    if not (rows := ScoreFile(Path(run) / "scores.csv").rows()):
         raise UserError(f"{run} holds no scores.csv; score the run with lightning test first")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or any(name not in rows[0] for name in (*_SYSTEM, "seed")):
-        raise UserError(f"{path} is not a score file of this project; score the run with lightning test")
     return rows

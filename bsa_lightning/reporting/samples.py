@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.reporting.run_folder import REFERENCE, Result
-from bsa_lightning.reporting.training import label
+from bsa_lightning.reporting.training import label, readable
 
 CAPTIONS = "captions.json"
 """In ``samples/``, if a run wrote it: file name -> caption. Without it captions are read off the file names."""
@@ -35,8 +36,10 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
     captions: dict[str, None] = {}
     versions: dict[str, list[tuple[Path, dict[str, Path]]]] = {}
     for run in runs:
-        for folder in sorted((path for path in (run / "samples").glob("*") if path.is_dir()), key=_order):
-            sounds = _sounds(folder)
+        folders = sorted((path for path in (run / "samples").glob("*") if path.is_dir()), key=_order)
+        titles = _titles(run / "samples", folders)
+        for folder in folders:
+            sounds = {titles[path.name]: path for path in sorted(folder.glob("*.wav"))}
             captions |= dict.fromkeys(sounds)
             known = versions.setdefault(folder.name, [])
             if sounds and not any(_same(sounds, other) for _, other in known):
@@ -51,20 +54,28 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
 
 def friendly(folder: str) -> str:
     """``student-bsa-1steps`` as a reader would say it: "Student (bsa), 1 step"."""
-    model, weighting, num_steps = _parts(folder)
+    model, weighting, num_steps = _parts(readable(folder))
     name = model.capitalize() + (f" ({weighting})" if weighting else "")
     return name + (f", {num_steps} step{'s' if num_steps > 1 else ''}" if num_steps else "")
 
 
-def _sounds(folder: Path) -> dict[str, Path]:
-    written = folder.parent / CAPTIONS
-    captions = read_json(written) if written.is_file() else {}
-    return {str(captions.get(path.name, _caption(path))): path for path in sorted(folder.glob("*.wav"))}
+def _titles(samples: Path, folders: Sequence[Path]) -> dict[str, str]:
+    """File name of a clip to its caption, with a number where another clip has had the same one."""
+    captions = read_json(samples / CAPTIONS) if (samples / CAPTIONS).is_file() else {}
+    titles: dict[str, str] = {}
+    for name in sorted({path.name for folder in folders for path in folder.glob("*.wav")}):
+        caption = captions.get(name, _caption(name))
+        if not isinstance(caption, str) or not caption.strip():
+            raise UserError(f"{samples / CAPTIONS} has {caption!r} as the caption of {name}; correct it")
+        caption = readable(" ".join(caption.split()))
+        earlier = sum(title == caption or title.startswith(f"{caption} (clip ") for title in titles.values())
+        titles[name] = f"{caption} (clip {earlier + 1})" if earlier else caption
+    return titles
 
 
-def _caption(path: Path) -> str:
+def _caption(name: str) -> str:
     """``00-a-dog-barks.wav`` was "A dog barks"; a caption that was cut ends in an ellipsis."""
-    slug = re.sub(r"^\d+-", "", path.stem)
+    slug = re.sub(r"^\d+-", "", name.removesuffix(".wav")) or name
     return slug.replace("-", " ").capitalize() + ("…" if len(slug) >= _SLUG_LENGTH - 1 else "")
 
 
@@ -100,4 +111,5 @@ def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, 
         detail = "recorded"
     else:
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
+    folder = readable(folder)
     return System(f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds)

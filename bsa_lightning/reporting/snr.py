@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.scores import finite
+from bsa_lightning.lists import read_csv
 from bsa_lightning.reporting import drawing
 from bsa_lightning.reporting.training import label
 
@@ -38,20 +41,30 @@ class Validation:
 def read_validations(run: Path) -> list[Validation]:
     """The validations of ``metrics.csv`` with errors by SNR, in their order; none where the run logged none."""
     path = run / "metrics.csv"
-    if not path.is_file():
+    if not path.exists():
         return []
     found, num_steps = [], 0
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            num_steps = int(float(row.get("val/num_steps") or row.get("num_steps") or num_steps))
-            kinds = {
-                kind: {bin_: float(row[name]) for bin_ in _NAMES if row.get(name := f"val/{kind}_snr{bin_}")}
-                for kind in ("error", *_SHARES)
-            }
-            if errors := kinds.pop("error"):
-                parts = {kind: part for kind, part in kinds.items() if part}
-                found.append(Validation(int(row["step"]) + 1, num_steps, errors, parts))
+    for line, row in read_csv(path, ("step",), is_growing=True):
+        numbers = {
+            name: _number(value, f"{path} line {line} has {value!r} as its {name}") for name, value in row.items()
+        }
+        num_steps = int(numbers.get("val/num_steps") or numbers.get("num_steps") or num_steps)
+        kinds = {
+            kind: {bin_: value for bin_ in _NAMES if (value := numbers.get(f"val/{kind}_snr{bin_}")) is not None}
+            for kind in ("error", *_SHARES)
+        }
+        if errors := kinds.pop("error"):
+            parts = {kind: part for kind, part in kinds.items() if part}
+            found.append(Validation(int(numbers["step"] or 0) + 1, num_steps, errors, parts))
     return found
+
+
+def _number(text: str, said: str) -> float | None:
+    """The number in a cell; None where there is none, or one that cannot be drawn."""
+    try:
+        return finite(text) if not text or math.isfinite(float(text)) else None
+    except ValueError:
+        raise UserError(f"{said}, which is no number; correct it, or take the file away") from None
 
 
 def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:

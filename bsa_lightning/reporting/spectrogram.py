@@ -21,6 +21,10 @@ FLOOR_DB, CEILING_DB = -80.0, -5.0
 """Of a sine at full scale; the same for every picture, so that pictures can be compared."""
 
 
+_LOUDEST, _SLOWEST = 1e6, 1000
+"""Sample and rate of anything that can be drawn."""
+
+
 @dataclass(frozen=True)
 class Wave:
     """The mean of a file's channels, float32 (samples,) in [-1, 1], at ``sample_rate``."""
@@ -42,11 +46,15 @@ def read(path: Path) -> Wave:
     import soundfile
 
     try:
+        if not path.is_file():
+            raise UserError(f"{path} is no file; take it away and score the run again")
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path} cannot be read as audio ({error}); delete it and score the run again") from error
     if len(samples) == 0:
         raise UserError(f"{path} holds no samples; delete it and score the run again")
+    if not np.isfinite(samples).all() or abs(samples).max() > _LOUDEST or rate < _SLOWEST:
+        raise UserError(f"{path} holds what is no sound that a run keeps; delete it and score the run again")
     return Wave(samples.mean(1), rate)
 
 

@@ -56,6 +56,7 @@ def markdown(results: Sequence[Result]) -> str:
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as text too."""
+    header, *rows = ([cell.replace("|", "\\|") for cell in line] for line in [header, *rows])
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
     return "".join(

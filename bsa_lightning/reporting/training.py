@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_seed
+from bsa_lightning.yaml_text import read_yaml
+
 TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 """Settings of the trainer that change students."""
+
+
+CONFIG = "config.yaml"
 
 
 class Training(NamedTuple):
@@ -21,21 +28,53 @@ class Training(NamedTuple):
 
 def read_training(run: Path) -> Training:
     """From ``config.yaml``; a run without one repeats none."""
-    import yaml
-
-    path = run / "config.yaml"
-    config: dict[str, Any] = (yaml.safe_load(path.read_text()) if path.is_file() else None) or {}
+    config = read_config(run)
     if "seed_everything" not in config:
         return Training(str(run.resolve()), 0)
-    parts = {part: _without_seed(config.get(part)) for part in ("model", "data")}
-    trainer = config.get("trainer") or {}
+    check_seed(f"seed_everything of {run / CONFIG}", config["seed_everything"])
+    parts = {part: _without_seed(section(config, run, part)) for part in ("model", "data")}
+    trainer = section(config, run, "trainer")
     setting = json.dumps([parts, {name: trainer.get(name) for name in TRAINER}], sort_keys=True, default=str)
-    return Training(setting, int(config["seed_everything"]))
+    return Training(setting, config["seed_everything"])
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The configuration of a run; empty where there is none.
+
+    Raises:
+        UserError: if ``config.yaml`` is not what a run writes.
+    """
+    path = run / CONFIG
+    return read_yaml(path) if path.exists() else {}
+
+
+def section(config: Mapping[str, Any], run: Path, *names: str) -> dict[str, Any]:
+    """A part of the configuration of a run, by the names on the way to it; empty where there is none.
+
+    Raises:
+        UserError: if something else is in its place.
+    """
+    found: Any = config
+    for name in names:
+        found = found.get(name)
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            place = ".".join(names)
+            raise UserError(f"{run / CONFIG} has {found!r} where the settings of {place} belong; bring the file back")
+    return dict(found)
+
+
+def readable(text: str) -> str:
+    """A name of a file as text in one line: what is no character, or moves the next line, is shown as one."""
+    decoded = os.fsencode(text).decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in decoded)
 
 
 def label(runs: Sequence[Path]) -> str:
     """What repeats have in common in their names: ``bsa`` of ``bsa-0`` and ``bsa-1``, or of ``bsa/0`` and ``bsa/1``."""
-    names = [f"{run.parent.name}-{run.name}" if run.name.isdigit() else run.name for run in runs]
+    full = [run.resolve() if run.name in ("", "..") else run for run in runs]
+    names = [readable(f"{run.parent.name}-{run.name}" if run.name.isdigit() else run.name) for run in full]
     if len(names) == 1:
         return names[0]
     shared = os.path.commonprefix(names).rstrip("0123456789")  # noqa: RUF071, by characters is what is wanted
@@ -50,8 +89,8 @@ def one_of_each(runs: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _without_seed(section: Any) -> Any:  # noqa: ANN401, a value of YAML
-    if not isinstance(section, dict):
-        return section
-    arguments = section.get("init_args") or {}
-    return {**section, "init_args": {name: value for name, value in arguments.items() if name != "seed"}}
+def _without_seed(settings: dict[str, Any]) -> dict[str, Any]:
+    arguments = settings.get("init_args")
+    if not isinstance(arguments, dict):
+        return settings
+    return {**settings, "init_args": {name: value for name, value in arguments.items() if name != "seed"}}

@@ -51,16 +51,23 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+def read_csv(path: Path, columns: Sequence[str], *, is_growing: bool = False) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file by the names in its first line, each with the number of the line where it begins.
 
     A cell with a comma, a quote or a line break in it stands in double quotes, and quotes in it are doubled.
+
+    Args:
+        path: of the file.
+        columns: that must be there, among others.
+        is_growing: whether a process may be writing the file, so that it may have no row yet, and a last line without
+            an end is left out.
 
     Raises:
         UserError: if there is no such file, a column of ``columns`` is not there or there twice, a row has more or
             fewer cells than the header, or a quote is not closed.
     """
-    rows = _csv_rows(path)
+    text = _read_text(path)
+    rows = _csv_rows(path, text[: text.rfind("\n") + 1] if is_growing else text)
     header = [name.strip() for name in rows[0][1]] if rows else []
     if missing := [column for column in columns if column not in header]:
         raise UserError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
@@ -75,8 +82,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
             )
         _refuse_swallowed(path, number, cells)
         found.append((number, dict(zip(header, map(str.strip, cells), strict=True))))
-    if not found:
-        raise UserError(f"{path} lists no clips; add at least one line below the header")
+    if not found and not is_growing:
+        raise UserError(f"{path} has no rows; add at least one line below the header")
     return found
 
 
@@ -167,8 +174,8 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror}); name a list that can") from error
 
 
-def _csv_rows(path: Path) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(_read_text(path)), strict=True, skipinitialspace=True)
+def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text), strict=True, skipinitialspace=True)
     rows: list[tuple[int, list[str]]] = []
     while True:
         number = reader.line_num + 1
