@@ -101,7 +101,7 @@ def test_another_way_to_hear_the_files_is_another_store(recordings, teacher_fold
     first, mean = listed(tmp_path, recordings), listed(tmp_path, recordings, channels="mean")
     assert first.fingerprint() != mean.fingerprint()
     made(tmp_path / "store", teacher_folder, first)
-    with pytest.raises(UserError, match="was prepared before with other reading"):
+    with pytest.raises(UserError, match="was prepared before with other channels"):
         made(tmp_path / "store", teacher_folder, mean)
 
 
