@@ -22,6 +22,9 @@ class Learnt(Embedding):
 
     name, metric, fingerprint, sample_rate, num_features = "learnt", "fd_learnt", "learnt-1", RATE, 2
 
+    def forward(self, waveform):
+        pytest.fail("embedded")
+
 
 def write(folder, names, *, seed=0, suffix="wav"):
     folder.mkdir(parents=True, exist_ok=True)
