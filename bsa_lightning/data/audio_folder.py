@@ -38,7 +38,7 @@ class AudioFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            why = "is not a folder" if self.folder.exists() else "but no such folder exists"
+            why = "which is not a folder" if self.folder.exists() else "but no such folder exists"
             raise UserError(f'audio_dir is "{folder}", {why}; name the folder of the audio files')
         self._named: defaultdict[str, list[_File]] = defaultdict(list)
         self._stemmed: defaultdict[str, list[_File]] = defaultdict(list)

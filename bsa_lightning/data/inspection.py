@@ -57,7 +57,7 @@ class Inspection:
         ):
             if names:
                 some = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
-                _log.warning("of %d recordings, %d %s: %s", self.num_clips, len(names), what, some)
+                _log.warning("%d of %d recordings %s: %s", len(names), self.num_clips, what, some)
 
 
 def inspect(clips: Clips, places: Sequence[int], codec: Codec, *, title: Path) -> Inspection:

@@ -216,7 +216,7 @@ def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int
         "sample_rate": codec.sample_rate,
         "num_samples": codec.num_samples,
         "shard_size": shard_size,
-        **({"reading": clips.reading} if clips.reading else {}),
+        **({"channels": clips.reading} if clips.reading else {}),
     }
 
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio
 from tolerances import FLOAT32
 
 from bsa_lightning.data import audio
@@ -93,3 +96,91 @@ def test_written_files_are_16_bit_and_nothing_else_is_left(tmp_path):
     assert soundfile.read(tmp_path / "new" / "a.wav")[0].tolist() == [0.5, -1.0]
     audio.write(tmp_path / "b.wav", torch.tensor([[0.5, -2.0, 0.0], [0.0, 0.25, -0.25]]), sample_rate=16_000)
     assert soundfile.read(tmp_path / "b.wav")[0].tolist() == [[0.5, 0.0], [-1.0, 0.25], [0.0, -0.25]]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_never_written(tmp_path, value):
+    with pytest.raises(UserError, match=r"x.wav is not written, because its sound holds samples that are no finite"):
+        audio.write(tmp_path / "x.wav", torch.tensor([0.1, value, 0.2]), sample_rate=16_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_our_files_are_known_and_always_the_same_bytes(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / name, torch.tensor([0.5, -0.25]), sample_rate=16_000)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    soundfile.write(tmp_path / "theirs.wav", np.zeros(3), 16_000)
+    (tmp_path / "text.wav").write_text("bsa-lightning")
+    (tmp_path / "folder.wav").mkdir()
+    assert audio.is_ours(tmp_path / "a.wav")
+    assert not any(audio.is_ours(tmp_path / name) for name in ("theirs.wav", "text.wav", "folder.wav", "none.wav"))
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_the_mean_of_all_channels(tmp_path, num_channels):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (1600, 5)).astype("float32")
+    soundfile.write(tmp_path / "x.wav", samples, 16_000, subtype="FLOAT")
+    waveform = audio.read(tmp_path / "x.wav", sample_rate=16_000, num_channels=num_channels, channels="mean")
+    expected = torch.from_numpy(samples.mean(1))
+    torch.testing.assert_close(waveform, expected if num_channels == 1 else expected.repeat(2, 1), **FLOAT32)
+
+
+def test_an_odd_rate_gives_the_tone_that_an_even_one_gives(tmp_path):
+    """44,101 to 16,000 is no ratio of small numbers."""
+    for rate in (44_100, 44_101):
+        soundfile.write(tmp_path / f"{rate}.wav", tone(rate, seconds=1), rate)
+    even, odd = (audio.read(tmp_path / f"{rate}.wav", sample_rate=16_000) for rate in (44_100, 44_101))
+    assert abs(len(even) - len(odd)) <= 1
+    assert (even - odd)[500:15_500].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("sample_rate", [16_000, 44_100, 48_000])
+def test_usual_rates_are_resampled_by_torchaudio_bit_by_bit(tmp_path, rate, sample_rate):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (rate // 10, 2)).astype("float32")
+    soundfile.write(tmp_path / "x.wav", samples, rate, subtype="FLOAT")
+    expected = torchaudio.functional.resample(torch.from_numpy(samples[:, 0].copy()), rate, sample_rate)
+    assert torch.equal(audio.read(tmp_path / "x.wav", sample_rate=sample_rate), expected)
+
+
+@pytest.mark.parametrize("scale", [2.0**-10, 1.0, 2.0**40, 2.0**100, 2.0**127])
+def test_normalisation_takes_any_level(scale):
+    wave = torch.randn(1000).clamp(-1, 1)
+    torch.testing.assert_close(audio.normalise(wave * scale), audio.normalise(wave), rtol=0, atol=2e-5)
+
+
+def recording(tmp_path, samples, seconds=1.0, rate=1000, **how):
+    soundfile.write(tmp_path / "x.wav", samples, rate, subtype="FLOAT")
+    return audio.inspect(tmp_path / "x.wav", seconds=seconds, **how)
+
+
+def test_what_is_said_of_a_recording(tmp_path):
+    sound = 0.9 * np.sin(0.1 * np.arange(1000))
+    quiet = audio.Recording(silent=True, clipped=False, cut=False, other_channels=False)
+    fine = audio.Recording(silent=False, clipped=False, cut=False, other_channels=False)
+    assert recording(tmp_path, sound) == fine
+    assert recording(tmp_path, sound, seconds=0.9) == replace(fine, cut=True)
+    assert recording(tmp_path, np.clip(2 * sound, -1, 1)) == replace(fine, clipped=True)
+    assert recording(tmp_path, np.clip(2 * sound, -0.5, 0.5)) == fine  # somebody's effect
+    assert recording(tmp_path, np.full(1000, 0.25)) == quiet
+    assert recording(tmp_path, np.concatenate([np.zeros(1000), sound])) == replace(fine, cut=True)  # the mean is sound
+    two = np.stack([np.zeros(1000), sound], axis=1)
+    assert recording(tmp_path, two) == replace(quiet, other_channels=True)
+    assert recording(tmp_path, two, channels="mean") == fine
+    assert recording(tmp_path, two, num_channels=2) == fine
+
+
+def test_an_hour_is_read_and_more_refused(tmp_path):
+    """Nothing but a header, and no disk: what lies behind it is a hole in the file."""
+    for frames in (3600 * 8000, 3600 * 8000 + 1):
+        soundfile.write(tmp_path / "x.wav", np.zeros(1), 8000, subtype="PCM_U8")
+        content = bytearray((tmp_path / "x.wav").read_bytes())[:44]
+        content[40:44] = frames.to_bytes(4, "little")
+        with (tmp_path / "x.wav").open("wb") as file:
+            file.write(content)
+            file.truncate(44 + frames)
+        if frames == 3600 * 8000:
+            assert len(audio.read(tmp_path / "x.wav", sample_rate=8000)) == frames
+        else:
+            with pytest.raises(UserError, match=r"x.wav is too long .* at most an hour is read"):
+                audio.read(tmp_path / "x.wav", sample_rate=8000)
