@@ -117,7 +117,9 @@ def check_folder(folder: Path) -> tuple[Path, int | None]:
         header = header_of(file)
         for name, (dtype, _) in header.items():
             if dtype in _INTEGERS and not COUNTS.search(name):
-                raise UserError(f"{file} holds {name} as {dtype}, but weights are numbers in floating point")
+                raise UserError(
+                    f"{file} holds {name} as {dtype}, but weights are in floating point; name undamaged ones"
+                )
         elements = None if elements is None else elements + sum(count for _, count in header.values())
     return first, elements
 
