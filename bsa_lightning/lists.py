@@ -51,7 +51,9 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
-def read_csv(path: Path, columns: Sequence[str], *, is_growing: bool = False) -> list[tuple[int, dict[str, str]]]:
+def read_csv(
+    path: Path, columns: Sequence[str], *, may_be_empty: bool = False, may_be_cut: bool = False
+) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file by the names in its first line, each with the number of the line where it begins.
 
     A cell with a comma, a quote or a line break in it stands in double quotes, and quotes in it are doubled.
@@ -59,15 +61,15 @@ def read_csv(path: Path, columns: Sequence[str], *, is_growing: bool = False) ->
     Args:
         path: of the file.
         columns: that must be there, among others.
-        is_growing: whether a process may be writing the file, so that it may have no row yet, and a last line without
-            an end is left out.
+        may_be_empty: whether there need not be any row below the header.
+        may_be_cut: whether a last line without an end is left out, since a process may be writing it.
 
     Raises:
         UserError: if there is no such file, a column of ``columns`` is not there or there twice, a row has more or
             fewer cells than the header, or a quote is not closed.
     """
     text = _read_text(path)
-    rows = _csv_rows(path, text[: text.rfind("\n") + 1] if is_growing else text)
+    rows = _csv_rows(path, text[: text.rfind("\n") + 1] if may_be_cut else text)
     header = [name.strip() for name in rows[0][1]] if rows else []
     if missing := [column for column in columns if column not in header]:
         raise UserError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
@@ -82,7 +84,7 @@ def read_csv(path: Path, columns: Sequence[str], *, is_growing: bool = False) ->
             )
         _refuse_swallowed(path, number, cells)
         found.append((number, dict(zip(header, map(str.strip, cells), strict=True))))
-    if not found and not is_growing:
+    if not found and not may_be_empty:
         raise UserError(f"{path} has no rows; add at least one line below the header")
     return found
 

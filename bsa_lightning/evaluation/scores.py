@@ -107,7 +107,7 @@ def _is_valid(name: str, value: str) -> bool:
 def finite(text: str) -> float | None:
     """The number in a cell; None if there is none, or none that can be added to others."""
     try:
-        number = float(text)
+        number = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:
         return None
     return number if abs(number) < _LARGEST else None

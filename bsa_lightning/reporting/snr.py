@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +43,7 @@ def read_validations(run: Path) -> list[Validation]:
     if not path.exists():
         return []
     found, num_steps = [], 0
-    for line, row in read_csv(path, ("step",), is_growing=True):
+    for line, row in read_csv(path, ("step",), may_be_empty=True, may_be_cut=True):
         numbers = {
             name: _number(value, f"{path} line {line} has {value!r} as its {name}") for name, value in row.items()
         }
@@ -61,10 +60,11 @@ def read_validations(run: Path) -> list[Validation]:
 
 def _number(text: str, said: str) -> float | None:
     """The number in a cell; None where there is none, or one that cannot be drawn."""
-    try:
-        return finite(text) if not text or math.isfinite(float(text)) else None
-    except ValueError:
-        raise UserError(f"{said}, which is no number; correct it, or take the file away") from None
+    if text.lower() in ("", "nan", "inf", "-inf"):
+        return None
+    if (number := finite(text)) is None:
+        raise UserError(f"{said}, which is no number; correct it, or take the file away")
+    return number
 
 
 def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def read(path: Path) -> Wave:
     try:
         if not path.is_file():
             raise UserError(f"{path} is no file; take it away and score the run again")
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path} cannot be read as audio ({error}); delete it and score the run again") from error
     if len(samples) == 0:

@@ -29,7 +29,7 @@ class Training(NamedTuple):
 def read_training(run: Path) -> Training:
     """From ``config.yaml``; a run without one repeats none."""
     config = read_config(run)
-    if "seed_everything" not in config:
+    if isinstance(config.get("seed_everything"), bool | None):  # Lightning's words for a seed of its own, and for none
         return Training(str(run.resolve()), 0)
     check_seed(f"seed_everything of {run / CONFIG}", config["seed_everything"])
     parts = {part: _without_seed(section(config, run, part)) for part in ("model", "data")}

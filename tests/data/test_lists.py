@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from bsa_lightning.data.lists import read_csv, read_json_lines, read_lines, read_object
 from bsa_lightning.errors import UserError
+from bsa_lightning.lists import read_csv, read_json_lines, read_lines, read_object
 
 COLUMNS = ("id", "caption")
 
@@ -78,7 +78,7 @@ def test_a_cell_keeps_its_line_breaks_commas_and_quotes(tmp_path):
 def test_text_is_utf_8_whatever_the_locale(tmp_path):
     path = write(tmp_path, "Café\n")
     code = (
-        "import locale, sys; from pathlib import Path; from bsa_lightning.data.lists import read_lines;"
+        "import locale, sys; from pathlib import Path; from bsa_lightning.lists import read_lines;"
         "print(ascii(read_lines(Path(sys.argv[1]))), locale.getpreferredencoding())"
     )
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
