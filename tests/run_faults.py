@@ -125,7 +125,8 @@ RUNS: dict[str, Build] = {
     "a configuration of another form": text(
         "config.yaml",
         *("- a\n", "model: x\n", "model: [1]\n", "model: {init_args: [1]}\n", "seed_everything: x\n", "a: [\n"),
-        *("a: &a [*a]\n", "seed_everything: -1\n", "data: 3\nseed_everything: 0\n", "trainer: x\nseed_everything: 0\n", "a: 1\na: 2\n"),
+        *("a: &a [*a]\n", "seed_everything: -1\n", "data: 3\nseed_everything: 0\n"),
+        *("trainer: x\nseed_everything: 0\n", "a: 1\na: 2\n"),
     ),
     "a card of another form": text("scores.json", "[]", "{", '"x"', "nul", '{"a": 1} x'),
     "an environment of another form": text(

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from bsa_lightning.commands.call import call
 from bsa_lightning.errors import UserError
+from bsa_lightning.files import refuse_file
+from bsa_lightning.lists import plain_text
+from bsa_lightning.ranges import check_number
 
 
 def run(words: list[str]) -> None:
@@ -27,23 +30,26 @@ def generate(
     Args:
         captions: what to hear.
         model: folder of a model or student, or "tiny" for the built-in teacher.
-        steps: of the sampler; none takes what the model was made for.
-        guidance: of the sampler; none takes what the model was made for.
-        seed: of the noise; the same seed gives the same sound.
-        num_samples: clips a caption.
-        out: folder for the wav files.
+        steps: of the sampler, at least 1; None takes what the model was made for.
+        guidance: of the sampler, at least 0; None takes what the model was made for.
+        seed: of the noise, at least 0; the same seed gives the same sound.
+        num_samples: clips a caption, at least 1.
+        out: folder for the wav files; those of an earlier call are replaced.
     """
-    if num_samples < 1:
-        raise UserError(f"num_samples is {num_samples}, but must be at least 1")
+    check_number("num_samples", num_samples, whole=True, at_least=1)
     if not all(caption.strip() for caption in captions):
         raise UserError("a caption is empty; say what is to be heard")
+    for caption in captions:
+        plain_text(caption, where="the command line", what="caption")
+    refuse_file(out, setting="out")
     import torch
 
     from bsa_lightning.commands.sounds import Sounds
 
+    repeated = [caption for caption in captions for _ in range(num_samples)]
+    Sounds.paths(out, repeated, range(len(repeated)))
     sounds = Sounds(model, num_steps=steps, guidance_scale=guidance, seed=seed)
     sounds.to("cuda" if torch.cuda.is_available() else "cpu")
-    repeated = [caption for caption in captions for _ in range(num_samples)]
     for first in range(0, len(repeated), _BATCH_SIZE):
         batch = repeated[first : first + _BATCH_SIZE]
         for path in sounds.write(out, batch, range(first, first + len(batch))):

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from bsa_lightning.commands.sounds import Sounds
 from bsa_lightning.data.captions import read_captions
+from bsa_lightning.ranges import check_number
 
 
 class Generation(LightningModule):
@@ -16,9 +17,9 @@ class Generation(LightningModule):
 
     Args:
         model: folder of a model or student, or "tiny" for the built-in teacher.
-        num_steps: of the sampler; none takes what the model was made for.
-        guidance_scale: of the sampler; none takes what the model was made for.
-        seed: of the noise.
+        num_steps: of the sampler, at least 1; None takes what the model was made for.
+        guidance_scale: of the sampler, at least 0; None takes what the model was made for.
+        seed: of the noise, at least 0.
     """
 
     def __init__(
@@ -37,17 +38,14 @@ class Captions(LightningDataModule):
 
     Args:
         file: text (one a line), CSV (column ``caption``) or JSON lines (``captions``).
-        batch_size: clips of one batch on one device.
+        batch_size: clips of one batch on one device, at least 1.
     """
 
     def __init__(self, file: Path, batch_size: int = 16) -> None:
         super().__init__()
-        self.file = Path(file)
+        check_number("batch_size", batch_size, whole=True, at_least=1)
+        self.captions = read_captions(Path(file))
         self.batch_size = batch_size
-
-    def setup(self, stage: str) -> None:
-        del stage
-        self.captions = read_captions(self.file)
 
     def predict_dataloader(self) -> DataLoader[tuple[int, str]]:
         trainer = self.trainer

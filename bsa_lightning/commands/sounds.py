@@ -12,6 +12,7 @@ from torch import nn
 from bsa_lightning.data import audio
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.generation import generate, noise_of
+from bsa_lightning.ranges import check_number, check_seed
 from bsa_lightning.teachers.folder import load_teacher
 
 
@@ -20,22 +21,40 @@ class Sounds(nn.Module):
 
     Args:
         model: folder of a model or student, or "tiny" for the built-in teacher.
-        num_steps: of the sampler; none takes what the model was made for.
-        guidance_scale: of the sampler; none takes what the model was made for.
-        seed: of the noise. Clip by clip it is a function of the seed and the clip's number alone.
+        num_steps: of the sampler, at least 1; None takes what the model was made for.
+        guidance_scale: of the sampler, at least 0; None takes what the model was made for.
+        seed: of the noise, at least 0. Clip by clip it is a function of the seed and the clip's number alone.
     """
 
     def __init__(
         self, model: str, *, num_steps: int | None = None, guidance_scale: float | None = None, seed: int = 0
     ) -> None:
         super().__init__()
+        if num_steps is not None:
+            check_number("the number of steps", num_steps, whole=True, at_least=1)
+        if guidance_scale is not None:
+            check_number("guidance scale", guidance_scale, at_least=0, advice="1 is no guidance")
+        check_seed("seed", seed)
         teacher = load_teacher(model)
         self.denoiser, self.conditioner, self.codec = teacher.denoiser, teacher.conditioner, teacher.codec
         self.num_steps = teacher.sampling.num_steps if num_steps is None else num_steps
         self.guidance_scale = teacher.sampling.scale(guidance_scale)
         self.seed = seed
-        if self.num_steps < 1:
-            raise UserError(f"the number of steps is {self.num_steps}, but must be at least 1")
+        if self.num_steps > (most := self.denoiser.schedule.most_steps):
+            check_number("the number of steps", self.num_steps, at_most=most)
+
+    @staticmethod
+    def paths(folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:
+        """The files that :meth:`write` makes.
+
+        Raises:
+            UserError: if one of them is there and was not made by this project.
+        """
+        paths = [folder / _file_name(number, caption) for number, caption in zip(numbers, captions, strict=True)]
+        for path in paths:
+            if path.exists() and not audio.is_ours(path):
+                raise UserError(f"{path} is there already and was not made here; name another folder with --out")
+        return paths
 
     @torch.no_grad()
     def write(self, folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:
@@ -51,7 +70,7 @@ class Sounds(nn.Module):
             num_steps=self.num_steps,
             noise=noise.to(device),
         )
-        paths = [folder / _file_name(number, caption) for number, caption in zip(numbers, captions, strict=True)]
+        paths = self.paths(folder, captions, numbers)
         for path, waveform in zip(paths, waveforms, strict=True):
             audio.write(path, waveform.cpu(), sample_rate=self.codec.sample_rate)
         return paths

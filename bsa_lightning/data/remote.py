@@ -9,7 +9,6 @@ the environment, AWS's own files, or fsspec's.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from filelock import FileLock, Timeout
 from bsa_lightning.data.index import INDEX
 from bsa_lightning.data.store import Store
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import make_folder, sha256_of_file, whole
+from bsa_lightning.files import make_folder, sha256_of_file, user_cache, whole
 
 _BLOCK = 16 << 20  # bytes a request: some 0.1 s at 1 Gbit/s
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -45,7 +44,7 @@ class Remote(Store):
         self.name = url.rstrip("/")
         self._index = self._read(INDEX)
         digest = hashlib.sha256(self._index).hexdigest()
-        self.cache = (Path(cache) if cache is not None else _user_cache()) / digest[:16]
+        self.cache = (Path(cache) if cache is not None else user_cache("latents")) / digest[:16]
 
     def index(self) -> bytes:
         return self._index
@@ -154,10 +153,6 @@ def _told(url: str) -> Iterator[None]:
             f"{url} cannot be read ({type(error).__name__}: {error}); check the address, AWS_ENDPOINT_URL and whether"
             " the server answers"
         ) from error
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bsa-lightning" / "latents"
 
 
 _UPLOAD = "upload it anew"

@@ -16,6 +16,11 @@ class Schedule(ABC):
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at float64 times."""
 
+    @property
+    def most_steps(self) -> float:
+        """The largest number of steps whose times the schedule tells apart; infinite in continuous time."""
+        return math.inf
+
     @abstractmethod
     def has_exact_grid(self, num_steps: int) -> bool:
         """Whether diffusers' own sampler, which steps in whole timesteps, walks the same grid of ``num_steps``."""
@@ -45,6 +50,10 @@ class TableSchedule(Schedule):
     def __init__(self, alphas_cumprod: Tensor) -> None:
         self.num_timesteps = len(alphas_cumprod)
         self._alpha_squared = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod.double().cpu()])
+
+    @property
+    def most_steps(self) -> int:
+        return self.num_timesteps
 
     def position(self, t: Tensor) -> Tensor:
         """k = round(K t), int64."""

@@ -69,7 +69,13 @@ class Plan:
         )
 
     def check_schedule(self, schedule: Schedule) -> None:
-        """Refuses students that diffusers' own sampler would put on another grid than they are trained on."""
+        """Refuses students that diffusers' own sampler would put on another grid than they are trained on.
+
+        Raises:
+            UserError: if there is such a student, or the first teacher takes more steps than the schedule has.
+        """
+        if self.start_steps > schedule.most_steps:
+            check_number("start_steps", self.start_steps, at_most=schedule.most_steps)
         for round_ in self.rounds if not self.off_grid else ():
             if not schedule.has_exact_grid(round_.num_steps):
                 raise UserError(
