@@ -13,6 +13,19 @@ from torch.utils.data import DataLoader
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.errors import UserError
 
+TOY_CONFIG = """
+trainer: {max_steps: 6, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}
+model:
+  class_path: toys.ToyModule
+  init_args:
+    weighting: BSA
+    seed: ${seed_everything}
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
+data: {class_path: toys.ToyData, init_args: {seed: "${seed_everything}"}}
+wandb: disabled
+checkpoint_every: 4
+"""
+
 
 @dataclass(frozen=True)
 class Steps:

@@ -14,6 +14,10 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 
 
+_NEEDED = ("pytorch-lightning_version", "state_dict", "global_step", "loops", "callbacks", "optimizer_states")
+"""What any checkpoint of a fit holds."""
+
+
 class CheckpointFile(CheckpointIO):
     """Streams a checkpoint to a file beside its final name.
 
@@ -45,6 +49,8 @@ class CheckpointFile(CheckpointIO):
             if damaged is not None:
                 raise zipfile.BadZipFile(f"{damaged} has changed")
             checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+            if lacking := [name for name in _NEEDED if name not in checkpoint]:
+                raise ValueError(f"no {lacking[0]} in it")
         except (OSError, MemoryError):  # which say nothing of the file
             raise
         except Exception as error:  # whatever a damaged file makes of its reader

@@ -45,7 +45,8 @@ class _Checked:
 
     def __call__(self, text: str) -> Any:  # noqa: ANN401 - any value of YAML
         check_yaml(text, where="a value")
-        return self.load(text)
+        value = self.load(text)
+        return {} if value is None and text.lstrip().startswith("#") else value  # a file of comments alone
 
 
 def _config_files(words: Sequence[str]) -> Iterator[str]:

@@ -7,23 +7,10 @@ import sys
 import pytest
 import torch
 import yaml
+from toys import TOY_CONFIG
 
 from bsa_lightning.commands import classes, fit  # noqa: F401 - its log handlers must not hold a captured stream
 from bsa_lightning.commands.main import main
-
-CONFIG = """
-trainer: {max_steps: 6, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}
-model:
-  class_path: toys.ToyModule
-  init_args:
-    weighting: BSA
-    seed: ${seed_everything}
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
-data: {class_path: toys.ToyData, init_args: {seed: "${seed_everything}"}}
-wandb: disabled
-checkpoint_every: 4
-"""
-
 
 PICKLE = pickle.dumps(print)
 
@@ -38,7 +25,7 @@ def lightning(monkeypatch, capsys, tmp_path):
     """Runs a command with the toy configuration; gives exit code and stderr without Lightning's remarks."""
     # The classes that the toys need; the others take seconds to import.
     monkeypatch.setattr(classes, "MODULES", ("bsa_lightning.diffusion.weighting",))
-    (tmp_path / "toy.yaml").write_text(CONFIG)
+    (tmp_path / "toy.yaml").write_text(TOY_CONFIG)
 
     def run(command, *words):
         words = [command, "--config", str(tmp_path / "toy.yaml"), "--run", str(tmp_path / "run"), *words]
