@@ -27,6 +27,7 @@ Samples = NDArray[np.float32]
 
 MOST_SECONDS = 3600
 MOST_FRAMES = MOST_SECONDS * 48_000
+"""The most frames that are read of a file, of two channels; of more channels, fewer."""
 RATES = (100, 1_000_000)
 """Samples a second that a file may have, from and to."""
 _SILENCE = 1e-6
@@ -36,6 +37,7 @@ _LARGE = 2.0**60
 _LARGEST_KERNEL = 1 << 22
 """Numbers of a filter bank that torchaudio may make for a pair of rates: all usual pairs need far fewer."""
 _BLOCK = 1 << 20
+"""Samples that are decoded at once, of all channels."""
 _MORE_SUFFIXES = ".aif .aifc .snd .oga .opus .wave .sph .nist .iff .8svx .sf .fap"
 _NO_SUFFIXES = ("MAT4", "MAT5", "MPC2K", "RAW")
 """Formats whose files say nothing by their suffix, or nothing of their own."""
@@ -90,7 +92,7 @@ def read(path: Path, *, sample_rate: int, num_channels: int = 1, channels: Chann
     Raises:
         UserError: if the file cannot be decoded to its end, is too long or holds no samples.
     """
-    samples, rate = _decode(path, lambda block: _heard(block, num_channels, channels))
+    samples, rate = _decode(path, lambda block: _heard(block, num_channels, channels), kept=num_channels)
     waveform = _resample(torch.from_numpy(np.ascontiguousarray(samples.T)), rate, sample_rate)
     if not waveform.isfinite().all():
         raise UserError(f"{path} holds samples near the largest number there is; {_REMEDY}")
@@ -103,17 +105,23 @@ def inspect(path: Path, *, seconds: float, num_channels: int = 1, channels: Chan
     Raises:
         UserError: as :func:`read`.
     """
-    samples, rate = _decode(path, lambda block: block)
-    heard = _heard(samples, num_channels, channels)
+    ranges: list[NDArray[np.float64]] = []
+
+    def select(block: Samples) -> Samples:
+        ranges.append(np.stack([block.min(axis=0), block.max(axis=0)]).astype(np.float64))
+        return _heard(block, num_channels, channels)
+
+    heard, rate = _decode(path, select, kept=num_channels)
     # As `normalise` and `fit_length` decide, but for what resampling does to a peak.
-    level = _peak(heard - heard.mean(axis=0, dtype=np.float64))
-    beginning = _peak((heard - heard.mean(axis=0, dtype=np.float64))[: math.ceil(seconds * rate)])
+    mean = heard.mean(axis=0, dtype=np.float64)
+    level, beginning = (_peak(part, mean) for part in (heard, heard[: math.ceil(seconds * rate)]))
     silent = level <= _SILENCE or 0.5 * beginning / level <= _SILENCE
+    lowest, highest = np.stack(ranges).min(axis=(0, 1)), np.stack(ranges).max(axis=(0, 1))
     return Recording(
         silent=silent,
-        clipped=_is_clipped(heard),
-        cut=len(samples) > seconds * rate,
-        other_channels=silent and _peak(samples - samples.mean(axis=0, dtype=np.float64)) > max(_SILENCE, 2 * level),
+        clipped=not silent and _is_clipped(heard),
+        cut=len(heard) > seconds * rate,
+        other_channels=silent and bool((highest - lowest).max() > max(2 * _SILENCE, 4 * level)),
     )
 
 
@@ -193,24 +201,25 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
 
 
-def _decode(path: Path, select: Callable[[Samples], Samples]) -> tuple[Samples, int]:
-    """What ``select`` keeps of a file's samples (frames, channels), block by block, and the file's rate."""
+def _decode(path: Path, select: Callable[[Samples], Samples], *, kept: int) -> tuple[Samples, int]:
+    """What ``select`` keeps of a file's samples (frames, channels), ``kept`` channels, and the file's rate."""
     import soundfile
 
     with _open(path) as file:
         rate, frames = int(file.samplerate), int(file.frames)
         if not RATES[0] <= rate <= RATES[1]:
             raise UserError(f"{path} has {rate} samples a second, where {RATES[0]} to {RATES[1]} are read; {_REMEDY}")
-        if frames > min(MOST_SECONDS * rate, MOST_FRAMES):
+        if frames > min(MOST_SECONDS * rate, MOST_FRAMES) or frames * kept > 2 * MOST_FRAMES:
             raise UserError(
-                f"{path} is too long ({frames} samples at {rate} a second), since at most an hour is read, or"
-                f" {MOST_FRAMES} samples; cut it"
+                f"{path} is too long ({frames} samples of {kept} channels at {rate} a second), since at most an hour is"
+                f" read, and {MOST_FRAMES} samples of two channels; cut it"
             )
         if text := lacking(file, Path(path)):
             raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
         blocks: list[Samples] = []
+        num_frames = max(1, _BLOCK // file.channels)
         try:
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            while len(block := file.read(num_frames, dtype="float32", always_2d=True)):
                 blocks.append(select(_finite(block, path)))
         except (soundfile.SoundFileError, OSError) as error:
             raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
@@ -252,8 +261,9 @@ def _resample(waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
     return torch.from_numpy(resample_poly(waveform.numpy(), up, down, axis=-1).astype(np.float32))
 
 
-def _peak(samples: NDArray[np.float64]) -> float:
-    return float(np.abs(samples).max(initial=0))
+def _peak(samples: Samples, mean: NDArray[np.float64]) -> float:
+    """The largest distance from the mean of a channel."""
+    return float(np.maximum(samples.max(axis=0) - mean, mean - samples.min(axis=0)).max())
 
 
 def _is_clipped(samples: Samples) -> bool:

@@ -79,7 +79,7 @@ def inspect(clips: Clips, places: Sequence[int], codec: Codec, *, title: Path) -
 
     found = Inspection()
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-        looked = tqdm(pool.map(look, places), total=len(places), desc=f"check {title}", unit="clip")
+        looked = tqdm(pool.map(look, places), total=len(places), desc=f"check {title}", unit="clip", disable=not places)
         for place, recording in zip(places, looked, strict=True):
             if recording is not None:
                 found.add(clips.id(place), recording)

@@ -96,12 +96,13 @@ def finished_shards(folder: Path) -> list[Finished]:
 def _finished(path: Path) -> Finished | None:
     try:
         written = parse_object(path.with_name(_texts(path.name)).read_bytes())
-        finished = Finished(Shard(*(written[name] for name in _SHARD_FIELDS)), written["ids"], written["captions"])
-        found = Shard(path.name, len(finished.ids), path.stat().st_size, sha256_of_file(path))
+        ids, captions = written["ids"], written["captions"]
+        shard = Shard(*(written[name] for name in _SHARD_FIELDS))
+        found = Shard(path.name, len(ids), path.stat().st_size, sha256_of_file(path))
+        texts = len(ids) == len(captions) > 0 and all(isinstance(name, str) for name in ids)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    fits = finished.shard == found and len(finished.captions) == len(finished.ids) > 0
-    return finished if fits and all(isinstance(name, str) for name in finished.ids) else None
+    return Finished(shard, ids, captions) if shard == found and texts else None
 
 
 def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Shard], null: Conditioning) -> None:
