@@ -159,9 +159,9 @@ class ModelFolder:
         """Refuses the configuration of another network; both libraries would take what they know of it."""
         config = self.json(f"{part}/config.json")
         if _of_diffusers(cls):
-            key, known = "_class_name", {cls.__name__}
+            key, known = "_class_name", [cls.__name__]
         else:
-            key, known = "model_type", set(_model_types(cls))
+            key, known = "model_type", list(_model_types(cls))
         if key in config and config[key] not in known:
             raise UserError(
                 f'{key} is "{config[key]}" in {self.path / part / "config.json"}, but only'
@@ -193,7 +193,7 @@ def read_network(
         else:
             options = {"dtype": dtype}
         network, report = cls.from_pretrained(  # type: ignore[attr-defined]
-            path, output_loading_info=True, local_files_only=True, **options
+            path, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, **options
         )
     _check_report(file, network, report, beside)
     check_finite(network, file)
@@ -243,7 +243,11 @@ def _check_report(path: Path, network: nn.Module, report: dict[str, Any], beside
         if not COUNTS.search(name) and not (beside is not None and re.match(beside, name))
     ]
     unequal = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
-    for what, names in (("lacks", missing), ("has, beyond its configuration,", surplus), ("has misshapen", unequal)):
+    for what, names in (
+        ("lacks", missing),
+        ("has, beyond its configuration,", surplus),
+        ("has, in another shape,", unequal),
+    ):
         if names:
             others = f" and {len(names) - 1} others" if len(names) > 1 else ""
             raise UserError(
