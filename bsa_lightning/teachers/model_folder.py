@@ -76,14 +76,16 @@ class ModelFolder:
         """
         return combined({name: sha256 for part in parts for name, sha256 in self._digests(part).items()})
 
-    def verify(self, part: str) -> None:
-        """Compares a part with what the provenance knows of it, if it does.
+    def verify(self, *parts: str) -> None:
+        """Compares parts, or all that there are if none is named, with what the provenance knows of them, if it does.
 
         Raises:
             UserError: if a file is not as it was written.
         """
         if self._written is not None:
-            self._digests(part)
+            known = {name.partition("/")[0] for name in self._written}
+            for part in parts or sorted(known):
+                self._digests(part)
 
     def network(
         self, cls: type[Module], part: str, *, dtype: torch.dtype = torch.float32, beside: str | None = None

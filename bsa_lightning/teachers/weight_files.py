@@ -140,7 +140,7 @@ def shards_of(index: Path) -> list[Path]:
 
 def first_line(error: Exception) -> str:
     """The beginning of what an error says, or its class if it says nothing."""
-    return " ".join(str(error).split())[:150] or type(error).__name__
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:150] or type(error).__name__
 
 
 def _first(folder: Path) -> Path:
