@@ -102,7 +102,7 @@ def refuse_file(path: Path, *, setting: str) -> None:
 
 
 def refuse_existing(path: Path, *, setting: str) -> None:
-    """Refuses to write a new file or folder where something is already, or below something that is no folder.
+    """Refuses to write a new folder where something is already or nothing can be, before the work it is to hold.
 
     Raises:
         UserError: naming the ``setting`` that gave the path.
@@ -110,6 +110,14 @@ def refuse_existing(path: Path, *, setting: str) -> None:
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists already; name another folder, or delete it")
     refuse_file(path, setting=setting)
+    there = next(parent for parent in path.absolute().parents if parent.is_dir())
+    probe = _beside(there / path.name, _PARTIAL)
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        text = disk_trouble(error, there) or f"{there} cannot be written ({error.strerror}); name another folder"
+        raise UserError(text) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

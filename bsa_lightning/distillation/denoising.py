@@ -138,9 +138,7 @@ class Denoising(LatentModule):
 
     def _check_start(self) -> None:
         """Refuses to pass on parts of the starting folder that are not as they were written."""
-        start = ModelFolder(resolve_folder(self.teacher_name))
-        for part in sorted(path.name for path in start.path.iterdir() if path.is_dir() and path.name[0] != "."):
-            start.verify(part)
+        ModelFolder(resolve_folder(self.teacher_name)).verify()
 
     def _loss(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import read_json
 from bsa_lightning.teachers import provenance
@@ -32,6 +34,8 @@ FAMILIES = {
     "StableAudioPipeline": ("stable_audio", "StableAudio"),
 }
 """Pipeline class that a folder names: the module of this package that reads it, and its Family there."""
+_FRAMES = 16
+"""Of a latent, that parts are tried on when they are read: seconds at most, for the largest."""
 _weightless: ContextVar[bool] = ContextVar("weightless", default=False)
 
 
@@ -97,6 +101,8 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
                 f'guidance is "{sampling.guidance}" in {folder / PROVENANCE}, but the network has'
                 f" {'an' if denoiser.takes_guidance else 'no'} input for its scale; copy the folder again"
             )
+        if dtype == torch.float32:  # not all of torch computes in the others on a CPU
+            _try(folder, "a network that runs", lambda: _trial(denoiser))
         return _aligned(denoiser)
     if not Path(model).is_dir() and Path(model).name in PUBLISHED:
         from bsa_lightning.teachers.tango import published_shape
@@ -137,10 +143,7 @@ def load_conditioner(model: str | Path) -> Conditioner:
     """
     folder = _whole(resolve_folder(model))
     conditioner = family_of(folder).conditioner(folder)
-    with readable(folder, "one text side, whose parts fit each other"):
-        null = conditioner.null()
-    if not all(tensor.isfinite().all() for tensor in null.tensors.values()):
-        raise UserError(f"the text encoder of {folder} makes numbers that are not finite; copy the folder again")
+    _try(folder, "a text encoder that runs", lambda: list(conditioner.null().tensors.values()))
     return conditioner
 
 
@@ -151,7 +154,9 @@ def load_codec(model: str | Path) -> Codec:
         UserError: if a part of it cannot be read or is not as it was written.
     """
     folder = _whole(resolve_folder(model))
-    return family_of(folder).codec(folder)
+    codec = family_of(folder).codec(folder)
+    _try(folder, "a codec that runs", lambda: [codec.decode(torch.zeros(1, *codec.latent_shape)[:, :, :_FRAMES])])
+    return codec
 
 
 def load_teacher(model: str | Path) -> Teacher:
@@ -225,6 +230,20 @@ def read_licence(model: str | Path) -> str:
 def folder_sha256(model: str | Path) -> str:
     """Digest of the network and its schedule: what identifies a teacher or student."""
     return provenance.folder_sha256(resolve_folder(model))
+
+
+def _try(folder: Path, kind: str, run: Callable[[], Iterable[Tensor]]) -> None:
+    """Refuses what does not run or makes no numbers, as a configuration that asks for the impossible would."""
+    with readable(folder, kind), torch.no_grad():
+        tensors = list(run())
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise UserError(f"{folder} is not {kind}: it makes numbers that are not finite; copy the folder again")
+
+
+def _trial(denoiser: Denoiser) -> Prediction:
+    """What a network says of the beginning of a clip that is silent and has no caption."""
+    z_t, conditioning = denoiser.example_inputs(1)
+    return denoiser(z_t[:, :, :_FRAMES], torch.ones(1), conditioning)
 
 
 def _check_fit(teacher: Teacher) -> None:

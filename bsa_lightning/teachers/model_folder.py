@@ -76,14 +76,16 @@ class ModelFolder:
         """
         return combined({name: sha256 for part in parts for name, sha256 in self._digests(part).items()})
 
-    def verify(self, part: str) -> None:
-        """Compares a part with what the provenance knows of it, if it does.
+    def verify(self, *parts: str) -> None:
+        """Compares parts, or all that there are if none is named, with what the provenance knows of them, if it does.
 
         Raises:
             UserError: if a file is not as it was written.
         """
         if self._written is not None:
-            self._digests(part)
+            known = {name.partition("/")[0] for name in self._written}
+            for part in parts or sorted(known):
+                self._digests(part)
 
     def network(
         self, cls: type[Module], part: str, *, dtype: torch.dtype = torch.float32, beside: str | None = None
@@ -159,9 +161,9 @@ class ModelFolder:
         """Refuses the configuration of another network; both libraries would take what they know of it."""
         config = self.json(f"{part}/config.json")
         if _of_diffusers(cls):
-            key, known = "_class_name", {cls.__name__}
+            key, known = "_class_name", [cls.__name__]
         else:
-            key, known = "model_type", set(_model_types(cls))
+            key, known = "model_type", list(_model_types(cls))
         if key in config and config[key] not in known:
             raise UserError(
                 f'{key} is "{config[key]}" in {self.path / part / "config.json"}, but only'
@@ -193,7 +195,7 @@ def read_network(
         else:
             options = {"dtype": dtype}
         network, report = cls.from_pretrained(  # type: ignore[attr-defined]
-            path, output_loading_info=True, local_files_only=True, **options
+            path, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, **options
         )
     _check_report(file, network, report, beside)
     check_finite(network, file)
@@ -243,7 +245,11 @@ def _check_report(path: Path, network: nn.Module, report: dict[str, Any], beside
         if not COUNTS.search(name) and not (beside is not None and re.match(beside, name))
     ]
     unequal = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
-    for what, names in (("lacks", missing), ("has, beyond its configuration,", surplus), ("has misshapen", unequal)):
+    for what, names in (
+        ("lacks", missing),
+        ("has, beyond its configuration,", surplus),
+        ("has, in another shape,", unequal),
+    ):
         if names:
             others = f" and {len(names) - 1} others" if len(names) > 1 else ""
             raise UserError(

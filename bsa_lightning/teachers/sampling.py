@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.provenance import is_finite, is_whole
 
 _GUIDANCE = ("outside", "baked", "embedded")
+_MOST = 1000
+"""Highest guidance scale; far below it all that comes out is noise."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Sampling:
     Args:
         num_steps: N of the sampler, at least 1.
         guidance: "outside" the network, "baked" into it, or "embedded" as its input.
-        guidance_scale: g, unless another is asked for; at least 0.
-        guidance_range: lowest and highest g that an embedded network was trained with; at least 0, in this order.
+        guidance_scale: g, unless another is asked for; from 0 to 1000.
+        guidance_range: lowest and highest g that an embedded network was trained with; from 0 to 1000, in this order.
 
     Raises:
         UserError: if one of them is something else.
@@ -39,10 +40,10 @@ class Sampling:
             raise _wrong("num_steps", self.num_steps, "a whole number of at least 1")
         if self.guidance not in _GUIDANCE:
             raise _wrong("guidance", self.guidance, "outside, baked or embedded")
-        if not is_finite(self.guidance_scale, least=0):
-            raise _wrong("guidance_scale", self.guidance_scale, "a finite number of at least 0")
+        if not _is_scale(self.guidance_scale):
+            raise _wrong("guidance_scale", self.guidance_scale, f"a number from 0 to {_MOST}")
         if self.guidance_range is not None and not _is_range(self.guidance_range):
-            raise _wrong("guidance_range", self.guidance_range, "the lowest and the highest scale, both at least 0")
+            raise _wrong("guidance_range", self.guidance_range, f"the lowest and the highest scale, from 0 to {_MOST}")
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any], *, num_steps: int, guidance_scale: float) -> Self:
@@ -62,8 +63,8 @@ class Sampling:
             UserError: if the network cannot do the requested one.
         """
         g = self.guidance_scale if requested is None else requested
-        if not 0 <= g < math.inf:
-            raise UserError(f"guidance scale is {g}, but must be at least 0 and finite; 1 is no guidance")
+        if not 0 <= g <= _MOST:
+            raise UserError(f"guidance scale is {g}, but must be from 0 to {_MOST}; 1 is no guidance")
         if self.guidance == "baked":
             if g != self.guidance_scale:
                 raise UserError(
@@ -81,13 +82,12 @@ def in_file(path: Path, error: UserError) -> UserError:
     return UserError(f"in {path}, {error}")
 
 
+def _is_scale(value: object) -> bool:
+    return is_finite(value, least=0) and value <= _MOST
+
+
 def _is_range(bounds: object) -> bool:
-    return (
-        isinstance(bounds, tuple)
-        and len(bounds) == 2
-        and all(is_finite(bound, least=0) for bound in bounds)
-        and bounds[0] <= bounds[1]
-    )
+    return isinstance(bounds, tuple) and len(bounds) == 2 and all(map(_is_scale, bounds)) and bounds[0] <= bounds[1]
 
 
 def _wrong(name: str, value: object, meaning: str) -> UserError:

@@ -240,9 +240,7 @@ def _check_scheduler(model: ModelFolder) -> None:
     kind = config.get("_class_name")
     predicted = config.get("prediction_type", "v_prediction" if kind == _SCHEDULERS[0] else None)
     if predicted != "v_prediction":
-        raise UserError(
-            f'prediction_type is "{predicted}" in {model.path / path}, but must be v_prediction; correct it'
-        )
+        raise UserError(f'prediction_type is "{predicted}" in {model.path / path}, but must be v_prediction')
     if kind not in _SCHEDULERS:
         raise UserError(
             f'_class_name is "{kind}" in {model.path / path}, but only {", ".join(_SCHEDULERS)} can be read; name a'

@@ -149,14 +149,15 @@ def _read_weights(folder: Path, prefix: str, usual: str) -> dict[str, Tensor]:
         except UserError as error:
             if path.name == usual:
                 raise
-            passed.append(f"{path.name}: {str(error).removeprefix(str(path)).strip()}")
+            reason = re.split(r" \(|;", str(error).removeprefix(str(path)))[0]
+            passed.append(f"{path.name}{reason}")
             continue
         if any(name.startswith(prefix) for name in weights):
             found[path] = weights
             if path.name == usual:
                 break
         else:
-            passed.append(f"{path.name}: no {prefix}* weights")
+            passed.append(f"{path.name} has none")
     if not found:
         raise UserError(_advice(folder, prefix, usual, passed))
     (path, weights), *others = found.items()
@@ -186,7 +187,7 @@ def _advice(folder: Path, prefix: str, usual: str, passed: list[str]) -> str:
     """What is missing, what was looked at, and in which subfolders there is more."""
     text = f"{folder} has no file with {prefix}* weights, such as {usual}"
     if passed:
-        text += f" ({'; '.join(passed[:_SHOWN])}{'; ...' if len(passed) > _SHOWN else ''})"
+        text += f" ({', '.join(passed[:_SHOWN])}{', ...' if len(passed) > _SHOWN else ''})"
     below = sorted({path.parent.name for kind in ("safetensors", "bin") for path in folder.glob(f"*/*.{kind}")})
     if below:
         return f"{text}; there are such files in {', '.join(below[:_SHOWN])}, of which one may be meant"

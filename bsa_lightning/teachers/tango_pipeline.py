@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -18,6 +19,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.mel import HOP_LENGTH, NUM_BANDS, GriffinLim
 from bsa_lightning.teachers.mel_codec import latent_frames
+from bsa_lightning.teachers.model_folder import ModelFolder
 from bsa_lightning.teachers.sampling import Sampling
 from bsa_lightning.teachers.t5 import T5Conditioner
 from bsa_lightning.teachers.unet import guidance_embedding
@@ -84,6 +86,19 @@ class TangoPipeline(DiffusionPipeline):
         bounds = None if guidance_range is None else (guidance_range[0], guidance_range[1])
         self.sampling = Sampling(num_inference_steps, guidance, guidance_scale, bounds)
         self.frame_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401 - theirs
+        """Reads a pipeline as diffusers does; a folder that knows its files is compared with what it knows first.
+
+        Raises:
+            UserError: if a file of the folder is not as it was written.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            ModelFolder(folder).verify()
+        pipeline: Self = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return pipeline
 
     @torch.no_grad()
     def __call__(

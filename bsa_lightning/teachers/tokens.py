@@ -75,13 +75,17 @@ class CaptionTokens:
         words = self.tokenizer(caption, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
         start = words["offset_mapping"][kept][0] if kept < len(words["offset_mapping"]) else len(caption)
         _log.warning(
-            'the caption "%s..." has %d tokens, but %s reads %d: it is cut before "%s"',
-            caption[:_SHOWN],
+            'the caption "%s" has %d tokens, but %s reads %d: it is cut before "%s"',
+            _beginning(caption),
             num_tokens,
             self.name,
             self.longest,
-            caption[start:].strip()[:_SHOWN],
+            _beginning(caption[start:].strip()),
         )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, where: object) -> None:

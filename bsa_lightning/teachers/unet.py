@@ -174,10 +174,12 @@ def _scheduler(model: ModelFolder) -> DDIMScheduler:
         raise UserError(
             f"num_train_timesteps is {num_timesteps} in {path}, but must be a whole number from 1 to {_MOST_TIMESTEPS}"
         )
-    if config.get("trained_betas") is None:
+    if (betas := config.get("trained_betas")) is None:
         for name in ("beta_start", "beta_end"):
             if not is_finite(config[name], least=0):
                 raise UserError(f"{name} is {config[name]} in {path}, but must be a number from 0 to 1")
+    elif not isinstance(betas, list) or not all(is_finite(beta, least=0) for beta in betas):
+        raise UserError(f"trained_betas are no numbers from 0 to 1 in {path}; restore them")
     with readable(path, "a scheduler"):
         scheduler: DDIMScheduler = DDIMScheduler.from_config(config)
     return scheduler
@@ -194,8 +196,8 @@ def _parametrization(scheduler: DDIMScheduler) -> Parametrization:
         raise UserError(
             f'prediction_type is "{kind}" of the scheduler, but must be one of {", ".join(PARAMETRIZATIONS)}'
         )
-    before = torch.cat([torch.ones(1, dtype=table.dtype), table[:-1]])
-    if len(table) != scheduler.config.num_train_timesteps or not ((table >= 0) & (table < before)).all():
+    falls = table.ndim == 1 and bool((table >= 0).all() and (table.diff(prepend=torch.ones(1).to(table)) < 0).all())
+    if not falls or len(table) != scheduler.config.num_train_timesteps:
         raise UserError(
             "the scheduler's table is none of a diffusion, in which the signal falls from below 1 to no less than 0"
             " over all num_train_timesteps; correct its betas, each above 0 and at most 1"

@@ -117,9 +117,7 @@ def check_folder(folder: Path) -> tuple[Path, int | None]:
         header = header_of(file)
         for name, (dtype, _) in header.items():
             if dtype in _INTEGERS and not COUNTS.search(name):
-                raise UserError(
-                    f"{file} holds {name} as {dtype}, but weights are in floating point; name undamaged ones"
-                )
+                raise UserError(f"{file} holds {name} as {dtype}, but weights are floating point; name those")
         elements = None if elements is None else elements + sum(count for _, count in header.values())
     return first, elements
 
@@ -142,7 +140,7 @@ def shards_of(index: Path) -> list[Path]:
 
 def first_line(error: Exception) -> str:
     """The beginning of what an error says, or its class if it says nothing."""
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:150]
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:150] or type(error).__name__
 
 
 def _first(folder: Path) -> Path:

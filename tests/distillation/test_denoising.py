@@ -1,5 +1,6 @@
 import functools
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from bsa_lightning.diffusion.process import V, add_noise
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.draws import draw
 from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.folder import load_teacher
+from bsa_lightning.teachers import provenance as origin
+from bsa_lightning.teachers.folder import folder_sha256, load_teacher
 
 
 def train(module, latents_folder, run, **settings):
@@ -41,6 +43,8 @@ def test_training_lowers_the_loss_and_leaves_a_whole_model(teacher_folder, laten
     provenance = json.loads((tmp_path / "after" / "model" / "provenance.json").read_text())
     assert provenance["fine_tuned_from"] == str(teacher_folder)
     assert provenance["updates"] == 60
+    assert provenance["sha256"] == folder_sha256(tmp_path / "after" / "model")
+    assert "vae/config.json" in provenance["files"]
 
 
 def test_the_default_loss_is_plain_v_mse(teacher_folder, latents_folder):
@@ -65,6 +69,16 @@ def test_the_default_loss_is_plain_v_mse(teacher_folder, latents_folder):
 def test_without_an_end_the_rate_cannot_fall(teacher_folder, latents_folder, tmp_path):
     with pytest.raises(UserError, match="max_steps is not set"):
         train(module_of(teacher_folder), latents_folder, tmp_path, max_steps=-1)
+
+
+def test_a_damaged_codec_is_not_passed_on(teacher_folder, latents_folder, tmp_path):
+    """It is not read in training, but copied beside the new network."""
+    start = shutil.copytree(teacher_folder, tmp_path / "start")
+    origin.write(start, origin.read(start))
+    (start / "text_encoder" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"text_encoder/config\.json is damaged or was changed since it was written"):
+        train(module_of(start), latents_folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_model_that_training_started_from_is_never_written_over(teacher_folder):

@@ -1,10 +1,13 @@
 """A student's whole folder: opened by its pipeline class, whatever its guidance, and true to our own sampler."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from audioldm_models import edit
 from ladder import data_of, module_of, trainer_of
+from safetensors.torch import load_file, save_file
 from tiny_model import CAPTIONS, LATENT_SHAPE
 from tolerances import SAMPLES
 
@@ -13,7 +16,9 @@ from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.generation import generate_latents
-from bsa_lightning.teachers.folder import load_teacher
+from bsa_lightning.files import sha256_of_file
+from bsa_lightning.teachers import provenance
+from bsa_lightning.teachers.folder import folder_sha256, load_teacher
 
 NOISE = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
 
@@ -72,3 +77,73 @@ def test_its_card_says_where_it_comes_from(exported, teacher_folder):
 def test_an_existing_folder_is_refused(exported):
     with pytest.raises(UserError, match="exists already"):
         export_student(exported[1], exported[2])
+
+
+def test_it_knows_its_files(exported):
+    known = provenance.read(exported[2])
+    assert {name.split("/")[0] for name in known["files"]} == {"unet", "scheduler", "vae", "text_encoder", "tokenizer"}
+    assert known["files"]["vae/config.json"] == sha256_of_file(exported[2] / "vae" / "config.json")
+    assert known["sha256"] == provenance.read(exported[1])["sha256"] == folder_sha256(exported[2])
+
+
+@pytest.fixture
+def pair(exported, teacher_folder, tmp_path):
+    """Copies of a student and of the teacher that it names."""
+    student = shutil.copytree(exported[1], tmp_path / "student")
+    teacher = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    edit(student / "provenance.json", teacher=str(teacher))
+    return student, teacher
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda student, _: edit(student / "unet" / "config.json", dropout=0.5), "is damaged or was changed"),
+        (lambda student, _: edit(student / "provenance.json", weighting=None), r"does not say weighting; name a stud"),
+        (lambda student, _: edit(student / "provenance.json", teacher=None), r"does not say teacher; name a student"),
+        (lambda _, teacher: shutil.rmtree(teacher), "names the teacher .* there is no whole model folder; bring it"),
+        (lambda _, teacher: edit(teacher / "unet" / "config.json", dropout=0.5), "but another model is there now"),
+        (lambda _, teacher: spoil(teacher / "vae" / WEIGHTS), r"vae/diff.* with values that are not finite"),
+        (lambda _, teacher: (teacher / "text_encoder" / "model.safetensors").unlink(), "text_encoder has no weights"),
+    ],
+)
+def test_nothing_damaged_is_passed_on(pair, tmp_path, damage, message):
+    damage(*pair)
+    with pytest.raises(UserError, match=message):
+        export_student(pair[0], tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize("where", ["student/exported", "teacher/vae/exported"])
+def test_it_is_not_written_into_what_it_is_made_of(pair, tmp_path, where):
+    with pytest.raises(UserError, match=r"dst is .*/exported, which lies in .*; name a folder outside"):
+        export_student(pair[0], tmp_path / where)
+
+
+def test_strays_stay_behind_and_links_become_files(pair, tmp_path):
+    student, teacher = pair
+    (teacher / "vae" / ".DS_Store").write_text("what a file manager leaves")
+    weights = teacher / "vae" / WEIGHTS
+    weights.rename(tmp_path / "blob")
+    weights.symlink_to(tmp_path / "blob")
+    export_student(student, tmp_path / "exported")
+    (tmp_path / "blob").unlink()
+    assert sorted(path.name for path in (tmp_path / "exported" / "vae").iterdir()) == ["config.json", WEIGHTS]
+    load_teacher(tmp_path / "exported")
+
+
+def test_a_full_disk_leaves_nothing(pair, tmp_path, small_disk):
+    small_disk(20_000)
+    with pytest.raises(UserError, match=r"the disk of .* is full"):
+        export_student(pair[0], tmp_path / "exported")
+    small_disk(-1)
+    assert not list(tmp_path.glob("*exported*"))
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def spoil(path):
+    tensors = load_file(path)
+    next(iter(tensors.values())).view(-1)[0] = torch.nan
+    save_file(tensors, path, {"format": "pt"})
