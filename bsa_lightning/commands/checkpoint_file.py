@@ -13,7 +13,6 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 
-
 _NEEDED = ("pytorch-lightning_version", "state_dict", "global_step", "loops", "callbacks", "optimizer_states")
 """What any checkpoint of a fit holds."""
 

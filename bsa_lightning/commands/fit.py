@@ -32,6 +32,7 @@ from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.distillation.bad_updates import BadUpdates
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import remove_partial
+from bsa_lightning.ranges import check_number
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data module shards by itself, so that a resume is exact
@@ -179,6 +180,9 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
             super().parse_arguments(parser, args)
+            seed = self.config[self.config["subcommand"]].get("seed_everything")
+            if not isinstance(seed, bool | None):
+                check_number("seed_everything", seed, whole=True, at_least=0, at_most=2**32 - 1)
         except ArgumentError as error:
             if text := unknown_option(error, self._parser("fit")):
                 raise UserError(text) from error

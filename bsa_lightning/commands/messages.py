@@ -56,7 +56,8 @@ def _outside(error: BaseException) -> str:
         return text
     if type(error).__module__.startswith("omegaconf."):
         key = str(getattr(error, "full_key", "") or "a setting")
-        reason = "it refers to itself" if "GrammarParseError" in repr(error) else _one_line(str(error).split("\n")[0])
+        broken = type(error).__name__ == "GrammarParseError"
+        reason = "it refers to itself, or is cut short" if broken else _one_line(str(error).split("\n")[0])
         return (
             f"{key.partition('.')[2] or key} holds a reference that leads nowhere ({reason}); ${{...}} names another"
             " setting by its whole path, as --print_config shows them"

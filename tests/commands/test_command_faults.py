@@ -3,7 +3,9 @@
 from random import Random
 
 import pytest
-from command_faults import CHECKPOINTS, CONFIGS, GOOD_CONFIGS, GOOD_WORDS, WORDS, fitted
+from command_faults import CHECKPOINTS, fitted
+from config_faults import CONFIGS, GOOD_CONFIGS
+from word_faults import GOOD_WORDS, WORDS
 
 from bsa_lightning.errors import UserError
 
