@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check study bench endurance lint format types lock clean
+.PHONY: help setup demo test slow check study bench endurance fuzz lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -36,6 +36,9 @@ bench: $(READY) ## what this project adds to the time of the networks alone (rat
 
 endurance: $(READY) ## kill runs at random moments; each must end in the same bytes as one left alone (half an hour)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m endurance
+
+fuzz: $(READY) ## wrong, good and mutated input of eight kinds; nothing wrong may be taken (some twenty minutes)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz
 
 lint: $(READY) ## rules and format, nothing is changed
 	$(BIN)/ruff check

@@ -93,3 +93,5 @@ CHECKPOINTS: dict[str, Build] = {
     "an empty dictionary": saved({}),
     "weights alone": saved({"state_dict": {"net.weight": torch.zeros(2, 2), "net.bias": torch.zeros(2)}}),
 }
+
+GOOD_CHECKPOINTS: dict[str, Build] = {"as it was written": checkpoint(lambda data, _: data)}

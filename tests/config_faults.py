@@ -21,17 +21,19 @@ def option(name: str, *values: str) -> Build:
 CONFIGS: dict[str, Build] = {
     "not text": config(b"\xff\xfea", b"a: \xff\n", b'run: "x\0y"\n', "a: 1\n".encode("utf-16"), b"\x80" * 99),
     "not YAML": config("a: [1,\n", "a: b: c\n", "\t- a\n", "a: *nowhere\n", "{a: 1, [b]: 2}\n", "'", "a: !foo x\n"),
-    "no settings": config("- a\n", "x\n", "3\n", "a: 1\n---\nb: 2\n"),
+    "no settings": config("", "\n\n", "- a\n", "x\n", "3\n", "a: 1\n---\nb: 2\n"),
     "code": config("run: !!python/object/apply:os.system [true]\n", "a: !!python/name:os.system\n"),
     "aliases without end": config("a: &a [*a]\n", "a: &a {b: *a}\n", "model: &m {init_args: *m}\n"),
     "aliases that explode": lambda folder, rng: fitted(folder, text=exploding(rng)),
     "nesting without end": config("[" * 10_000, "a: " + "{a: " * 500, "a: " + "[" * 200 + "]" * 200),
     "a key twice": config("wandb: offline\nwandb: disabled\n", "trainer: {max_steps: 3, max_steps: 4}\n"),
     "references to themselves": config(
-        "wandb: ${wandb}\n", "wandb: ${overwrite}\noverwrite: ${wandb}\n", "model: {init_args: {width: '${model.init_args.width}'}}\n"
+        "wandb: ${wandb}\n", "wandb: ${overwrite}\noverwrite: ${wandb}\n",
+        "model: {init_args: {width: '${model.init_args.width}'}}\n",
     ),
     "references to nothing": config(
-        "wandb: ${nowhere}\n", "wandb: ${trainer.nowhere}\n", "wandb: ${oc.env:NO_SUCH_VARIABLE}\n", "wandb: ${no_such:x}\n"
+        "wandb: ${nowhere}\n", "wandb: ${trainer.nowhere}\n", "wandb: ${oc.env:NO_SUCH_VARIABLE}\n",
+        "wandb: ${no_such:x}\n",
     ),
     "half a reference": config("wandb: ${\n", "wandb: ${run\n", "wandb: '${}'\n"),
     "a setting that is none": config("rum: x\n", "trainer: {max_stps: 3}\n", "model: {init_args: {wdth: 3}}\n"),
@@ -131,7 +133,7 @@ def foreign(folder: Path, rng: Random) -> Case:
 
 
 GOOD_CONFIGS: dict[str, Build] = {
-    "as it is": config("", "# nothing\n", "{}\n", "\n\n"),
+    "as it is": config("# nothing\n", "{}\n"),
     "aliases and references": config(
         "model: &m {init_args: {width: 3}}\nseed_everything: 5\n", "trainer: {max_steps: '${checkpoint_every}'}\n"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,9 +51,11 @@ class CheckpointFile(CheckpointIO):
             checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
             if lacking := [name for name in _NEEDED if name not in checkpoint]:
                 raise ValueError(f"no {lacking[0]} in it")
-        except (OSError, MemoryError):  # which say nothing of the file
-            raise
         except Exception as error:  # whatever a damaged file makes of its reader
+            if isinstance(error, MemoryError) or (
+                isinstance(error, OSError) and error.errno not in (errno.EINVAL, None)
+            ):
+                raise  # which says nothing of the file
             raise UserError(
                 f"{path} is damaged or no checkpoint ({error}); start the run anew"
                 " (--overwrite true, without --ckpt_path)"

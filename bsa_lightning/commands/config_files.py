@@ -28,6 +28,8 @@ def prepare_parser(words: Sequence[str]) -> None:
             if "\0" in name or not Path(name).exists():
                 raise UserError(f"config is {name!r}, but there is no such file; name a YAML file")
             read_yaml(Path(name))
+            if not Path(name).read_bytes().strip():
+                raise UserError(f"config is {name}, which is empty; write a setting, such as `seed_everything: 0`")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # the mode's loader is there once it was used
     load = get_loader(PARSER_MODE)

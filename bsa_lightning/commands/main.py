@@ -27,6 +27,9 @@ COMMANDS = {
 }
 """Command: the module of this package that runs it, and its line of help."""
 
+_LONGEST = 40
+"""Characters of a word that is said again."""
+
 _USAGE = """usage: lightning COMMAND [OPTIONS]
 
 Progressive distillation of text-to-audio diffusion models.
@@ -57,19 +60,20 @@ def main() -> int:
     if words[0] == "--version":
         print(f"bsa-lightning {_version()}")
         return 0
+    name = words[0] if len(words[0]) <= _LONGEST else f"{words[0][:_LONGEST]}..."
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by diffusers, it advises another package
     try:
         _command(words[0])(words)
     except KeyboardInterrupt:
-        print(f"\nlightning {words[0]}: stopped by the keyboard", file=sys.stderr)
+        print(f"\nlightning {name}: stopped by the keyboard", file=sys.stderr)
         return 130
     except StoppedError as error:
-        print(f"\nlightning {words[0]}: {error}", file=sys.stderr)  # below the progress bar
+        print(f"\nlightning {name}: {error}", file=sys.stderr)  # below the progress bar
         return 143  # what a shell says of a process that SIGTERM ended
     except Exception as error:
         if (text := sentence(error)) is None:
             raise
-        print(f"lightning {words[0]}: {text}", file=sys.stderr)
+        print(f"lightning {name}: {text}", file=sys.stderr)
         return 2
     return 0
 
@@ -77,7 +81,7 @@ def main() -> int:
 def _command(name: str) -> Callable[[list[str]], None]:
     if name not in COMMANDS:
         hint = did_you_mean(name, list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS)}"
-        raise UserError(f'there is no command "{name}"{hint}')
+        raise UserError(f'there is no command "{name[:_LONGEST]}"{hint}')
     module = importlib.import_module(f"bsa_lightning.commands.{COMMANDS[name][0]}")
     command: Callable[[list[str]], None] = module.run
     return command

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bsa_lightning.files import whole
+from bsa_lightning.lists import read_csv
 
 
 class MetricsFile(Logger):
@@ -78,12 +79,10 @@ class MetricsFile(Logger):
         return len(rows) - len(kept)
 
     def _rows(self) -> list[dict[str, str]]:
-        if not self._path.is_file():
+        """A last line without an end is of a process that was killed while it wrote."""
+        if not self._path.is_file() or not self._path.stat().st_size:
             return []
-        lines = self._path.read_text().splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()  # a process was killed while it wrote
-        return list(csv.DictReader(lines))
+        return [row for _, row in read_csv(self._path, ("step",), may_be_empty=True, may_be_cut=True)]
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         assert self._columns is not None
