@@ -44,9 +44,9 @@ def check_number(
     ):
         return
     limits = [("at least", at_least), ("above", above), ("at most", at_most), ("below", below)]
-    said = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+    said = " and ".join(f"{words} {limit:.15g}" for words, limit in limits if limit is not None)
     valid = ("a whole number" if whole else "a finite number") + (f", {said}" if said else "")
-    raise UserError(f"{name} is {value}, but must be {valid}" + (f"; {advice}" if advice else ""))
+    raise UserError(f"{name} is {value!r}, but must be {valid}" + (f"; {advice}" if advice else ""))
 
 
 def check_seed(name: str, value: Any) -> None:  # noqa: ANN401 - whatever a user may write
@@ -56,7 +56,7 @@ def check_seed(name: str, value: Any) -> None:  # noqa: ANN401 - whatever a user
         UserError: with the name and the value.
     """
     if not _is_number(value, whole=True) or not 0 <= value < 2**63:
-        raise UserError(f"{name} is {value}, but must be a whole number from 0 to 2^63 - 1")
+        raise UserError(f"{name} is {value!r}, but must be a whole number from 0 to 2^63 - 1")
 
 
 def _is_number(value: object, *, whole: bool) -> bool:

@@ -150,7 +150,7 @@ def run_case(name: str, kind: Kind, number: int, seed: int, *, home: Path) -> tu
         problem = f"{said} should have given {case.expected!r}: {ended[1]}"
     elif ended[0] == "refused" and ("\n" in ended[1] or len(ended[1]) > 2000 or "Traceback" in ended[1]):
         problem = f"{said} was refused in no sentence: {ended[1][:300]!r}"
-    elif ended[0] == "refused" and _snapshot(root) != before:
+    elif way == "wrong" and _snapshot(root) != before:
         problem = f"{said} was refused and left or changed {sorted(_snapshot(root) ^ before)[:3]}"
     elif any(cwd.iterdir()) or {path.name for path in home.glob("case-*")} != {root.name, cwd.name}:
         problem = f"{said} wrote outside of its folder"

@@ -16,7 +16,7 @@ def test_what_lies_in_the_range_passes(value):
 def test_everything_else_is_refused_with_name_value_and_range(value):
     with pytest.raises(UserError) as caught:
         check_number("share", value, at_least=0, at_most=1, advice="half is usual")
-    expected = f"share is {value}, but must be a finite number, at least 0 and at most 1; half is usual"
+    expected = f"share is {value!r}, but must be a finite number, at least 0 and at most 1; half is usual"
     assert str(caught.value) == expected
 
 

@@ -93,7 +93,7 @@ GOOD_WORDS: dict[str, Build] = {
             ("generate", caption, "--steps", "1", "--out", "NEW")
             for caption in ("Rain costs ${amount} a day", "{a: b}", "${oc.env:HOME}", "null", "[x]", "-5 degrees", "'")
         ),
-        ("generate", "--steps=1", "--out=NEW", "--", "--a caption"),
+        ("generate", "--steps=1", "--out", "NEW", "--", "--a caption"),
     ),
     "help": words(("--help",), ("--version",), ()),
 }  # fmt: skip

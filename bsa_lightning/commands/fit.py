@@ -201,6 +201,8 @@ class Command(LightningCLI):
         config, fit = self.config[self.subcommand], self.subcommand == "fit"
         if config.plan:
             return
+        if not config.run.strip():
+            raise UserError("run is empty; name a folder, such as runs/demo")
         folder = RunFolder(Path(config.run))
         if self.subcommand != "validate":
             rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()

@@ -12,10 +12,10 @@ from torch import Tensor
 from bsa_lightning.data import audio
 from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
-from bsa_lightning.data.bounds import refuse_share
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.errors import UserError
 from bsa_lightning.lists import plain_text, read_csv, read_json_lines, read_lines
+from bsa_lightning.ranges import check_number
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class AudioCapsManifest(_Manifest):
     COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 
     def __init__(self, csv: Path, audio_dir: Path, max_missing: float = 0.05, channels: Channels = "first") -> None:
-        refuse_share("max_missing", max_missing)
+        check_number("max_missing", max_missing, at_least=0, at_most=1)
         rows = read_csv(Path(csv), self.COLUMNS)
         folder = AudioFolder(audio_dir)
         entries: dict[Parts, _Entry] = {}
@@ -157,7 +157,7 @@ class TangoManifest(_Manifest):
     """
 
     def __init__(self, jsonl: Path, audio_dir: Path, max_missing: float = 0.05, channels: Channels = "first") -> None:
-        refuse_share("max_missing", max_missing)
+        check_number("max_missing", max_missing, at_least=0, at_most=1)
         rows = [
             (line, _location(row.get("location"), f"{jsonl} line {line}"), _captions(row, f"{jsonl} line {line}"))
             for line, row in read_json_lines(Path(jsonl))

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 
 from bsa_lightning.data.ahead import Ahead, Announced, Batches, coming_shards
 from bsa_lightning.data.batches import Collate, Items, LatentBatch
-from bsa_lightning.data.bounds import refuse_count, refuse_seed
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import EpochSampler, Order, epoch_order, seeded, validation_batches, windowed_order
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
 from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number, check_seed
 from bsa_lightning.teachers.base import Conditioning
 
 
@@ -103,11 +103,11 @@ class AudioCapsLatents(LightningDataModule):
         super().__init__()
         self.prepare_data_per_node = is_url(train.folder)  # each has a cache of its own, which is verified there
         if shuffle_shards is not None:
-            refuse_count("shuffle_shards", shuffle_shards)
-        refuse_count("batch_size", batch_size)
-        refuse_count("num_workers", num_workers, least=0, most=1024)
-        refuse_count("num_val_clips", num_val_clips)
-        refuse_seed("seed", seed)
+            check_number("shuffle_shards", shuffle_shards, whole=True, at_least=1, at_most=2**31 - 1)
+        check_number("batch_size", batch_size, whole=True, at_least=1, at_most=2**31 - 1)
+        check_number("num_workers", num_workers, whole=True, at_least=0, at_most=1024)
+        check_number("num_val_clips", num_val_clips, whole=True, at_least=1, at_most=2**31 - 1)
+        check_seed("seed", seed)
         self.train = train
         self.val = val
         self.batch_size = batch_size

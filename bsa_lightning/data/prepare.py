@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bsa_lightning.data.bounds import refuse_count
 from bsa_lightning.data.clips import Clips, Selected
 from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.inspection import Inspection, inspect
@@ -22,6 +21,7 @@ from bsa_lightning.data.store import is_url
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import is_partial, read_json, refuse_file, remove_partial, write_json
 from bsa_lightning.locks import LOCK, locked
+from bsa_lightning.ranges import check_number
 from bsa_lightning.teachers.base import Codec, Conditioner
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
@@ -69,9 +69,9 @@ def prepare_folder(
     if is_url(out):
         raise UserError(f"out is {out}, but must be a folder on this machine; prepare to one and upload it from there")
     out = Path(out)
-    refuse_count("batch_size", batch_size)
-    refuse_count("shard_size", shard_size)
-    refuse_count("devices", devices, most=1024)
+    check_number("batch_size", batch_size, whole=True, at_least=1, at_most=2**31 - 1)
+    check_number("shard_size", shard_size, whole=True, at_least=1, at_most=2**31 - 1)
+    check_number("devices", devices, whole=True, at_least=1, at_most=1024)
     accelerator = _accelerator(accelerator, devices)
     refuse_file(out, setting="out")
     _refuse_foreign(out)

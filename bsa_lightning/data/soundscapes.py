@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bsa_lightning.data import synthesis
 from bsa_lightning.data.audio import fit_length, normalise
-from bsa_lightning.data.bounds import refuse_count, refuse_seed
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.errors import UserError
+from bsa_lightning.ranges import check_number, check_seed
 
 EVENTS = ("beep", "buzz", "bell", "chirp", "click", "knock")
 BACKGROUNDS = ("hum", "engine", "wind", "rain")
@@ -186,8 +186,8 @@ class Soundscapes(Clips):
     """
 
     def __init__(self, num_clips: int, seed: int = 0) -> None:
-        refuse_count("num_clips", num_clips)
-        refuse_seed("seed", seed)
+        check_number("num_clips", num_clips, whole=True, at_least=1, at_most=2**31 - 1)
+        check_seed("seed", seed)
         self.num_clips = num_clips
         self.seed = seed
 

@@ -70,7 +70,7 @@ def test_missing_clips_are_counted_and_listed_up_to_a_limit(tmp_path, audio_dir,
     ("manifest", "text", "message"),
     [
         (AudioCapsManifest, "youtube_id,caption\nabc,A dog\n", "has no column audiocap_id, start_time"),
-        (AudioCapsManifest, HEADER, "lists no clips"),
+        (AudioCapsManifest, HEADER, "has no rows"),
         (AudioCapsManifest, HEADER + "10,abc,30,\n", "has a clip without a caption"),
         (TangoManifest, "", "is empty"),
         (TangoManifest, '{"location": "a.wav"}', "line 1 has a clip without a caption"),
@@ -113,7 +113,7 @@ def test_captions_to_generate_from(tmp_path, name, text):
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
-    [("c.txt", " \n", "is empty"), ("c.csv", "text\nA\n", "no column caption"), ("c.csv", "caption\n", "no clips")],
+    [("c.txt", " \n", "is empty"), ("c.csv", "text\nA\n", "no column caption"), ("c.csv", "caption\n", "has no rows")],
 )
 def test_no_captions(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):

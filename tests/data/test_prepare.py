@@ -117,7 +117,7 @@ def test_a_folder_of_something_else_is_not_touched(teacher_folder, tmp_path):
 def test_no_clips_and_no_device(teacher_folder, tmp_path):
     with pytest.raises(UserError, match="no clips to prepare"):
         prepare_again(tmp_path / "store", teacher_folder, clips=ToyClips(0))
-    with pytest.raises(UserError, match="shard_size is 0, but must be a whole number from 1"):
+    with pytest.raises(UserError, match="shard_size is 0, but must be a whole number, at least 1"):
         prepare_again(tmp_path / "store", teacher_folder, shard_size=0)
     with pytest.raises(UserError, match='accelerator is "tpu"'):
         prepare_again(tmp_path / "store", teacher_folder, accelerator="tpu")

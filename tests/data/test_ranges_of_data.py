@@ -12,13 +12,13 @@ WRONG = [True, -1, 0.5, float("nan"), float("inf"), "2", None]
 @pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("name", ["batch_size", "num_workers", "seed", "num_val_clips"])
 def test_the_stream_takes_whole_numbers_in_their_range(name, value):
-    with pytest.raises(UserError, match=f"^{name} is {value!r}, but must be a whole number from [01] to "):
+    with pytest.raises(UserError, match=f"^{name} is {value!r}, but must be a whole number"):
         AudioCapsLatents(Prepared("x"), **{name: value})
 
 
 @pytest.mark.parametrize("value", [0, *WRONG[:-1]])
 def test_shards_to_shuffle(value):
-    with pytest.raises(UserError, match=f"^shuffle_shards is {value!r}, but must be a whole number from 1 to "):
+    with pytest.raises(UserError, match=f"^shuffle_shards is {value!r}, but must be a whole number"):
         AudioCapsLatents(Prepared("x"), shuffle_shards=value)
 
 
@@ -27,7 +27,7 @@ def test_shards_to_shuffle(value):
     [("num_workers", 1025), ("seed", 2**63), ("batch_size", 0), ("num_val_clips", 0), ("batch_size", 10**30)],
 )
 def test_numbers_just_beyond(name, value):
-    with pytest.raises(UserError, match=f"^{name} is {value}, but must be a whole number from "):
+    with pytest.raises(UserError, match=f"^{name} is {value}, but must be a whole number"):
         AudioCapsLatents(Prepared("x"), **{name: value})
 
 
@@ -39,13 +39,13 @@ def test_numbers_at_the_ends_of_their_ranges_are_taken():
 @pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("name", ["num_clips", "seed"])
 def test_soundscapes(name, value):
-    with pytest.raises(UserError, match=f"^{name} is {value!r}, but must be a whole number from [01] to "):
+    with pytest.raises(UserError, match=f"^{name} is {value!r}, but must be a whole number"):
         Soundscapes(**{"num_clips": 3, name: value})
 
 
 @pytest.mark.parametrize("value", [0, *WRONG])
 @pytest.mark.parametrize("name", ["batch_size", "shard_size", "devices"])
 def test_prepare(name, value, tmp_path):
-    with pytest.raises(UserError, match=f"^{name} is {value!r}, but must be a whole number from 1 to "):
+    with pytest.raises(UserError, match=f"^{name} is {value!r}, but must be a whole number"):
         prepare_folder(ToyClips(3), tmp_path / "store", **{name: value})
     assert list(tmp_path.iterdir()) == []
