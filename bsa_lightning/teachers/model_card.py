@@ -62,7 +62,7 @@ def licence_of(folder: Path) -> str | None:
     card = folder / "README.md"
     if not card.is_file():
         return None
-    head = card.read_text(encoding="utf-8").split("---")
+    head = card.read_text(encoding="utf-8", errors="replace").split("---")
     try:
         content = yaml.safe_load(head[1]) if len(head) > 2 and not head[0].strip() else None
     except yaml.YAMLError:

@@ -196,6 +196,12 @@ def test_a_place_where_nothing_can_be_written_is_refused(source, tmp_path, dst, 
         convert_tango(str(source), tmp_path / dst)
 
 
+def test_a_card_of_another_encoding_is_no_hindrance(source, tmp_path):
+    (source / "README.md").write_bytes("---\nlicense: mit\n---\nGeräusche".encode("latin-1"))
+    convert_tango(str(source), tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "provenance.json").read_text())["licence"] == "mit"
+
+
 def test_a_file_is_no_checkpoint(source, tmp_path):
     with pytest.raises(UserError, match=r"main_config\.json is a file; name the folder that it is in"):
         convert_tango(str(source / "main_config.json"), tmp_path / "model")
