@@ -77,8 +77,12 @@ class Command(LightningCLI):
         locks: keeps the lock of the run folder, until the command has ended.
     """
 
+    begins: bool
+    """Whether a run that was to go on has nothing to go on from, and so begins."""
+
     def __init__(self, locks: ExitStack) -> None:
         self.locks = locks
+        self.begins = False
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
         super().__init__(
@@ -115,7 +119,7 @@ class Command(LightningCLI):
         fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
         # Other ranks start when the first has made the folder.
-        if fresh:
+        if fresh and not self.begins:
             rank_zero_only(self.folder.refuse_if_used)(overwrite=self._get(self.config, "overwrite"))
         self.trainer_defaults["callbacks"] = [
             _Record(self.folder, self._dumped(), fresh=fresh),
@@ -210,8 +214,9 @@ class Command(LightningCLI):
         if path == "last" or (path is None and self.subcommand == "validate"):
             path = str(folder.last_checkpoint)
             if fit and not folder.last_checkpoint.is_file():
-                folder.refuse_lost_checkpoint()
                 rank_zero_only(folder.refuse_foreign)()
+                folder.refuse_lost_checkpoint()
+                self.begins = True
                 rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
                 config.overwrite, path = True, None
         if path is not None and not Path(path).is_file():

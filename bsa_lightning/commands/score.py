@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bsa_lightning.commands import classes
 from bsa_lightning.commands.call import call
+from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding
 
 
@@ -56,6 +57,8 @@ def score(
     if out is not None:
         refuse_folder(out, setting="out")
         refuse_file(out.parent, setting="out")
+        if out.exists() and not _is_card(out):
+            raise UserError(f"out is {out}, which is there and is no card of scores; name another file")
     if cache is not None:
         refuse_file(cache, setting="cache")
     card = score_folders(
@@ -71,3 +74,13 @@ def score(
     if out is not None:
         write_json(out, card)
     print(json.dumps(card, indent=2))
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a file is one that this command wrote."""
+    from bsa_lightning.files import read_json
+
+    try:
+        return {"scores", "evaluator"} <= read_json(path).keys()
+    except UserError:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,12 +172,12 @@ def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
         )
     samples = waveform.cpu().clamp(-1, 1).numpy().T
     num_channels = 1 if samples.ndim == 1 else samples.shape[1]
-    with (
-        whole(path) as partial,
-        soundfile.SoundFile(partial, "w", sample_rate, num_channels, format="WAV", subtype="PCM_16") as file,
-    ):
+    content = io.BytesIO()
+    with soundfile.SoundFile(content, "w", sample_rate, num_channels, format="WAV", subtype="PCM_16") as file:
         file.software = _SOFTWARE
         file.write(samples)
+    with whole(path) as partial:  # Python's own writer says what is wrong with a disk, as libsndfile does not
+        partial.write_bytes(content.getvalue())
 
 
 def is_ours(path: Path) -> bool:

@@ -80,6 +80,7 @@ def score_folders(
     if at_infinity:
         infinite.at_infinity(lambda _: 0.0, num_clips=len(files["generated"]))  # refuses too few
     scores: dict[str, float] = {}
+    without_value: dict[str, str] = {}
     for embedding in embeddings:
         embedding.to(device)
         rows = {
@@ -93,9 +94,13 @@ def score_folders(
             at_infinity=at_infinity,
         )
         scores |= measures(rows["generated"], paired=paired)
+        without_value |= measures.left_out
+    if not scores:
+        raise UserError(f"nothing could be measured: {next(iter(without_value.values()))}")
     return score_card(
         embeddings,
         scores=scores,
+        without_value=without_value,
         num_reference=len(files["reference"]),
         num_generated=len(files["generated"]),
         num_pairs=len(common),

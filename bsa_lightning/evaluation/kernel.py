@@ -15,6 +15,10 @@ _CHUNK = 2048
 _MOST = 10_000
 
 
+class NoValueError(UserError):
+    """A measure that has no value for some sound, whatever the others have."""
+
+
 class KernelDistance:
     """100 MMD^2 of generated rows from one reference, under exp(-|x - y|^2 / (2 bandwidth^2)), in float64.
 
@@ -24,7 +28,7 @@ class KernelDistance:
             side's).
 
     Raises:
-        UserError: if there are fewer than two rows, or all are alike.
+        NoValueError: if there are fewer than two rows, or half of the pairs of rows are alike.
     """
 
     def __init__(self, reference: Tensor, *, bandwidth: float | None = None) -> None:
@@ -33,8 +37,9 @@ class KernelDistance:
         self._reference = reference.double() - self._centre
         self.bandwidth = median_distance(reference) if bandwidth is None else bandwidth
         if self.bandwidth == 0:
-            raise UserError(
-                "the rows of the reference are all alike, so they give no bandwidth; check the reference clips"
+            raise NoValueError(
+                "half of the pairs of reference rows are alike, as those of padded silence are, so that their median"
+                " distance gives no bandwidth; score longer sound"
             )
         self._within = _within(self._reference, self.bandwidth)
 
@@ -42,7 +47,7 @@ class KernelDistance:
         """The distance of rows (m, d), a scalar.
 
         Raises:
-            UserError: if there are fewer than two rows.
+            NoValueError: if there are fewer than two rows.
         """
         _refuse_single(generated)
         x, y = self._reference, generated.double() - self._centre
@@ -58,7 +63,7 @@ def median_distance(rows: Tensor) -> float:
 
 def _refuse_single(rows: Tensor) -> None:
     if len(rows) < 2:
-        raise UserError(f"a kernel distance needs two rows on each side, but one has {len(rows)}; score more clips")
+        raise NoValueError(f"a kernel distance needs two rows on each side, but one has {len(rows)}; score more clips")
 
 
 def _within(rows: Tensor, bandwidth: float) -> Tensor:

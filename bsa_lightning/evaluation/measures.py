@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -14,8 +15,10 @@ from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.infinite import at_infinity
-from bsa_lightning.evaluation.kernel import KernelDistance
+from bsa_lightning.evaluation.kernel import KernelDistance, NoValueError
 from bsa_lightning.evaluation.row_store import ClipRows
+
+_log = logging.getLogger(__name__)
 
 MIN_CLIPS, MIN_ROWS = 10, 50
 """Fewer clips, or fewer rows of all of them, say nothing about the distribution of a learnt embedding."""
@@ -66,21 +69,25 @@ class Measures:
         self.embedding, self.reference = embedding, reference
         self.captions = captions
         self.at_infinity = at_infinity
+        self.left_out: dict[str, str] = {}
+        """Measures that had no value, and why."""
 
     def __call__(self, generated: ClipRows, *, paired: bool = True) -> dict[str, float]:
         """Columns of ``scores.csv``. ``paired``: a clip has the number of the reference that it shares a caption with.
 
+        A measure that has no value for these clips is left out, and told; ``left_out`` says why.
+
         Raises:
-            UserError: if the clips are too few, or a number is not finite.
+            UserError: if the clips are too few.
         """
         for side in (generated, self.reference):
             refuse_hopeless(self.embedding, num_clips=len(side), num_rows=len(side.rows))
-        found = {name: measure(generated) for name, measure in self.by_name(generated, paired=paired).items()}
+        found = self._values(self.by_name(generated, paired=paired), generated)
         if self.at_infinity:
             line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
             found[f"{self.embedding.metric}_inf"] = line.distance
             found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
-        return _finite(found)
+        return found
 
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
         """The measures that such clips allow, by column: to be asked about some of the clips too."""
@@ -97,9 +104,20 @@ class Measures:
 
     def distances(self, generated: ClipRows) -> dict[str, float]:
         """The Frechet and the kernel distance alone."""
-        return _finite(
-            {self.embedding.metric: self.frechet(generated), f"kad_{self.embedding.name}": self.kernel(generated)}
-        )
+        measures = {self.embedding.metric: self.frechet, f"kad_{self.embedding.name}": self.kernel}
+        return self._values(measures, generated)
+
+    def _values(self, measures: Mapping[str, Callable[[ClipRows], float]], generated: ClipRows) -> dict[str, float]:
+        """What each measure says, but for those that say nothing."""
+        found = {}
+        for name, measure in measures.items():
+            try:
+                found[name] = finite(name, measure(generated))
+            except NoValueError as error:
+                if name not in self.left_out:
+                    _log.warning("%s is left out: %s", name, error)
+                self.left_out[name] = str(error)
+        return found
 
     def frechet(self, generated: ClipRows) -> float:
         """The Frechet distance."""
@@ -132,8 +150,12 @@ class Measures:
         return KernelDistance(self.reference.rows)
 
 
-def _finite(found: dict[str, float]) -> dict[str, float]:
-    for name, value in found.items():
-        if not math.isfinite(value):
-            raise UserError(f"{name} is {value}, but must be finite; listen to the samples, and score more clips")
-    return found
+def finite(name: str, value: float) -> float:
+    """The value of a measure.
+
+    Raises:
+        NoValueError: if it is no finite number.
+    """
+    if not math.isfinite(value):
+        raise NoValueError(f"{name} is {value}; listen to the samples, and score more clips")
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 
 from bsa_lightning.data.order import seeded
 from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.kernel import NoValueError
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.row_store import ClipRows
 from bsa_lightning.files import whole
@@ -75,13 +77,13 @@ def compare(
     *,
     num_resamples: int = 100,
 ) -> dict[str, Difference]:
-    """:func:`paired_difference` in every metric of every embedding that both have rows of, by column."""
-    return {
-        column: paired_difference(measure, first[name], second[name], num_resamples=num_resamples)
-        for name, of_embedding in ((found.embedding.name, found) for found in measures)
-        if name in first and name in second
-        for column, measure in of_embedding.by_name(first[name]).items()
-    }
+    """:func:`paired_difference` in every metric that has a value, of every embedding with rows of both, by column."""
+    found = {}
+    for name, of_embedding in ((found.embedding.name, found) for found in measures):
+        for column, measure in of_embedding.by_name(first[name]).items() if name in first and name in second else ():
+            with suppress(NoValueError):
+                found[column] = paired_difference(measure, first[name], second[name], num_resamples=num_resamples)
+    return found
 
 
 def write_differences(path: Path, rows: Sequence[tuple[str, str, int, str, Difference]]) -> None:

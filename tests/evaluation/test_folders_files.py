@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bsa_lightning.commands.score import run
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation import folders as module
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
@@ -133,3 +134,41 @@ def test_integers_as_floating_point_numbers_are_refused(sides):
     soundfile.write(sides[1] / "clip-0.wav", np.full(RATE, 20_000.0), RATE, subtype="FLOAT")
     with pytest.raises(UserError, match=r"clip-0.wav has samples of 20000, where full scale is 1"):
         Reader().read(sides[1] / "clip-0.wav", sample_rate=RATE)
+
+
+def test_short_sounds_padded_with_silence_are_scored_by_what_has_a_value(tmp_path):
+    for folder, seed in (("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        for i in range(12):
+            sound = np.zeros(8 * 16_000)
+            sound[:1600] = np.random.default_rng((seed, i)).standard_normal(1600) * 0.1
+            soundfile.write(tmp_path / folder / f"{i}.wav", sound, 16_000)
+    card = score_folders(tmp_path / "a", tmp_path / "b")
+    assert card["scores"].keys() == {"fd_logmel"}
+    assert card["scores"]["fd_logmel"] > 0
+    assert "median distance" in card["without_value"]["kad_logmel"]
+
+
+@pytest.mark.parametrize("content", ["my notes", "[1]", '{"scores": 1}', ""])
+def test_a_card_replaces_a_card_and_nothing_else(tmp_path, content):
+    write(tmp_path / "a", NAMES)
+    out = tmp_path / "card.json"
+    words = ["score", str(tmp_path / "a"), str(tmp_path / "a"), "--out", str(out)]
+    out.write_text(content)
+    with pytest.raises(UserError, match="which is there and is no card of scores"):
+        run(words)
+    assert out.read_text() == content
+    out.unlink()
+    run(words)
+    first = out.read_bytes()
+    run(words)
+    assert out.read_bytes() == first
+
+
+def test_a_card_never_replaces_a_folder(tmp_path):
+    write(tmp_path / "a", NAMES)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"out is .*, which is a folder; name a file"):
+        run(["score", str(tmp_path / "a"), str(tmp_path / "a"), "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from frechet_rows import features, store_of
@@ -9,6 +11,7 @@ from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.kernel import KernelDistance
 from bsa_lightning.evaluation.measures import Measures
+from bsa_lightning.evaluation.paired import compare
 from bsa_lightning.evaluation.row_store import ClipRows
 
 
@@ -69,5 +72,22 @@ def test_hopeless_numbers_of_clips_are_refused_of_learnt_embeddings_alone(num_cl
 def test_no_number_is_passed_on_that_is_none():
     reference = store_of(REFERENCE).compute()
     broken = ClipRows(reference.clips, reference.counts, reference.rows * 1e200)
-    with pytest.raises(UserError, match=r"fd_net is (inf|nan), but must be finite"):
-        Measures(Learnt(), reference)(broken)
+    measures = Measures(Learnt(), reference)
+    assert "fd_net" not in measures(broken)
+    assert re.match(r"fd_net is (inf|nan); listen", measures.left_out["fd_net"])
+
+
+def test_a_measure_without_a_value_is_left_out_and_named_and_the_others_stay(caplog):
+    """Sound padded with silence: most rows of the reference are the same."""
+    reference, generated = store_of(REFERENCE).compute(), store_of(GENERATED, 1).compute()
+    rows = reference.rows.clone()
+    rows[: 5 * len(rows) // 6] = rows[0]
+    measures = Measures(Learnt(), ClipRows(reference.clips, reference.counts, rows))
+    others = Measures(Learnt(), reference)
+    found = measures(generated)
+    assert found.keys() == others(generated).keys() - {"kad_net"}
+    assert found["fd_net"] == float(frechet_distance_of_rows(rows, generated.rows))
+    assert measures.distances(generated).keys() == {"fd_net"}
+    assert "half of the pairs of reference rows are alike" in measures.left_out["kad_net"]
+    assert [record.getMessage()[:22] for record in caplog.records] == ["kad_net is left out: h"]
+    assert compare([measures], {"net": generated}, {"net": generated}).keys() == found.keys()
