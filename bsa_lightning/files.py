@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from bsa_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,14 +129,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         partial.write_bytes(save(dict(tensors)))
 
 
-def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file to a folder that several runs share, and clears away what a killed one had begun."""
-    make_folder(path.parent)
-    with FileLock(path.parent / ".lock"):
-        remove_partial(path.parent)
-        write_tensors(path, tensors)
-
-
 def make_folder(path: Path) -> None:
     """Makes a folder, and those above it, where there is none.
 
@@ -150,11 +140,6 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         text = disk_trouble(error, path.parent) or f"{path} cannot be made ({error.strerror}); name another folder"
         raise UserError(text) from error
-
-
-def user_cache(name: str) -> Path:
-    """The folder ``bsa-lightning/<name>`` in the user's cache folder, for what may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bsa-lightning" / name
 
 
 def remove(path: Path) -> None:
@@ -216,9 +201,9 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _parts(path: Path) -> re.Match[str] | None:
-    """Machine and process of a partial file's name, as groups; both are None in names of earlier versions."""
-    endings = r"(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]+|[0-9a-f]+"
-    return re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-({endings})", path.name, flags=re.DOTALL)
+    """Machine and process of a partial file's name, as groups; None for any other name."""
+    ending = r"(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}"
+    return re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-{ending}", path.name, flags=re.DOTALL)
 
 
 def _is_alive(path: Path) -> bool:

@@ -11,13 +11,13 @@ from filelock import FileLock, Timeout
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import disk_trouble, make_folder
 
-LOCK = ".lock"
+LOCK = ".bsa-lightning.lock"
 """Name of the file in a folder that the process which writes the folder holds."""
 
 
 @contextmanager
 def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
-    """Holds the one lock of a folder, ``.lock`` in it; makes the folder where there is none.
+    """Holds the one lock of a folder, a hidden file in it; makes the folder where there is none.
 
     The lock goes with the process, however that ends. Afterwards the file is gone, and a folder that was made for it
     too if nothing else came into it.

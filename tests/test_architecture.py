@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bsa_lightning"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-ROOMS = ["errors", "ranges", "yaml_text", "lists", "files", "locks"]
+ROOMS = ["errors", "ranges", "yaml_text", "lists", "files", "locks", "cache"]
 ROOMS += ["diffusion", "teachers", "data", "distillation", "evaluation", "reporting", "commands"]
 """A room may import itself and the rooms to its left, but for the exceptions below."""
 
@@ -22,6 +22,7 @@ NARROWER = {
     "lists": {"errors"},
     "files": {"errors"},
     "locks": {"errors", "files"},
+    "cache": {"files"},
     "diffusion": {"errors", "ranges"},
     "reporting": {"errors", "ranges", "yaml_text", "lists", "files", "evaluation"},
 }

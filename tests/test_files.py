@@ -46,11 +46,17 @@ def test_what_a_killed_process_left_goes_with_the_next_write_there(tmp_path, kin
     alive = ours.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
     elsewhere = ".x.partial-01234567-1-89abcdef"
     (tmp_path / "other" / dead / "unet").mkdir(parents=True)
-    for name in (alive, elsewhere, ".mine.partial"):
+    for name in (alive, elsewhere, ".mine.partial", ".bashrc.old-2023"):
         (tmp_path / "other" / name).touch()
     with whole(tmp_path / "other" / "second") as partial:
         partial.touch()
-    assert {path.name for path in (tmp_path / "other").iterdir()} == {"second", alive, elsewhere, ".mine.partial"}
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {
+        "second",
+        alive,
+        elsewhere,
+        ".mine.partial",
+        ".bashrc.old-2023",
+    }
 
 
 def test_a_partial_file_of_another_machine_is_dead_when_it_is_old_or_its_folder_is_locked(tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 from jsonargparse import ArgumentParser
 
-from bsa_lightning.commands.config_files import PARSER_MODE, prepare_parser
+from bsa_lightning.commands.config_files import PARSER_MODE, PLAIN_MODE, prepare_parser
 from bsa_lightning.commands.messages import unknown_option
 from bsa_lightning.errors import UserError
 
@@ -27,13 +28,16 @@ def call(
         positional: whether parameters without a default are plain words, in their order.
     """
     prepare_parser(words)
-    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=PARSER_MODE)
+    # Only what stands in a file refers to other settings: a word on the command line is what it is.
+    mode = PARSER_MODE if any(word.startswith("--config") for word in words) else PLAIN_MODE
+    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=mode)
     parser.add_argument("--config", action="config", help="a YAML file with any of the options")
     if several is not None:
         parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")
     skip: set[str | int] | None = {several} if several is not None else None
     parser.add_function_arguments(function, as_positional=positional, skip=skip, sub_configs=True)
     plain, options = _split(words[1:]) if several is not None else ([], words[1:])
+    _refuse_empty(options)
     try:
         config = parser.parse_args([_underscored(word) for word in options])
     except ArgumentError as error:
@@ -41,12 +45,20 @@ def call(
             raise UserError(text) from error
         raise
     arguments = parser.instantiate(config).as_dict()
-    del arguments["config"]
+    arguments.pop("config", None)
     if several is not None:
         arguments[several] = plain or arguments[several]
         if not arguments[several]:
             raise UserError(f"there are no {several}; `lightning {words[0]} --help` says how they are given")
     return function(**arguments)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuses an option or a plain word without a character, as a variable of the shell that is not set gives."""
+    for before, word in pairwise(["the first word", *words]):
+        name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if equals and not value:
+            raise UserError(f"{name} is empty; give it a value, or leave it out")
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

@@ -11,8 +11,8 @@ from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_set
 from bsa_lightning.errors import UserError
 from bsa_lightning.yaml_text import check_yaml, read_yaml
 
-PARSER_MODE = "omegaconf+"
-"""jsonargparse's: YAML in which ``${...}`` refers to other settings."""
+PLAIN_MODE, PARSER_MODE = "yaml", "omegaconf+"
+"""jsonargparse's: YAML, and YAML in which ``${...}`` refers to other settings."""
 _STREAMS = ("/dev/", "/proc/")
 """Where a shell puts what can be read only once, as of ``--config <(command)``."""
 
@@ -24,6 +24,8 @@ def prepare_parser(words: Sequence[str]) -> None:
         UserError: about the first file that cannot be read.
     """
     for name in _config_files(words):
+        if not name:
+            raise UserError("config is empty; name a YAML file, or leave it out")
         if not name.startswith(_STREAMS):
             if "\0" in name or not Path(name).exists():
                 raise UserError(f"config is {name!r}, but there is no such file; name a YAML file")
@@ -31,12 +33,13 @@ def prepare_parser(words: Sequence[str]) -> None:
             if not Path(name).read_bytes().strip():
                 raise UserError(f"config is {name}, which is empty; write a setting, such as `seed_everything: 0`")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # the mode's loader is there once it was used
-    load = get_loader(PARSER_MODE)
-    if not isinstance(load, _Checked):
-        import yaml
+    for mode in (PLAIN_MODE, PARSER_MODE):
+        ArgumentParser(parser_mode=mode).parse_string("{}")  # the mode's loader is there once it was used
+        load = get_loader(mode)
+        if not isinstance(load, _Checked):
+            import yaml
 
-        set_loader(PARSER_MODE, _Checked(load), exceptions=(yaml.YAMLError,))
+            set_loader(mode, _Checked(load), exceptions=(yaml.YAMLError,))
 
 
 class _Checked:
@@ -52,6 +55,7 @@ class _Checked:
 
 
 def _config_files(words: Sequence[str]) -> Iterator[str]:
+    words = words[: words.index("--")] if "--" in words else words
     for word, following in zip(words, [*words[1:], None], strict=True):
         if word == "--config" and following is not None:
             yield following

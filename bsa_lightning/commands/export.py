@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from bsa_lightning.commands.call import call
@@ -28,8 +29,11 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
     if not Path(run).is_dir():
         raise UserError(f"run is {run}, but no such folder exists; name the folder of a run, such as runs/demo")
     rounds = Path(run) / "rounds"
+    if rounds.resolve() in Path(dst).resolve().parents:
+        raise UserError(f"dst is {dst}, which is among the students of the run; name a folder elsewhere")
     # Folders are named <round>-<N>steps; one that is being written has a dot before its name.
-    names = sorted((path.name for path in rounds.glob("[0-9]*-*steps")), key=lambda name: int(name.split("-")[0]))
+    found = (path.name for path in rounds.glob("*") if re.fullmatch(r"\d+-\d+steps", path.name))
+    names = sorted(found, key=lambda name: int(name.split("-")[0]))
     if not names:
         raise UserError(f"run is {run}, but it has no finished student in rounds/; name a run that lightning fit made")
     if student not in ("last", "best", *names):

@@ -33,10 +33,10 @@ def generate(
         steps: of the sampler, at least 1; None takes what the model was made for.
         guidance: of the sampler, at least 0; None takes what the model was made for.
         seed: of the noise, at least 0; the same seed gives the same sound.
-        num_samples: clips a caption, at least 1.
+        num_samples: clips a caption, from 1 to 10000.
         out: folder for the wav files; those of an earlier call are replaced.
     """
-    check_number("num_samples", num_samples, whole=True, at_least=1)
+    check_number("num_samples", num_samples, whole=True, at_least=1, at_most=10_000)
     if not all(caption.strip() for caption in captions):
         raise UserError("a caption is empty; say what is to be heard")
     for caption in captions:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import is_partial, make_folder, read_json, refuse_file, remove, whole, write_json
 from bsa_lightning.locks import LOCK, locked
-from bsa_lightning.reporting.training import TRAINER
+from bsa_lightning.reporting.training import REPORT_FILES, TRAINER
 from bsa_lightning.yaml_text import read_yaml
 
 CONFIG = "config.yaml"
@@ -39,6 +39,14 @@ _HARMLESS = re.compile(r"data\.init_args\.(train|val|num_workers)|model\.init_ar
 """What may change all the same: where things are, which digests hold to what they were."""
 
 
+_INSIDE = {
+    "checkpoints": ("*.ckpt",),
+    "rounds": ("[0-9]*-[0-9]*steps",),
+    "samples": ("captions.json", "[0-9]*-*.wav", "*/[0-9]*-*.wav"),
+    "report": REPORT_FILES,
+    "rows": ("*.safetensors",),
+}
+"""What a run writes into these folders, so that nothing else in them goes with it."""
 _LOG = re.compile(r".*\.(out|err|log)|nohup\.out")
 """Names of the files that schedulers and shells write what a job prints to."""
 _PATIENCE = 5.0
@@ -124,7 +132,16 @@ class RunFolder:
     def clear(self) -> None:
         """Removes what an earlier run wrote here, and nothing else."""
         for name in OUTPUTS:
-            remove(self.path / name)
+            folder = self.path / name
+            for pattern in _INSIDE.get(name, ()):
+                for path in sorted(folder.glob(pattern)):
+                    remove(path)
+            if name not in _INSIDE:
+                remove(folder)
+            elif folder.is_dir():
+                for inside in (*folder.iterdir(), folder):
+                    with suppress(OSError):  # it is no folder, or something of the user's is left in it
+                        inside.rmdir()
 
     def record(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved configuration, and the code and versions that run it."""

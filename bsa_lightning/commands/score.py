@@ -55,12 +55,15 @@ def score(
     from bsa_lightning.files import refuse_file, refuse_folder, write_json
 
     if out is not None:
+        out = Path(out).resolve()  # a link goes on to lead where it leads
         refuse_folder(out, setting="out")
         refuse_file(out.parent, setting="out")
         if out.exists() and not _is_card(out):
             raise UserError(f"out is {out}, which is there and is no card of scores; name another file")
     if cache is not None:
         refuse_file(cache, setting="cache")
+        if Path(cache).resolve() in (Path(reference).resolve(), Path(generated).resolve()):
+            raise UserError(f"cache is {cache}, which holds the sound that is scored; name another folder")
     card = score_folders(
         reference,
         generated,
@@ -81,6 +84,6 @@ def _is_card(path: Path) -> bool:
     from bsa_lightning.files import read_json
 
     try:
-        return {"scores", "evaluator"} <= read_json(path).keys()
+        return path.is_file() and {"scores", "evaluator"} <= read_json(path).keys()
     except UserError:
         return False

@@ -16,10 +16,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bsa_lightning.cache import user_cache
 from bsa_lightning.data.index import INDEX
 from bsa_lightning.data.store import Store
 from bsa_lightning.errors import UserError
-from bsa_lightning.files import make_folder, sha256_of_file, user_cache, whole
+from bsa_lightning.files import make_folder, sha256_of_file, whole
 
 _BLOCK = 16 << 20  # bytes a request: some 0.1 s at 1 Gbit/s
 _OPTIONS: dict[str, dict[str, Any]] = {

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from tqdm import tqdm
 
+from bsa_lightning.cache import user_cache
 from bsa_lightning.data import audio
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.distillation.module import ProgressiveDistillation
@@ -20,13 +21,13 @@ from bsa_lightning.distillation.promotion import RoundObserver
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.card import refuse_other, run_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.measures import MIN_ROWS, refuse_hopeless
+from bsa_lightning.evaluation.measures import MIN_ROWS, refuse_hopeless, refuse_repeated
 from bsa_lightning.evaluation.paired import FEWEST, compare, write_differences
 from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
 from bsa_lightning.evaluation.row_store import load_rows, save_rows
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.telling import tell_samples, tell_score, tell_table
-from bsa_lightning.files import read_json, refuse_file, user_cache, write_json
+from bsa_lightning.files import read_json, refuse_file, write_json
 from bsa_lightning.ranges import check_number, check_seed
 from bsa_lightning.teachers.folder import (
     folder_sha256,
@@ -54,8 +55,7 @@ class Scoring(RoundObserver):
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
         at_infinity: also extrapolate Frechet distances to infinitely many clips.
-        cache: folder that keeps the reference's rows and the teacher's samples between runs; None is
-            ``bsa-lightning/scores`` in the user's cache folder.
+        cache: folder that keeps the reference's rows and the teacher's samples; None is one in the user's cache folder.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Scoring(RoundObserver):
         self.during_fit = during_fit
         self.baselines = list(baselines)
         self.embeddings = list(embeddings) or [LogMelStatistics()]
+        refuse_repeated(self.embeddings)
         self.at_infinity = at_infinity
         self.cache = user_cache("scores") if cache is None else Path(cache)
         self._protocol: Protocol | None = None
@@ -219,12 +220,11 @@ class Scoring(RoundObserver):
         rows = []
         for student in (system for system in systems if system.model == "student"):
             teacher = teachers[student.num_steps]
-            files = [
-                _rows_file(run_folder, system, self.seeds[0], protocol.num_captions) for system in (student, teacher)
-            ]
+            pair, seed = (student, teacher), self.seeds[0]
+            files = [_rows_file(run_folder, system, seed, protocol.num_captions) for system in pair]
             if all(file.is_file() for file in files):
                 found = compare(protocol.measures, *map(load_rows, files))
-                rows += [(student.name, teacher.name, self.seeds[0], *item) for item in found.items()]
+                rows += [(student.name, teacher.name, seed, *item) for item in found.items()]
         write_differences(run_folder / "differences.csv", rows)
 
     def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:

@@ -19,7 +19,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation import infinite
 from bsa_lightning.evaluation.card import score_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.measures import MIN_CLIPS, Measures, ReadsCaptions
+from bsa_lightning.evaluation.measures import MIN_CLIPS, Measures, ReadsCaptions, refuse_repeated
 from bsa_lightning.evaluation.reference import Reader, RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.files import sha256_of_file
@@ -76,6 +76,9 @@ def score_folders(
             _log.warning("%d %s files have no pair and were left out: %s", len(without), side, ", ".join(without))
     texts = {} if captions is None else _captions(captions, files["generated"])
     embeddings = list(embeddings) or [LogMelStatistics()]
+    refuse_repeated(embeddings)
+    if Path(reference).resolve() == Path(generated).resolve():
+        _log.warning("%s is compared with itself: distances are 0, and say nothing", reference)
     _refuse_few(embeddings, files)
     if at_infinity:
         infinite.at_infinity(lambda _: 0.0, num_clips=len(files["generated"]))  # refuses too few

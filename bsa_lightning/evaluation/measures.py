@@ -45,6 +45,17 @@ def refuse_hopeless(embedding: Embedding, *, num_clips: int, num_rows: int) -> N
         raise UserError(text)
 
 
+def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
+    """Refuses embeddings whose columns would have the same names.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    names = [embedding.name for embedding in embeddings]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"embeddings names {repeated[0]} {names.count(repeated[0])} times; name each once")
+
+
 @runtime_checkable
 class ReadsCaptions(Protocol):
     """An embedding that puts captions in the space of sound, such as CLAP."""

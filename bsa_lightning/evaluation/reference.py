@@ -6,16 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from bsa_lightning.cache import read_shared_tensors, write_shared_tensors
 from bsa_lightning.data import audio
 from bsa_lightning.data.captions import TangoManifest
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding, Features, round_to_pcm16
-from bsa_lightning.files import write_shared_tensors
 
 _LOUDEST = 128.0
 """Peak from which on samples are integers that were written as floating-point numbers: 16 bit would cut them off."""
@@ -49,9 +47,8 @@ class RowCache:
         if self.folder is None:
             return embed(embedding, waveform, sample_rate=sample_rate)
         path = self.folder / f"{_key(embedding, waveform, sample_rate)}.safetensors"
-        try:
-            found = load_file(path, device=str(waveform.device))
-        except (OSError, SafetensorError):
+        found = read_shared_tensors(path, device=str(waveform.device))
+        if found is None:
             features = embed(embedding, waveform, sample_rate=sample_rate)
             found = {name: value.contiguous() for name, value in features._asdict().items() if value is not None}
             write_shared_tensors(path, found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics import Metric
@@ -73,12 +74,21 @@ def save_rows(path: Path, rows: Mapping[str, ClipRows]) -> None:
 
 
 def load_rows(path: Path) -> dict[str, ClipRows]:
-    """The inverse of :func:`save_rows`."""
+    """The inverse of :func:`save_rows`.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
     by_name: dict[str, dict[str, Tensor]] = {}
-    for key, value in load_file(path).items():
-        name, _, part = key.rpartition(".")
-        by_name.setdefault(name, {})[part] = value
-    return {name: ClipRows.from_tensors(tensors) for name, tensors in by_name.items()}
+    try:
+        for key, value in load_file(path).items():
+            name, _, part = key.rpartition(".")
+            by_name.setdefault(name, {})[part] = value
+        return {name: ClipRows.from_tensors(tensors) for name, tensors in by_name.items()}
+    except (SafetensorError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it with scores.csv, and run lightning test again"
+        ) from error
 
 
 class RowStore(Metric):

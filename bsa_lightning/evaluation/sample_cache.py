@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from bsa_lightning.files import write_shared_tensors
+from bsa_lightning.cache import read_shared_tensors, write_shared_tensors
 from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.folder import folder_sha256
 
@@ -64,9 +62,8 @@ class SampleCache:
         made_by = [_SAMPLER, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
         asked = [*made_by, num_steps, guidance_scale, conditioning.digest(noise), null.digest()]
         path = self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.safetensors"
-        try:
-            found = load_file(path, device=str(noise.device))
-        except (OSError, SafetensorError):
+        found = read_shared_tensors(path, device=str(noise.device))
+        if found is None:
             batch = make()
             numbers = {"nfe": torch.tensor(batch.nfe), "seconds": torch.tensor(batch.seconds, dtype=torch.float64)}
             write_shared_tensors(path, {"latents": batch.latents.contiguous(), **numbers})

@@ -8,10 +8,9 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.files import refuse_file, whole
 from bsa_lightning.reporting import figure, page, snr, table, training_differences
 from bsa_lightning.reporting.run_folder import read_results
-from bsa_lightning.reporting.training import one_of_each
+from bsa_lightning.reporting.training import REPORT_FILES, one_of_each
 
 PAGE = "index.html"
-_WRITTEN = (PAGE, "table.md", "table.csv", "differences.csv", "figure.png", "figure.svg", "snr.png", "snr.svg")
 
 
 def report(runs: list[Path], out: Path | None = None) -> None:
@@ -58,6 +57,6 @@ def _refuse_foreign(folder: Path) -> None:
         UserError: naming the first of them.
     """
     refuse_file(folder, setting="out")
-    taken = [name for name in _WRITTEN if (folder / name).exists()]
+    taken = [name for name in REPORT_FILES if (folder / name).exists()]
     if taken and not page.is_ours(folder / PAGE):
         raise UserError(f"out is {folder}, where {taken[0]} is not of a report; name another folder, or take it away")

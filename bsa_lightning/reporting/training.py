@@ -17,6 +17,10 @@ TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradien
 
 
 CONFIG = "config.yaml"
+REPORT_FILES = (
+    "index.html", "table.md", "table.csv", "differences.csv", "figure.png", "figure.svg", "snr.png", "snr.svg",
+)  # fmt: skip
+"""What a report writes."""
 
 
 class Training(NamedTuple):

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from bsa_lightning.cache import tensors_sha256
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.errors import UserError
@@ -114,12 +114,8 @@ class Conditioning:
 
     def digest(self, *others: Tensor) -> str:
         """The SHA-256 of all tensors and masks, and of ``others``: two batches that differ have two digests."""
-        named = [*self.tensors.items(), *((f"{name}.mask", mask) for name, mask in self.masks.items())]
-        digest = sha256()
-        for name, tensor in [*named, *((str(i), other) for i, other in enumerate(others))]:
-            digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        masks = {f"{name}.mask": mask for name, mask in self.masks.items()}
+        return tensors_sha256({**self.tensors, **masks, **{str(i): other for i, other in enumerate(others)}})
 
     def where(self, keep: Tensor, null: Conditioning) -> Conditioning:
         """This conditioning where ``keep`` (batch,) is True, ``null`` (one clip) elsewhere: caption dropout."""

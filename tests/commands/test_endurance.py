@@ -51,7 +51,10 @@ def run(tmp_path):
     [
         (lambda run: (run / "metrics.csv").write_text("step,loss\n0,1.5\n"), "metrics.csv: 2 lines differ; line 3"),
         (lambda run: (run / "metrics.csv").unlink(), "metrics.csv is missing"),
-        (lambda run: (run / ".half.partial-7").mkdir(), ".half.partial-7/ is too many"),
+        (
+            lambda run: (run / ".half.partial-01234567-1-89abcdef").mkdir(),
+            ".half.partial-01234567-1-89abcdef/ is too many",
+        ),
         (lambda run: (run / "scores.csv").write_text("model,fd,seconds_per_clip\nteacher,1.6,0.1\n"), "scores.csv: 1"),
     ],
     ids=["a row less", "a file less", "a folder left over", "another score"],

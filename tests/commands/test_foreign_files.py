@@ -18,6 +18,7 @@ from bsa_lightning.commands.sounds import Sounds
 from bsa_lightning.data import audio
 from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.errors import UserError
+from bsa_lightning.locks import LOCK
 from bsa_lightning.reporting.report import report
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,7 +47,7 @@ def test_two_processes_never_share_a_run(tmp_path, at_work, words, monkeypatch):
     monkeypatch.setattr("bsa_lightning.commands.run_folder._PATIENCE", 0.2)
     with pytest.raises(UserError, match="where another process is at work; wait until it has ended, or name another"):
         fitted(tmp_path, *words).read()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
 
 
 def test_a_run_whose_process_was_killed_goes_on(tmp_path, at_work):

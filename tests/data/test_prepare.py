@@ -132,7 +132,12 @@ def test_what_a_killed_prepare_left_is_cleared_away_and_nothing_else(latents_fol
     folder = tmp_path / "store"
     folder.mkdir()
     shutil.copy(latents_folder / prepare.REQUEST, folder)
-    for name in (".shard-00001.safetensors.partial-123", ".index.json.partial-1", ".partial-of-my-own", ".nfs0001"):
+    for name in (
+        ".shard-00001.safetensors.partial-01234567-123-89abcdef",
+        ".index.json.partial-01234567-1-89abcdef",
+        ".partial-of-my-own",
+        ".nfs0001",
+    ):
         (folder / name).write_bytes(b"half")
     prepare_again(folder, teacher_folder)
     assert {path.name for path in folder.glob(".*")} == {".partial-of-my-own", ".nfs0001"}

@@ -160,7 +160,7 @@ def test_what_was_damaged_in_the_cache_is_fetched_anew(bucket, latents_folder, t
 
 def test_what_a_killed_process_left_is_cleared_away(bucket, tmp_path):
     reader = LatentReader(URL, tmp_path)
-    left = reader.store.cache / f".{SHARDS[0]}.partial-1"
+    left = reader.store.cache / f".{SHARDS[0]}.partial-01234567-1-89abcdef"
     left.write_bytes(b"half")
     reader[0]
     assert not left.exists()
