@@ -196,6 +196,7 @@ def main() -> int:
     arguments = parser.parse_args()
     began = time.monotonic()
     made = Path(tempfile.mkdtemp(prefix="endurance-")) if arguments.folder is None else arguments.folder
+    os.environ["XDG_CACHE_HOME"] = str(made.resolve() / "cache")  # what killed runs keep is compared with nothing
     endurance = Endurance(made.resolve())
     (one_by_one if arguments.only else short_form if arguments.short else full_form)(endurance, arguments)
     print(

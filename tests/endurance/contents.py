@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 CLOCKS = {"seconds_per_clip"}
 """Columns that are clock times."""
-_STRAY = re.compile(r"(^|/)\.(?!cache(/|$)|[^/]*lock$)|\.(partial|old|tmp)\b|-v\d+\.ckpt$")
+_STRAY = re.compile(r"(^|/)\.|\.(partial|old|tmp)\b|-v\d+\.ckpt$")
 
 
 def contents(folder: Path) -> dict[str, list[str]]:
