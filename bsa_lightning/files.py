@@ -269,7 +269,9 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: if there is no such file, or it holds something else.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")  # a pipe might never end
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except (OSError, ValueError, RecursionError) as error:

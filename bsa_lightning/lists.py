@@ -52,7 +52,7 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def read_csv(
-    path: Path, columns: Sequence[str], *, may_be_empty: bool = False, may_be_cut: bool = False
+    path: Path, columns: Sequence[str], *, may_be_empty: bool = False, may_be_cut: bool = False, must_end: bool = False
 ) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file by the names in its first line, each with the number of the line where it begins.
 
@@ -63,12 +63,15 @@ def read_csv(
         columns: that must be there, among others.
         may_be_empty: whether there need not be any row below the header.
         may_be_cut: whether a last line without an end is left out, since a process may be writing it.
+        must_end: whether the last line must have an end, as in every file that this project writes.
 
     Raises:
         UserError: if there is no such file, a column of ``columns`` is not there or there twice, a row has more or
             fewer cells than the header, or a quote is not closed.
     """
     text = _read_text(path)
+    if must_end and text and not text.endswith("\n"):
+        raise UserError(f"{path} is cut short in its last line; bring the whole file back")
     rows = _csv_rows(path, text[: text.rfind("\n") + 1] if may_be_cut else text)
     header = [name.strip() for name in rows[0][1]] if rows else []
     if missing := [column for column in columns if column not in header]:

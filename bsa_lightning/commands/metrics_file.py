@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 from bsa_lightning.lists import read_csv
 
@@ -70,8 +71,16 @@ class MetricsFile(Logger):
 
         Returns:
             How many rows have gone: what a run that goes on from there will log again.
+
+        Raises:
+            UserError: if rows that were there then are not there any more.
         """
         rows = self._rows()
+        if len(rows) < position["rows"]:
+            raise UserError(
+                f"{self._path} has {len(rows)} rows where the checkpoint knows {position['rows']}; bring the whole file"
+                " back, or replace the run (--overwrite true, without --ckpt_path)"
+            )
         kept = rows[: position["rows"]]
         self._columns, self._num_rows = list(position["columns"]), len(kept)
         if rows:

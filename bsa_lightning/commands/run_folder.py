@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import re
@@ -63,9 +64,22 @@ class RunFolder:
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
-        known = path / ENVIRONMENT
-        self.wandb_id: str = uuid.uuid4().hex[:8] if fresh or not known.is_file() else _wandb_id(known)
-        """The same for every process that goes on with this run."""
+        self.fresh = fresh
+
+    @functools.cached_property
+    def wandb_id(self) -> str:
+        """The same for every process that goes on with this run.
+
+        Raises:
+            UserError: if the run has lost it.
+        """
+        known = self.path / ENVIRONMENT
+        if self.fresh or not known.is_file():
+            return uuid.uuid4().hex[:8]
+        found = read_json(known).get("wandb_id")
+        if not isinstance(found, str) or not re.fullmatch(r"[\w-]{1,64}", found):
+            raise UserError(f"{known} has {found!r} for its wandb_id; bring the file back, or replace the run")
+        return found
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the run's folder against every other process that would write to it.
@@ -198,15 +212,6 @@ def _git(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _wandb_id(environment: Path) -> str:
-    found = read_json(environment).get("wandb_id")
-    if not isinstance(found, str) or not re.fullmatch(r"[\w-]{1,64}", found):
-        raise UserError(
-            f"{environment} has {found!r} as its wandb_id, which is none; bring the file back, or replace the run"
-        )
-    return found
 
 
 _UNKNOWN = object()

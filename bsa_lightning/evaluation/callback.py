@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_warn
 from tqdm import tqdm
 
 from bsa_lightning.cache import user_cache
-from bsa_lightning.data import audio
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
@@ -21,6 +19,7 @@ from bsa_lightning.distillation.promotion import RoundObserver
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.card import refuse_other, run_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.kept_samples import KeptSamples, slug
 from bsa_lightning.evaluation.measures import MIN_ROWS, refuse_hopeless, refuse_repeated
 from bsa_lightning.evaluation.paired import FEWEST, compare, write_differences
 from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
@@ -125,6 +124,10 @@ class Scoring(RoundObserver):
         students = [folder for folder in folders if folder.is_dir()]
         if not students:
             raise UserError(f"{pl_module.run_folder} has no students to score; run lightning fit first")
+        if lacking := [folder.name for folder in folders if folder not in students]:
+            rank_zero_warn(
+                f"{pl_module.run_folder} has no student {', '.join(lacking)}, so the others alone are scored"
+            )
         systems += [student_system(folder) for folder in students]
         systems += [self._baseline(pl_module, model) for model in self.baselines]
         self._score_all(trainer, pl_module, systems, self.seeds)
@@ -149,7 +152,7 @@ class Scoring(RoundObserver):
             resolve_folder(model),
             num_steps=module.plan.start_steps,
             guidance_scale=module.guidance.scale,
-            model=f"baseline-{_slug(model)}",
+            model=f"baseline-{slug(model)}",
         )
 
     def _score_all(
@@ -178,7 +181,7 @@ class Scoring(RoundObserver):
             for system, seed in todo:
                 bar.set_description(f"score {system.name} seed {seed}")
                 keep = (
-                    _Samples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate)
+                    KeptSamples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate)
                     if seed == self.seeds[0]
                     else None
                 )
@@ -258,43 +261,6 @@ class Scoring(RoundObserver):
         tell_score(trainer.loggers, score)
 
 
-class _Samples:
-    """Keeps a system's first clips as wav files, with the reference's beside them."""
-
-    def __init__(self, run_folder: Path, system: System, clips: Clips, num_samples: int, sample_rate: int) -> None:
-        self.folder = run_folder / "samples" / system.name
-        self.clips = clips
-        self.num_samples = min(num_samples, len(clips))
-        self.sample_rate = sample_rate
-
-    def written(self) -> tuple[list[Path], list[str]]:
-        """The system's files of all ranks, and the caption of each, which ``captions.json`` holds for the page."""
-        captions = {self._name(clip): self.clips.captions(clip)[0] for clip in range(self.num_samples)}
-        write_json(self.folder.parent / "captions.json", captions)
-        paths = sorted(self.folder.glob("*.wav"))
-        return paths, [captions.get(path.name, path.stem) for path in paths]
-
-    def _name(self, clip: int) -> str:
-        return f"{clip:02d}-{_slug(self.clips.captions(clip)[0])}.wav"
-
-    def __call__(self, clip: int, waveform: Tensor) -> None:
-        if clip >= self.num_samples:
-            return
-        name = self._name(clip)
-        audio.write(self.folder / name, waveform, sample_rate=self.sample_rate)
-        reference = self.folder.parent / "reference" / name
-        if not reference.is_file():
-            num_channels = 1 if waveform.ndim == 1 else len(waveform)
-            wave = self.clips.waveform(
-                clip, sample_rate=self.sample_rate, num_samples=waveform.shape[-1], num_channels=num_channels
-            )
-            audio.write(reference, wave, sample_rate=self.sample_rate)
-
-
 def _rows_file(run_folder: Path, system: System, seed: int, num_captions: int) -> Path:
     """What a system's clips of the first seed gave: differences need it clip by clip."""
     return run_folder / "rows" / f"{system.name}-seed{seed}-{num_captions}clips.safetensors"
-
-
-def _slug(caption: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60]

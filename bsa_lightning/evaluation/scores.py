@@ -59,7 +59,7 @@ class ScoreFile:
         if not self.path.exists():
             return []
         lines: dict[tuple[str, ...], int] = {}
-        rows = read_csv(self.path, COLUMNS)
+        rows = read_csv(self.path, COLUMNS, must_end=True)
         for line, row in rows:
             for name, value in row.items():
                 if not _is_valid(name, value):

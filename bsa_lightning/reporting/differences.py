@@ -24,7 +24,9 @@ def read_differences(run: Path) -> list[list[str]]:
     path = run / "differences.csv"
     if not path.exists():
         return []
-    return [_row(row, f"{path} line {line}") for line, row in read_csv(path, _COLUMNS, may_be_empty=True)]
+    return [
+        _row(row, f"{path} line {line}") for line, row in read_csv(path, _COLUMNS, may_be_empty=True, must_end=True)
+    ]
 
 
 def _row(row: dict[str, str], where: str) -> list[str]:

@@ -1,6 +1,9 @@
 import csv
 
+import pytest
+
 from bsa_lightning.commands.metrics_file import MetricsFile
+from bsa_lightning.errors import UserError
 
 
 def rows(folder):
@@ -37,3 +40,16 @@ def test_another_process_carries_on(tmp_path):
     for step in (0, 10):
         MetricsFile(tmp_path).log_metrics({"loss": 1.0}, step=step)
     assert [row["step"] for row in rows(tmp_path)] == ["0", "10"]
+
+
+@pytest.mark.parametrize("text", ["", "step\n0\n", None])
+def test_rows_that_are_lost_are_said_and_not_left_out(tmp_path, text):
+    file = MetricsFile(tmp_path)
+    for step in range(3):
+        file.log_metrics({"loss": 1.0}, step)
+    position = file.position()
+    (tmp_path / "metrics.csv").unlink()
+    if text is not None:
+        (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(UserError, match=r"has [01] rows where the checkpoint knows 3; bring the whole file back"):
+        MetricsFile(tmp_path).rewind(position)
