@@ -77,6 +77,22 @@ def saved(content: object) -> Build:
     return checkpoint(change)
 
 
+command_parts = {"state_dict", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers"}
+
+
+def edited(change: Callable[[dict, Random], object]) -> Build:
+    """Changes what the checkpoint holds; the file is a whole one again."""
+
+    def write(data: bytes, rng: Random) -> bytes:
+        content = torch.load(io.BytesIO(data), weights_only=True)
+        change(content, rng)
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return buffer.getvalue()
+
+    return checkpoint(write)
+
+
 def flipped(data: bytes, rng: Random) -> bytes:
     place = rng.randrange(len(data))
     return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
@@ -91,6 +107,20 @@ CHECKPOINTS: dict[str, Build] = {
     "something else that was saved": saved([1, 2]),
     "a tensor": saved(torch.zeros(3)),
     "an empty dictionary": saved({}),
+    "another model's": edited(lambda c, _: c["state_dict"].update({"net.weight": torch.zeros(3, 2)})),
+    "a weight too many": edited(lambda c, _: c["state_dict"].update(more=torch.zeros(1))),
+    "a weight too few": edited(lambda c, _: c["state_dict"].pop("net.bias")),
+    "weights that are no numbers": edited(lambda c, _: c["state_dict"]["net.bias"].fill_(torch.nan)),
+    "something else where a part belongs": edited(
+        lambda c, rng: c.update({rng.choice(sorted(command_parts)): rng.choice([None, 3, "x", {}, [], [1]])})
+    ),
+    "no progress": edited(lambda c, _: c["loops"].clear()),
+    "no version": edited(lambda c, rng: c.update({"pytorch-lightning_version": rng.choice(["", "x", "3.x.y"])})),
+    "other settings": edited(
+        lambda c, _: next(v for k, v in c["callbacks"].items() if k.startswith("ResumePoint"))["settings"].update(
+            {"model.init_args.width": 7}
+        )
+    ),
     "weights alone": saved({"state_dict": {"net.weight": torch.zeros(2, 2), "net.bias": torch.zeros(2)}}),
 }
 

@@ -14,8 +14,16 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
 
-_NEEDED = ("pytorch-lightning_version", "state_dict", "global_step", "loops", "callbacks", "optimizer_states")
-"""What any checkpoint of a fit holds."""
+_KINDS = {
+    "pytorch-lightning_version": str,
+    "state_dict": dict,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+"""What a checkpoint of a fit holds."""
 
 
 class CheckpointFile(CheckpointIO):
@@ -23,7 +31,12 @@ class CheckpointFile(CheckpointIO):
 
     Lightning's own holds it in memory a second time and stages it in the folder for temporary files; moved from
     there to another file system, it can be cut short under its final name.
+
+    ``unproven`` is the file that was read last, until the run has started from it: what goes wrong in between is
+    because of what it holds.
     """
+
+    unproven: Path | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         del storage_options
@@ -43,14 +56,14 @@ class CheckpointFile(CheckpointIO):
             UserError: if it is cut short, damaged, or not a checkpoint.
         """
         del weights_only
+        self.unproven = Path(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()  # torch itself does not look at the checksums
             if damaged is not None:
                 raise zipfile.BadZipFile(f"{damaged} has changed")
             checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-            if lacking := [name for name in _NEEDED if name not in checkpoint]:
-                raise ValueError(f"no {lacking[0]} in it")
+            _refuse_foreign(checkpoint)
         except Exception as error:  # whatever a damaged file makes of its reader
             if isinstance(error, MemoryError) or (
                 isinstance(error, OSError) and error.errno not in (errno.EINVAL, None)
@@ -64,3 +77,21 @@ class CheckpointFile(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def _refuse_foreign(checkpoint: dict[str, Any]) -> None:
+    """Refuses what no ``fit`` has written.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    for name, kind in _KINDS.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise ValueError(f"it has no {name}")
+    if checkpoint["global_step"] < 0 or not checkpoint["optimizer_states"]:
+        raise ValueError("it is not of a training")
+    if not any(name.startswith("ResumePoint") for name in checkpoint["callbacks"]):
+        raise ValueError("it is not of lightning fit")
+    for name, tensor in checkpoint["state_dict"].items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"its weights are not finite, such as {name}")

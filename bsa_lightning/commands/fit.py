@@ -26,7 +26,7 @@ from bsa_lightning.commands.metrics_file import MetricsFile
 from bsa_lightning.commands.plan import print_plan
 from bsa_lightning.commands.rank_watch import RankWatch
 from bsa_lightning.commands.resume import ResumePoint
-from bsa_lightning.commands.run_folder import TRAINED_BY, RunFolder
+from bsa_lightning.commands.run_folder import TRAINED_BY, RunFolder, settings_of
 from bsa_lightning.commands.trainer_settings import check_trainer
 from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.distillation.bad_updates import BadUpdates
@@ -63,11 +63,20 @@ def run(words: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
+    reader = CheckpointFile()
     with ExitStack() as locks:
         try:
-            Command(locks)
+            Command(locks, reader)
         except MisconfigurationException as error:
             raise UserError(str(error)) from error
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            if reader.unproven is None or isinstance(error, UserError):
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"{reader.unproven} does not fit this run ({type(error).__name__}: {reason});"
+                " bring the run's own checkpoint back, or replace the run (--overwrite true, without --ckpt_path)"
+            ) from error
 
 
 class Command(LightningCLI):
@@ -75,13 +84,14 @@ class Command(LightningCLI):
 
     Args:
         locks: keeps the lock of the run folder, until the command has ended.
+        reader: of checkpoints.
     """
 
     begins: bool
     """Whether a run that was to go on has nothing to go on from, and so begins."""
 
-    def __init__(self, locks: ExitStack) -> None:
-        self.locks = locks
+    def __init__(self, locks: ExitStack, reader: CheckpointFile) -> None:
+        self.locks, self.reader = locks, reader
         self.begins = False
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
@@ -125,6 +135,9 @@ class Command(LightningCLI):
             _Record(self.folder, self._dumped(), fresh=fresh),
             ResumePoint(
                 self.folder.last_checkpoint,
+                reader=self.reader,
+                folder=self.folder,
+                settings=settings_of(self._dumped()),
                 every=self._get(self.config, "checkpoint_every"),
                 interruption=Interruption(),
             ),
@@ -148,7 +161,7 @@ class Command(LightningCLI):
         ]
         own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
         plugins = trainer.plugins or []
-        own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointFile()]
+        own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), self.reader]
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if trainer.enable_progress_bar is not False and not own_bar:
             # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
@@ -257,6 +270,12 @@ class _Record(Callback):
             remove_partial(self.folder.path)
             if self.fresh:
                 self.folder.clear()
+                self.folder.record(self.config)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that goes on is recorded anew once its checkpoint has been found to fit."""
+        del pl_module
+        if trainer.is_global_zero and not self.fresh:
             self.folder.record(self.config)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

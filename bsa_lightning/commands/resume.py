@@ -10,8 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
+from bsa_lightning.commands.checkpoint_file import CheckpointFile
 from bsa_lightning.commands.interruption import Interruption
 from bsa_lightning.commands.metrics_file import MetricsFile
+from bsa_lightning.commands.run_folder import RunFolder
 from bsa_lightning.commands.wandb_run import WandbRun
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.plan import Round
@@ -29,13 +31,26 @@ class ResumePoint(RoundObserver):
 
     Args:
         file: the checkpoint.
+        reader: reads it when the run goes on.
+        folder: of the run, which refuses other settings than those of the checkpoint.
+        settings: that decide what the students become, by dotted key.
         every: updates between two, at least 1.
         interruption: asked before each batch whether the run has been told to stop.
     """
 
-    def __init__(self, file: Path, *, every: int, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        reader: CheckpointFile,
+        folder: RunFolder,
+        settings: dict[str, Any],
+        every: int,
+        interruption: Interruption,
+    ) -> None:
         check_number("checkpoint_every", every, whole=True, at_least=1, advice="it counts updates")
         self.file = file
+        self.reader, self.folder, self.settings = reader, folder, settings
         self.every = every
         self.interruption = interruption
         self._seen: int | None = None
@@ -45,10 +60,17 @@ class ResumePoint(RoundObserver):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.interruption.listen()
+        self.reader.unproven = None
         if self._stepped is not None:  # resumed
             self._seen = self._written = pl_module.global_step
             if trainer.is_global_zero and self._logged:
                 self._rewind(trainer.loggers)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self.reader.unproven = None
+
+    on_test_start = on_validation_start
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         del batch, batch_idx
@@ -76,10 +98,12 @@ class ResumePoint(RoundObserver):
         self._write(trainer, pl_module.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"logged": self._logged, "stepped": self._stepped}
+        return {"logged": self._logged, "stepped": self._stepped, "settings": self.settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._logged, self._stepped = state_dict["logged"], state_dict["stepped"]
+        # The run's own config.yaml may have been edited; a checkpoint of an earlier version knows no settings.
+        self.folder.refuse_other(self.settings, state_dict.get("settings", self.settings))
 
     def _rewind(self, loggers: Sequence[Logger]) -> None:
         told = sum(logger.rewind(self._logged) for logger in loggers if isinstance(logger, MetricsFile))

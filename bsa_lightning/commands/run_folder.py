@@ -175,21 +175,34 @@ class RunFolder:
         Raises:
             UserError: naming the settings that differ from the recorded ones.
         """
-        now, then = (dict(_leaves("", content)) for content in (config, self.config()))
-        if then.get("model.init_args.plan.patience") is not None:
+        recorded = self.config()
+        if dict(_leaves("", recorded)).get("model.init_args.plan.patience") is not None:
             sections = (*sections, *_VALIDATED_BY)
+        self.refuse_other(settings_of(config, sections=sections), settings_of(recorded, sections=sections))
+
+    def refuse_other(self, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+        """Refuses settings that are not those of before, both by dotted key.
+
+        Raises:
+            UserError: naming those that differ.
+        """
         differing = {
             key: pair
             for key in sorted(then.keys() | now.keys())
-            if key.startswith(sections) and not _HARMLESS.search(key)
             if (pair := (_value(now, key), _value(then, key)))[0] != pair[1] and _UNKNOWN not in pair
         }
         if differing:
             changes = ", ".join(f"{key} is {ours} and was {theirs}" for key, (ours, theirs) in differing.items())
             raise UserError(
-                f"{changes}; go on with {self.path} under its own configuration"
-                f" (--config {self.path / CONFIG}) or start another run"
+                f"{changes}; go on with {self.path} under the settings that it had ({CONFIG} there holds them, unless"
+                " it was changed), or start another run"
             )
+
+
+def settings_of(config: Mapping[str, Any], *, sections: tuple[str, ...] = TRAINED_BY) -> dict[str, Any]:
+    """The settings of some sections by dotted key, without those that may change from one start to the next."""
+    leaves = _leaves("", config)
+    return {key: value for key, value in leaves if key.startswith(sections) and not _HARMLESS.search(key)}
 
 
 def environment(*, wandb_id: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bsa_lightning.evaluation.embeddings import Embedding
 
 EVALUATOR = 2
 """Rises whenever the same sound would get other numbers."""
-SAME = ("clips", "teacher", "evaluator", "embeddings", "precision")
+SAME = ("clips", "teacher", "guidance_scale", "evaluator", "embeddings", "precision")
 """Scores that differ in one of these are not put into one file."""
 _PACKAGES = ("torch", "torchaudio", "torchmetrics", "numpy", "scipy", "soundfile", "transformers", "diffusers")
 
