@@ -51,6 +51,7 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
             the other way round.
     """
     partial = _beside(path, _PARTIAL)
+    made = [part for part in path.parents if not part.exists()]
     make_folder(path.parent)
     _clear_dead(path.parent)
     try:
@@ -72,6 +73,10 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
     finally:
         _delete(partial)
+        if not path.exists():
+            for part in made:
+                with suppress(OSError):  # something else has come into it
+                    part.rmdir()
 
 
 def refuse_folder(path: Path, *, setting: str) -> None:
@@ -280,6 +285,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Hex digest of a file's bytes.
+
+    Raises:
+        OSError: if it is no regular file: a pipe might never end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

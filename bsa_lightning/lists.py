@@ -21,7 +21,7 @@ LARGEST_LIST = 1 << 29
 """Bytes of the largest list that is read."""
 LONGEST_TEXT = 1 << 17
 """Characters of the longest caption or name."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -135,7 +135,7 @@ def plain_text(text: object, *, where: str, what: str) -> str:
     Raises:
         UserError: if it is no text, empty, too long, or holds what is no text: control characters, half a character.
     """
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not any(letter.isprintable() and not letter.isspace() for letter in text):
         raise UserError(f"{where} has a clip without a {what}; every clip needs one")
     if len(text) > LONGEST_TEXT:
         raise UserError(f"{where} has a {what} of {len(text)} characters, but one has at most {LONGEST_TEXT}; cut it")

@@ -202,9 +202,10 @@ def _finish(out: Path, works: Sequence[Work], request: dict[str, Any], condition
     write_index(out, request=content, shards=[made[work.file] for work in works], null=null)
     used = {work.file for work in works}
     for path in out.glob("shard-*.safetensors"):
-        if SHARD_NAME.fullmatch(path.name) and path.name not in used:
+        texts = path.with_suffix(".json")  # a shard of ours has its texts beside it
+        if SHARD_NAME.fullmatch(path.name) and path.name not in used and texts.is_file():
             path.unlink()
-            path.with_suffix(".json").unlink(missing_ok=True)
+            texts.unlink()
 
 
 def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int) -> dict[str, Any]:

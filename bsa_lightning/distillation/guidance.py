@@ -10,13 +10,14 @@ from torch import Tensor
 from bsa_lightning.errors import UserError
 from bsa_lightning.ranges import check_number
 from bsa_lightning.teachers.base import Denoiser
+from bsa_lightning.teachers.sampling import LARGEST_SCALE
 
 
 class Guidance(ABC):
     """How the guidance scale g enters the rounds of a ladder.
 
     Args:
-        scale: g in uncond + g (cond - uncond), at least 0; 1 is no guidance. Scores compare with the first teacher at
+        scale: g in uncond + g (cond - uncond), from 0 to 1000; 1 is no guidance. Scores compare with the first teacher at
             this g.
     """
 
@@ -27,7 +28,9 @@ class Guidance(ABC):
     """Lowest and highest g that a student is trained for, where it can be sampled at more than one."""
 
     def __init__(self, scale: float) -> None:
-        check_number("guidance scale", scale, at_least=0, advice="1 is no guidance, Tango uses 3")
+        check_number(
+            "guidance scale", scale, at_least=0, at_most=LARGEST_SCALE, advice="1 is no guidance, Tango uses 3"
+        )
         self.scale = scale
 
     @abstractmethod
@@ -96,7 +99,7 @@ class Embedded(Guidance):
     def __init__(self, scale: float, low: float = 1.0, high: float = 6.0) -> None:
         super().__init__(scale)
         for name, bound in (("low", low), ("high", high)):
-            check_number(f"{name} of the guidance scales", bound, at_least=0)
+            check_number(f"{name} of the guidance scales", bound, at_least=0, at_most=LARGEST_SCALE)
         if not 0 <= low <= scale <= high or low == high:
             raise UserError(
                 f"guidance scales are drawn from low={low} to high={high}, but these must be apart, at least 0 and"

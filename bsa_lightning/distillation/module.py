@@ -68,6 +68,8 @@ class ProgressiveDistillation(LatentModule):
         compile: bool = False,
     ) -> None:
         super().__init__(teacher, compiled=compile)
+        if teacher_dtype not in ("float32", "bfloat16"):
+            raise UserError(f"teacher_dtype is {teacher_dtype!r}, but must be float32 or bfloat16")
         check_training(optimizer, caption_dropout=caption_dropout, seed=seed)
         self.plan = plan
         self.weighting = weighting

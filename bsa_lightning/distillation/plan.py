@@ -50,7 +50,7 @@ class Plan:
         check_number("factor", self.factor, whole=True, at_least=2, advice="2 halves the steps from round to round")
         check_number("start_steps", self.start_steps, whole=True, at_least=1)
         check_number("end_steps", self.end_steps, whole=True, at_least=1)
-        for updates in [self.updates] if isinstance(self.updates, int) else self.updates:
+        for updates in self.updates if isinstance(self.updates, list) else [self.updates]:
             check_number("updates", updates, whole=True, at_least=1, advice="every round needs an update")
         budgets = self._budgets()
         if len(budgets) != (rounds := self._num_rounds()):

@@ -12,7 +12,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.teachers.provenance import is_finite, is_whole
 
 _GUIDANCE = ("outside", "baked", "embedded")
-_MOST = 1000
+LARGEST_SCALE = 1000
 """Highest guidance scale; far below it all that comes out is noise."""
 
 
@@ -41,9 +41,11 @@ class Sampling:
         if self.guidance not in _GUIDANCE:
             raise _wrong("guidance", self.guidance, "outside, baked or embedded")
         if not _is_scale(self.guidance_scale):
-            raise _wrong("guidance_scale", self.guidance_scale, f"a number from 0 to {_MOST}")
+            raise _wrong("guidance_scale", self.guidance_scale, f"a number from 0 to {LARGEST_SCALE}")
         if self.guidance_range is not None and not _is_range(self.guidance_range):
-            raise _wrong("guidance_range", self.guidance_range, f"the lowest and the highest scale, from 0 to {_MOST}")
+            raise _wrong(
+                "guidance_range", self.guidance_range, f"the lowest and the highest scale, from 0 to {LARGEST_SCALE}"
+            )
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any], *, num_steps: int, guidance_scale: float) -> Self:
@@ -63,8 +65,8 @@ class Sampling:
             UserError: if the network cannot do the requested one.
         """
         g = self.guidance_scale if requested is None else requested
-        if not 0 <= g <= _MOST:
-            raise UserError(f"guidance scale is {g}, but must be from 0 to {_MOST}; 1 is no guidance")
+        if not 0 <= g <= LARGEST_SCALE:
+            raise UserError(f"guidance scale is {g}, but must be from 0 to {LARGEST_SCALE}; 1 is no guidance")
         if self.guidance == "baked":
             if g != self.guidance_scale:
                 raise UserError(
@@ -83,7 +85,7 @@ def in_file(path: Path, error: UserError) -> UserError:
 
 
 def _is_scale(value: object) -> bool:
-    return is_finite(value, least=0) and value <= _MOST
+    return is_finite(value, least=0) and value <= LARGEST_SCALE
 
 
 def _is_range(bounds: object) -> bool:

@@ -132,7 +132,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_a_sound(tmp_path, silence,
             generate(["Rain"], out=tmp_path / "out")
     finally:
         small_disk(resource.RLIM_INFINITY)
-    assert not list(tmp_path.rglob("*.wav*"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["index.html", "table.md", "figure.png", "differences.csv"])

@@ -43,14 +43,14 @@ def test_numbers_outside_their_range(teacher_folder, kind, settings, text):
 @pytest.mark.parametrize(
     "make",
     [
-        *(functools.partial(kind, scale) for kind in (Baked, Outside, Embedded) for scale in (NAN, INF, -1.0)),
+        *(functools.partial(kind, scale) for kind in (Baked, Outside, Embedded) for scale in (NAN, INF, -1.0, 1e30)),
         *(functools.partial(Embedded, 2.0, low=low) for low in (NAN, -1.0, -INF)),
         functools.partial(Embedded, 2.0, high=INF),
         *(functools.partial(kind, gamma) for kind in (BSA, MinSNR, Tango) for gamma in (NAN, INF, 0.0, -5.0)),
         *(functools.partial(BadUpdates, explosion=value) for value in (NAN, INF, 1.0)),
         functools.partial(BadUpdates, most=0),
         *(functools.partial(Plan, *steps, updates=1) for steps in ((0, 1), (8, -1), (8.0, 4), (8, True))),
-        *(functools.partial(Plan, 8, 4, updates=updates) for updates in (0, -1, [0], True)),
+        *(functools.partial(Plan, 8, 4, updates=updates) for updates in (0, -1, [0], True, 1.5, NAN, None)),
         *(functools.partial(Plan, 8, 4, updates=1, **{name: 0}) for name in ("factor", "patience")),
     ],
 )
