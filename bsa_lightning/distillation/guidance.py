@@ -17,8 +17,8 @@ class Guidance(ABC):
     """How the guidance scale g enters the rounds of a ladder.
 
     Args:
-        scale: g in uncond + g (cond - uncond), from 0 to 1000; 1 is no guidance. Scores compare with the first teacher at
-            this g.
+        scale: g in uncond + g (cond - uncond), from 0 to 1000; 1 is no guidance. Scores compare with the first
+            teacher at this g.
     """
 
     name: str
