@@ -59,6 +59,7 @@ CONFIGS: dict[str, Build] = {
     "a checkpoint interval that is none": option("--checkpoint_every", "0", "-1", "x", "1.5"),
     "a seed that is none": option("--seed_everything", "-1", "x", "1.5", str(2**40)),
     "a mode that is none": option("--wandb", "maybe", "", "0"),
+    "an epoch interval that is none": option("--trainer.check_val_every_n_epoch", "0", "-1", "1.5"),
     "a truth that is none": option("--overwrite", "maybe", "2"),
     "a checkpoint that is not there": option("--ckpt_path", "nowhere.ckpt", "/nowhere/x.ckpt", "x" * 300),
     "two callbacks of one kind": config(

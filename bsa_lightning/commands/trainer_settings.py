@@ -17,10 +17,11 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
     if trainer.gradient_clip_val is not None:
         check_number("trainer.gradient_clip_val", trainer.gradient_clip_val, at_least=0)
     check_number("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, whole=True, at_least=1)
-    for name in ("log_every_n_steps", "check_val_every_n_epoch", "val_check_interval"):
-        value = getattr(trainer, name)
-        if isinstance(value, int | float):  # val_check_interval may be a length of time
-            check_number(f"trainer.{name}", value, at_least=0)
+    check_number("trainer.log_every_n_steps", trainer.log_every_n_steps, whole=True, at_least=0)
+    if trainer.check_val_every_n_epoch is not None:
+        check_number("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, whole=True, at_least=1)
+    if isinstance(trainer.val_check_interval, int | float):  # or a length of time
+        check_number("trainer.val_check_interval", trainer.val_check_interval, above=0)
     if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
         name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
         raise UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")

@@ -20,6 +20,8 @@ from bsa_lightning.ranges import check_number, check_seed
 from bsa_lightning.teachers.base import Conditioning, Denoiser
 from bsa_lightning.teachers.folder import load_codec, load_conditioner
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Of the trainer: those that keep weights in float32."""
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
@@ -82,7 +84,16 @@ class LatentModule(LightningModule, ABC):
         return network
 
     def check_data(self) -> None:
-        """Refuses latents that were prepared with another codec or text encoder than the teacher's."""
+        """Refuses latents of another codec or text encoder than the teacher's, and weights that are not float32.
+
+        Raises:
+            UserError: naming what does not fit.
+        """
+        if str(self.trainer.precision) not in PRECISIONS:
+            raise UserError(
+                f"trainer.precision is {self.trainer.precision}, but trained weights are kept in float32; choose one of"
+                f" {', '.join(PRECISIONS)}"
+            )
         codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
         self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name

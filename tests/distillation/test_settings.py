@@ -109,6 +109,12 @@ def test_both_modules_try_their_weighting(teacher_folder):
             make()
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weights_stay_in_float32(teacher_folder, latents_folder, tmp_path, precision):
+    with pytest.raises(UserError, match=f"trainer.precision is {precision}, but trained weights are kept in"):
+        trainer_of(tmp_path, precision=precision).fit(module_of(teacher_folder), data_of(latents_folder))
+
+
 def test_a_student_that_is_not_finite_is_never_written(teacher_folder, latents_folder, tmp_path):
     def spoil(trainer, module, _batch):
         next(module.student.parameters()).data.view(-1)[0] = INF
