@@ -6,6 +6,7 @@ raise UserError after one of ``FAULTS``, and read the same model after one of ``
 
 import json
 import math
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -66,6 +67,11 @@ def _cut(path: Path, rng: random.Random) -> None:
 def _as_folder(path: Path, _: random.Random) -> None:
     path.unlink()
     path.mkdir()
+
+
+def _as_pipe(path: Path, _: random.Random) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def _as_dead_link(path: Path, _: random.Random) -> None:
@@ -134,6 +140,8 @@ FAULTS: dict[str, Damage] = {
         lambda path, _: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     ),
     "weights are a folder": _file(_as_folder),
+    "weights are a pipe": _file(_as_pipe),
+    "a configuration is a pipe": _file(_as_pipe, "[uvtplm]*/config.json"),
     "weights are a link to nowhere": _file(_as_dead_link),
     "weights are gone": _file(lambda path, _: path.unlink()),
     "weights are those of another part": lambda folder, rng: shutil.copy(*rng.sample(weight_files(folder), 2)),

@@ -78,6 +78,9 @@ WORDS: dict[str, Build] = {
                                       ("2", "0", "FOLDER"), ("x", "0", "NEW"), ("1.5", "0", "NEW"))
         )
     ),
+    "names that are no text": words(
+        ("fit", "--run", "\udcff"), ("fit", "--config", "\udcff"), ("test", "--run", "a\udcff"),
+    ),
     "predictions that are none": words(
         *(
             ("predict", "--run", "NEW", "--data", "Captions", "--data.file", file, "--model", "Generation",

@@ -56,6 +56,9 @@ _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "r
 
 def run(words: list[str]) -> None:
     """Runs the subcommand that ``sys.argv`` names; other ranks are started from the same words."""
+    for word in words:
+        if not word.isprintable() and word != word.encode("utf-8", "replace").decode():
+            raise UserError(f"{word!r} is no text in UTF-8, which the names of a run's settings must be; rename it")
     prepare_parser(words)
     for message in NEEDLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -26,6 +26,8 @@ def report(runs: list[Path], out: Path | None = None) -> None:
         out: folder for the files; none writes them into ``report/`` of the first run.
     """
     runs = [Path(run) for run in runs]
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise UserError("runs names one folder twice; name each run once")
     folder = runs[0] / "report" if out is None else Path(out)
     _refuse_foreign(folder)
     results, shown = read_results(runs), one_of_each(runs)

@@ -71,7 +71,7 @@ def section(config: Mapping[str, Any], run: Path, *names: str) -> dict[str, Any]
 
 def readable(text: str) -> str:
     """A name of a file as text in one line: what is no character, or moves the next line, is shown as one."""
-    decoded = os.fsencode(text).decode("utf-8", "replace")
+    decoded = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in decoded)
 
 

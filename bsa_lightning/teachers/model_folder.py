@@ -208,6 +208,9 @@ def readable(path: Path, kind: str) -> Iterator[None]:
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
+    for file in path.rglob("*"):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise UserError(f"{file} is a pipe or a device, which might never end; put the file itself there")
     before = [(module, module.get_verbosity()) for module in (of_diffusers, of_transformers)]
     of_transformers.disable_progress_bar()  # a bar for each half second of loading would tear those of training
     for module, _ in before:

@@ -78,6 +78,8 @@ def check_start(path: Path) -> bytes:
         UserError: naming the file and what is wrong with it.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is a pipe or a device, which might never end; put the file itself there")
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
     except OSError as error:
