@@ -264,7 +264,7 @@ def disk_trouble(error: BaseException, folder: Path) -> str:
 def write_json(path: Path, content: object) -> None:
     """Writes ``content``, indented, whole or not at all."""
     with whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

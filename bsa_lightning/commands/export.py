@@ -25,6 +25,7 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
         metric: column of scores.csv that "best" goes by.
     """
     from bsa_lightning.distillation.export import export_student
+    from bsa_lightning.teachers.provenance import read_student
 
     if not Path(run).is_dir():
         raise UserError(f"run is {run}, but no such folder exists; name the folder of a run, such as runs/demo")
@@ -42,6 +43,7 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
         student = names[-1]
     elif student == "best":
         student = _best(Path(run), names, metric)
+    read_student(rounds / student)
     export_student(rounds / student, Path(dst), scores=_scores(Path(run)))
     print(f"{student} of {run}: {dst}")
 

@@ -158,6 +158,7 @@ class Command(LightningCLI):
             given = [] if trainer.logger in (None, True) else trainer.logger
             own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
         callbacks = trainer.callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         before: list[Callback] = self.trainer_defaults.pop("callbacks")
         before += [
             kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(given, kind) for given in callbacks)

@@ -55,7 +55,7 @@ class MetricsFile(Logger):
             rows = self._rows()
             self._columns += sorted(new)
             self._write(rows)
-        with self._path.open("a", newline="") as file:
+        with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
         self._num_rows += 1
 
@@ -95,7 +95,7 @@ class MetricsFile(Logger):
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         assert self._columns is not None
-        with whole(self._path) as partial, partial.open("w", newline="") as file:
+        with whole(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)

@@ -44,8 +44,12 @@ class Captions(LightningDataModule):
     def __init__(self, file: Path, batch_size: int = 16) -> None:
         super().__init__()
         check_number("batch_size", batch_size, whole=True, at_least=1)
-        self.captions = read_captions(Path(file))
+        self.file = Path(file)
         self.batch_size = batch_size
+
+    def setup(self, stage: str) -> None:
+        del stage
+        self.captions = read_captions(self.file)
 
     def predict_dataloader(self) -> DataLoader[tuple[int, str]]:
         trainer = self.trainer

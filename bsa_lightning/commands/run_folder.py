@@ -162,7 +162,7 @@ class RunFolder:
         make_folder(self.path)
         write_json(self.path / ENVIRONMENT, environment(wandb_id=self.wandb_id))
         with whole(self.path / CONFIG) as partial:
-            partial.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            partial.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def config(self) -> dict[str, Any]:
         """The recorded configuration; empty where there is none."""

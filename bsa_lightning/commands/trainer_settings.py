@@ -7,6 +7,8 @@ from jsonargparse import Namespace
 from bsa_lightning.errors import UserError
 from bsa_lightning.ranges import check_number
 
+_MOST_DEVICES = 1024
+
 
 def check_trainer(trainer: Namespace, *, fits: bool) -> None:
     """Refuses numbers outside of their range, and for a ``fit`` those with which nothing would be trained.
@@ -14,6 +16,8 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
     Raises:
         UserError: naming the setting and its value.
     """
+    if str(trainer.devices).isdigit():  # or a list of them, or "auto"
+        check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")
     if trainer.gradient_clip_val is not None:
         check_number("trainer.gradient_clip_val", trainer.gradient_clip_val, at_least=0)
     check_number("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, whole=True, at_least=1)

@@ -57,7 +57,8 @@ class BadUpdates(RoundObserver):
             rank_zero_warn(f"update {trainer.global_step} is skipped: the norm of its gradient is {norm:.3g}")
         if self._skipped:
             pl_module.log("train/skipped_updates", float(self._skipped))
-        if self._skipped >= self.most:
+        updates = pl_module.current_round.updates if isinstance(pl_module, ProgressiveDistillation) else self.most
+        if self._skipped >= min(self.most, updates):
             raise UserError(
                 f"{self._skipped} updates had no usable gradient{_place(pl_module)}, the last of norm {norm:.3g}; lower"
                 " the learning rate and start another run, or raise most of BadUpdates"

@@ -44,4 +44,4 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
         pipeline = family.complete(student, teacher, partial, read_sampling(student))
         origin.write(partial, provenance)
         card = model_card(provenance, pipeline=pipeline, options=family.pipeline_options, scores=scores)
-        (partial / "README.md").write_text(card)
+        (partial / "README.md").write_text(card, encoding="utf-8")

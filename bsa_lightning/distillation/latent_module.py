@@ -25,6 +25,10 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
+_UNMOVED = 1e-9
+"""Share of the length of all weights below which nothing was learnt: rounding alone is 6e-8 of a number."""
+
+
 class LatentModule(LightningModule, ABC):
     """Trains on latents that were prepared with its teacher.
 
@@ -113,6 +117,28 @@ class LatentModule(LightningModule, ABC):
             raise UserError(
                 f"training has made weights that are not finite, such as {broken}, so that they are not written; lower"
                 " the learning rate and start another run"
+            )
+
+    def refuse_unchanged(self, network: nn.Module, before: nn.Module | None) -> None:
+        """Refuses a network that training has not moved; on every rank alike.
+
+        Args:
+            network: what is about to be written.
+            before: what it was at the start, with no other parameters; None is not compared.
+
+        Raises:
+            UserError: saying so.
+        """
+        unchanged = False
+        if before is not None and self.trainer.is_global_zero:
+            weights = dict(network.named_parameters())
+            pairs = [(weights[name].detach(), old.detach()) for name, old in before.named_parameters()]
+            moved = sum(float((new - old).double().square().sum()) for new, old in pairs)
+            unchanged = moved <= _UNMOVED**2 * sum(float(old.double().square().sum()) for _, old in pairs)
+        if self.trainer.strategy.broadcast(unchanged):
+            raise UserError(
+                "training has changed no weight, so that nothing is written; check the learning rate, ema_decay,"
+                " trainer.gradient_clip_val, and whether updates were skipped"
             )
 
     def _null(self) -> Conditioning:

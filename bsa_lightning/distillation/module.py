@@ -201,6 +201,9 @@ class ProgressiveDistillation(LatentModule):
             return folder  # written before the run was stopped, by the very updates that the checkpoint holds
         student = unsharded(self.finished_student, self._untrained_student, keep=self.trainer.is_global_zero)
         self.refuse_broken(student if self.trainer.is_global_zero else None)
+        # A teacher in bfloat16 is rounded, and one that is spread over devices is in parts.
+        is_comparable = self.teacher_dtype is torch.float32 and student is self.finished_student
+        self.refuse_unchanged(student, self.teacher if is_comparable else None)
         if self.trainer.is_global_zero:
             save_student(
                 student,

@@ -44,4 +44,4 @@ def save_student(
     with whole(folder, durable=True) as partial:  # as the checkpoint that refers to it
         student.save(partial)
         provenance["sha256"] = folder_sha256(partial)
-        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")

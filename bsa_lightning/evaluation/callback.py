@@ -70,6 +70,8 @@ class Scoring(RoundObserver):
         at_infinity: bool = False,
         cache: Path | None = None,
     ) -> None:
+        if not isinstance(clips, Clips):
+            raise UserError(f"clips is {clips!r}, but must be captioned sound, such as Soundscapes or TangoManifest")
         if not seeds:
             raise UserError("seeds is empty, but scoring needs at least one sampling seed")
         for seed in seeds:

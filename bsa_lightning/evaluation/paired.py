@@ -88,7 +88,7 @@ def compare(
 
 def write_differences(path: Path, rows: Sequence[tuple[str, str, int, str, Difference]]) -> None:
     """Writes ``differences.csv``: names of both systems, seed, metric and the numbers."""
-    with whole(path) as partial, partial.open("w", newline="") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["first", "second", "seed", "metric", *Difference._fields])
         for first, second, seed, metric, found in rows:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
 from bsa_lightning.evaluation.scores import Score
 from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_provenance, read_sampling
+from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_sampling
 from bsa_lightning.teachers.guided import CountEvaluations
+from bsa_lightning.teachers.provenance import read_student
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +72,12 @@ def teacher_system(folder: Path, *, num_steps: int, guidance_scale: float, model
 
 
 def student_system(folder: Path) -> System:
-    """A student's folder, sampled as its provenance says."""
-    provenance: dict[str, Any] = read_provenance(folder)
+    """A student's folder, sampled as its provenance says.
+
+    Raises:
+        UserError: if it is no student of a run, or bears the name of another.
+    """
+    provenance = read_student(folder)
     return System(
         model="student",
         folder=folder,

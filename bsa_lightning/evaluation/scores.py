@@ -78,7 +78,7 @@ class ScoreFile:
         new |= {name: f"{value:.9g}" for name, value in score.metrics.items()}
         rows = [row for row in self.rows() if _key(row) != score.key] + [new]
         columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
-        with whole(self.path) as partial, partial.open("w", newline="") as file:
+        with whole(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)

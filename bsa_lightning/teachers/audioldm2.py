@@ -186,9 +186,9 @@ class AudioLDM2(Family):
             model = GPT2LMHeadModel.from_pretrained(out / "language_model", dtype=torch.float32)
             model.save_pretrained(out / "language_model")
             config = read_json(out / "language_model" / "config.json") | {"max_new_tokens": generated}
-            (out / "language_model" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            (out / "language_model" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             index["language_model"] = ["transformers", "GPT2LMHeadModel"]
-            (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+            (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         return pipeline
 
 

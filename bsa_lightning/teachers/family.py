@@ -68,7 +68,7 @@ class Family(ABC):
         index = self.student_index(index, sampling)
         for name in parts:
             copy_part((student if name in (self.network, "scheduler") else teacher) / name, out / name)
-        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         return str(index["_class_name"])
 
     def student_index(self, index: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:

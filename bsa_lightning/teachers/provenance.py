@@ -16,6 +16,7 @@ from bsa_lightning.teachers.hashing import combined, digests_of
 PROVENANCE = "provenance.json"
 NETWORK_PARTS = ("unet", "transformer", "scheduler")
 """Subfolders of the network and its schedule: ``sha256`` is theirs."""
+_STUDENT = ("pipeline", "teacher", "weighting", "round", "num_steps", "guidance", "guidance_scale")
 INDEX = "model_index.json"
 """The file of a whole model folder that names its pipeline class and its parts."""
 
@@ -36,6 +37,20 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
+def read_student(folder: Path) -> dict[str, Any]:
+    """The provenance of a student in the ``rounds/`` of a run.
+
+    Raises:
+        UserError: as :func:`read`, if an entry is missing, or if the folder bears the name of another round.
+    """
+    found = read(folder)
+    if lacking := [name for name in _STUDENT if name not in found]:
+        raise UserError(f"{folder} is no student of a run: its {PROVENANCE} has no {lacking[0]}; bring that file back")
+    if folder.name != (name := f"{found['round']}-{found['num_steps']}steps"):
+        raise UserError(f"{folder} holds the student {name} by its {PROVENANCE}; give the folder that name back")
+    return found
+
+
 def write(folder: Path, provenance: Mapping[str, Any]) -> None:
     """Writes the provenance of a whole model folder, with a digest of each of its model files.
 
@@ -45,7 +60,7 @@ def write(folder: Path, provenance: Mapping[str, Any]) -> None:
     network = [folder / name for name in NETWORK_PARTS if (folder / name).is_dir()]
     files = {name: sha256 for part in parts for name, sha256 in digests_of(part).items()}
     content = {**provenance, "sha256": combined(_of(files, *(part.name for part in network))), "files": files}
-    (folder / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def check_identity(folder: Path) -> None:

@@ -109,7 +109,7 @@ def _main_config(folder: Path) -> Config:
     for log in (folder / "summary.jsonl", folder.parent / "summary.jsonl"):
         if log.is_file():
             try:
-                first: object = json.loads(log.read_text().split("\n", 1)[0])
+                first: object = json.loads(log.read_text(encoding="utf-8").split("\n", 1)[0])
                 if not isinstance(first, dict):
                     raise ValueError("it holds no object")
             except (ValueError, OSError, RecursionError) as error:

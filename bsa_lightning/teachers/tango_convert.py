@@ -95,8 +95,10 @@ def convert_tango(
         tokenizer.save_pretrained(partial / "tokenizer")
         on_part("text_encoder, tokenizer")
         origin.write(partial, provenance)
-        (partial / "model_index.json").write_text(json.dumps(_index(type(tokenizer).__name__), indent=2) + "\n")
-        (partial / "README.md").write_text(model_card(provenance, pipeline="TangoPipeline"))
+        (partial / "model_index.json").write_text(
+            json.dumps(_index(type(tokenizer).__name__), indent=2) + "\n", encoding="utf-8"
+        )
+        (partial / "README.md").write_text(model_card(provenance, pipeline="TangoPipeline"), encoding="utf-8")
 
 
 def _check_front_end(path: Path) -> None:

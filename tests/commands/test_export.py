@@ -1,11 +1,13 @@
 """Which student `export` takes, and what it says when there is none."""
 
+import json
 import sys
 
 import pytest
 
 from bsa_lightning.commands import export as command
 from bsa_lightning.commands.main import main
+from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 
 
@@ -14,7 +16,11 @@ def run(tmp_path):
     """Ten rounds, so that names and numbers sort differently; the second student has the best score."""
     run = tmp_path / "run"
     for index in range(10):
-        (run / "rounds" / f"{index + 1}-{1024 >> index}steps").mkdir(parents=True)
+        folder = run / "rounds" / f"{index + 1}-{1024 >> index}steps"
+        folder.mkdir(parents=True)
+        known = {"pipeline": "TangoPipeline", "teacher": "tiny", "weighting": "bsa", "guidance": "baked"}
+        known |= {"round": index + 1, "num_steps": 1024 >> index, "guidance_scale": 2.0}
+        (folder / "provenance.json").write_text(json.dumps(known))
     for num_steps, fd in ((1024, 3.0), (512, 1.0), (2, 2.0)):
         ScoreFile(run / "scores.csv").append(
             Score("student", "bsa", 1, num_steps, "baked", 2.0, num_steps, 0, 8, {"fd_logmel": fd})
@@ -53,3 +59,13 @@ def test_mistakes(run, monkeypatch, capsys, words, message):
     monkeypatch.setattr(sys, "argv", ["lightning", "export", *words])
     assert main() == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"num_steps": 4}, {"round": 7}, {"weighting": None}])
+def test_a_student_whose_folder_has_the_name_of_another_is_refused(run, tmp_path, change):
+    path = run / "rounds" / "3-256steps" / "provenance.json"
+    content = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    with pytest.raises(UserError, match="3-256steps (holds the student|is no student of a run)"):
+        command.export(run, tmp_path / "out", "3-256steps")
+    assert not (tmp_path / "out").exists()

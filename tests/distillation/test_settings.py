@@ -123,3 +123,26 @@ def test_a_student_that_is_not_finite_is_never_written(teacher_folder, latents_f
     with pytest.raises(UserError, match="training has made weights that are not finite, such as "):
         trainer_of(tmp_path, Watch(spoil)).fit(module, data_of(latents_folder))
     assert not list(tmp_path.glob("rounds/*"))
+
+
+@pytest.mark.parametrize("settings", [{"gradient_clip_val": 1e-30}, {}])
+def test_a_round_that_moves_no_number_is_not_handed_on(teacher_folder, latents_folder, tmp_path, settings):
+    """Gradients cut to nothing; a rate below what float32 can add."""
+    optimizer = functools.partial(torch.optim.SGD, lr=1e-3 if settings else 1e-30)
+    module = module_of(teacher_folder, plan=Plan(8, 4, 2), optimizer=optimizer)
+    with pytest.raises(UserError, match="training has changed no weight, so that nothing is written"):
+        trainer_of(tmp_path, **settings).fit(module, data_of(latents_folder))
+    assert not list(tmp_path.glob("rounds/*"))
+
+
+def test_a_round_of_skipped_updates_alone_ends_the_run(teacher_folder, latents_folder, tmp_path):
+    def spoil(trainer, module, _batch):
+        next(module.teacher.parameters()).data.fill_(INF)
+
+    module = module_of(teacher_folder, plan=Plan(8, 4, 3))
+    spoil(None, module, None)
+    with (
+        pytest.raises(UserError, match="3 updates had no usable gradient in round 1"),
+        pytest.warns(match="is skipped"),
+    ):
+        trainer_of(tmp_path).fit(module, data_of(latents_folder))
