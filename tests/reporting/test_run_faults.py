@@ -9,7 +9,7 @@ from run_faults import GOOD_RUNS, RUNS
 from bsa_lightning.errors import UserError
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", RUNS)
 def test_a_damaged_run_is_refused_by_the_name_of_the_file(tmp_path, name, seed):
     run = write_run(tmp_path / "run")
@@ -22,7 +22,7 @@ def test_a_damaged_run_is_refused_by_the_name_of_the_file(tmp_path, name, seed):
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", GOOD_RUNS)
 def test_a_good_run_is_reported(tmp_path, name, seed):
     case = GOOD_RUNS[name](write_run(tmp_path / "run"), Random(seed))
