@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_warn
 
 from bsa_lightning.commands.checkpoint_file import CheckpointFile
 from bsa_lightning.commands.interruption import Interruption
@@ -102,8 +103,11 @@ class ResumePoint(RoundObserver):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._logged, self._stepped = state_dict["logged"], state_dict["stepped"]
-        # The run's own config.yaml may have been edited; a checkpoint of an earlier version knows no settings.
-        self.folder.refuse_other(self.settings, state_dict.get("settings", self.settings))
+        # The run's own config.yaml may have been edited since.
+        if "settings" in state_dict:
+            self.folder.refuse_other(self.settings, state_dict["settings"])
+        else:
+            rank_zero_warn(f"{self.file} is of an earlier version and holds no settings, so that they are not compared")
 
     def _rewind(self, loggers: Sequence[Logger]) -> None:
         told = sum(logger.rewind(self._logged) for logger in loggers if isinstance(logger, MetricsFile))

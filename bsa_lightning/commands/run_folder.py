@@ -41,7 +41,7 @@ _HARMLESS = re.compile(r"data\.init_args\.(train|val|num_workers)|model\.init_ar
 
 
 _INSIDE = {
-    "checkpoints": ("*.ckpt",),
+    "checkpoints": ("last*.ckpt", "*=*.ckpt"),  # ours, and those that ModelCheckpoint names
     "rounds": ("[0-9]*-[0-9]*steps",),
     "samples": ("captions.json", "[0-9]*-*.wav", "*/[0-9]*-*.wav"),
     "report": REPORT_FILES,
