@@ -15,6 +15,8 @@ MODULES = (
     "bsa_lightning.distillation.module",
     "bsa_lightning.distillation.promotion",
     "bsa_lightning.evaluation.callback",
+    "bsa_lightning.evaluation.reading",
+    "bsa_lightning.evaluation.reference",
     "bsa_lightning.evaluation.embeddings",
     "bsa_lightning.evaluation.vggish",
     "bsa_lightning.evaluation.pann",

@@ -23,26 +23,26 @@ def score(
     embeddings: Sequence[Embedding] = (),
     captions: Path | None = None,
     at_infinity: bool = False,
-    channel_mean: bool = False,
-    remove_dc: bool = False,
+    kadtk: bool = False,
     cache: Path | None = None,
     out: Path | None = None,
 ) -> None:
     """Scores one folder of sound against another, and prints a card of the scores.
 
-    Files of equal names, whatever their format, are taken for the same sound or caption: divergences need such pairs.
-    Files in folders below the two, hidden ones and those that are no audio are passed over, and counted on the card.
-    Every sound is brought to an embedding's rate and to 16 bit at its own length and level.
+    Distances are of all files. Files of equal names, whatever their format, are taken for the same sound or caption:
+    divergences are of such pairs alone. Files in folders below the two, hidden ones and those that are no audio are
+    passed over, and counted on the card, as are files without a pair. Every sound is heard at its own length and level,
+    as the reading of an embedding says: Plain, AsAudioldmEval, AsPublishedTango or AsPublishedTangoFAD.
 
     Args:
         reference: folder of real sound.
         generated: folder of a system's sound.
         embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
-            weights.
+            weights; a file under another name than the published one is taken for weights of your own, unchecked.
         captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores alone.
-        at_infinity: also extrapolate Frechet distances to infinitely many clips.
-        channel_mean: embed the mean of a file's channels, not the first.
-        remove_dc: take away each clip's mean.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips, beside the same reference.
+        kadtk: also compute kernel distances as the package kadtk does: over all pairs of rows, with the generated
+            side's bandwidth.
         cache: folder that keeps the rows of the reference; without it they are embedded anew.
         out: JSON file for the card.
     """
@@ -51,7 +51,6 @@ def score(
     import torch
 
     from bsa_lightning.evaluation.folders import score_folders
-    from bsa_lightning.evaluation.reference import Reader
     from bsa_lightning.files import refuse_file, refuse_folder, write_json
 
     if out is not None:
@@ -70,7 +69,7 @@ def score(
         embeddings=embeddings,
         captions=captions,
         at_infinity=at_infinity,
-        reader=Reader(channel_mean=channel_mean, remove_dc=remove_dc),
+        kadtk=kadtk,
         cache=cache,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bsa_lightning.data.resampling import resample
 from bsa_lightning.data.truncation import lacking, lacking_frames
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import whole
@@ -33,10 +34,10 @@ RATES = (100, 1_000_000)
 """Samples a second that a file may have, from and to."""
 _SILENCE = 1e-6
 _SOFTWARE = "bsa-lightning"
+_LOUDEST = 128.0
+"""Peak from which on samples are integers that were written as floating-point numbers."""
 _LARGE = 2.0**60
 """Samples beyond it are scaled before anything is added up."""
-_LARGEST_KERNEL = 1 << 22
-"""Numbers of a filter bank that torchaudio may make for a pair of rates: all usual pairs need far fewer."""
 _BLOCK = 1 << 20
 """Samples that are decoded at once, of all channels."""
 _MORE_SUFFIXES = ".aif .aifc .snd .oga .opus .wave .sph .nist .iff .8svx .sf .fap"
@@ -94,10 +95,23 @@ def read(path: Path, *, sample_rate: int, num_channels: int = 1, channels: Chann
         UserError: if the file cannot be decoded to its end, is too long or holds no samples.
     """
     samples, rate = _decode(path, lambda block: _heard(block, num_channels, channels), kept=num_channels)
-    waveform = _resample(torch.from_numpy(np.ascontiguousarray(samples.T)), rate, sample_rate)
+    waveform = resample(torch.from_numpy(np.ascontiguousarray(samples.T)), rate, sample_rate)
     if not waveform.isfinite().all():
         raise UserError(f"{path} holds samples near the largest number there is; {_REMEDY}")
     return waveform[0] if num_channels == 1 else waveform
+
+
+def recorded(path: Path) -> tuple[Tensor, int]:
+    """All channels of a file as they are, float32 (channels, samples), and its samples a second.
+
+    Raises:
+        UserError: as :func:`read`, or if the samples are so large that they are no fractions of full scale.
+    """
+    num_channels = num_channels_of(path)
+    samples, rate = _decode(path, lambda block: _heard(block, num_channels, "first"), kept=num_channels)
+    if (peak := float(np.abs(samples).max())) > _LOUDEST:
+        raise UserError(f"{path} has samples of {peak:g}, where full scale is 1; divide them by their full scale")
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
 
 
 def inspect(path: Path, *, seconds: float, num_channels: int = 1, channels: Channels = "first") -> Recording:
@@ -124,6 +138,16 @@ def inspect(path: Path, *, seconds: float, num_channels: int = 1, channels: Chan
         cut=len(heard) > seconds * rate,
         other_channels=silent and bool((highest - lowest).max() > max(2 * _SILENCE, 4 * level)),
     )
+
+
+def length_of(path: Path) -> tuple[int, int]:
+    """How many samples of each channel a file has by its own account, and how many a second.
+
+    Raises:
+        UserError: if it cannot be opened.
+    """
+    with _open(path) as file:
+        return int(file.frames), int(file.samplerate)
 
 
 def num_channels_of(path: Path) -> int:
@@ -155,6 +179,16 @@ def fit_length(waveform: Tensor, *, num_samples: int) -> Tensor:
     return 0.5 * waveform / peak if peak > _SILENCE else torch.zeros_like(waveform)
 
 
+def to_pcm16(waveform: Tensor) -> Tensor:
+    """Samples in [-1, 1], of any shape, as 16-bit integers: the nearest multiples of 1/32768, an even one of two."""
+    return (waveform * 32768).round().clamp(-32768, 32767).short()
+
+
+def from_pcm16(samples: Tensor) -> Tensor:
+    """The float32 samples that a reader finds in a 16-bit file."""
+    return samples.float() / 32768
+
+
 def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
     """Writes (samples,) or (channels, samples) in [-1, 1] as 16-bit PCM, under another name until whole.
 
@@ -170,7 +204,7 @@ def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
             f"{path} is not written, because its sound holds samples that are no finite numbers; use another model, or"
             " another guidance scale"
         )
-    samples = waveform.cpu().clamp(-1, 1).numpy().T
+    samples = to_pcm16(waveform.detach()).cpu().numpy().T
     num_channels = 1 if samples.ndim == 1 else samples.shape[1]
     content = io.BytesIO()
     with soundfile.SoundFile(content, "w", sample_rate, num_channels, format="WAV", subtype="PCM_16") as file:
@@ -243,23 +277,6 @@ def _heard(samples: Samples, num_channels: int, channels: Channels) -> Samples:
         mean = samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
         return mean.repeat(num_channels, axis=1)
     return samples[:, [min(channel, samples.shape[1] - 1) for channel in range(num_channels)]]
-
-
-def _resample(waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
-    """(channels, samples) from ``rate`` to ``sample_rate``, as torchaudio does.
-
-    For rates whose ratio is no ratio of small numbers, such as 44,101 to 16,000, torchaudio's filter bank would take
-    gigabytes; scipy's filter is as long as the larger of the two.
-    """
-    from torchaudio.functional import resample
-
-    shared = math.gcd(rate, sample_rate)
-    down, up = rate // shared, sample_rate // shared
-    if up * (down + 2 * math.ceil(6 * down / (0.99 * min(up, down)))) <= _LARGEST_KERNEL:
-        return resample(waveform, rate, sample_rate)
-    from scipy.signal import resample_poly
-
-    return torch.from_numpy(resample_poly(waveform.numpy(), up, down, axis=-1).astype(np.float32))
 
 
 def _peak(samples: Samples, mean: NDArray[np.float64]) -> float:

@@ -44,7 +44,7 @@ class _Manifest(Clips):
         audio.refuse_channels(channels)
         self.manifest, self.folder, self.max_missing = Path(manifest), folder.folder, max_missing
         self.channels: Channels = channels
-        self.reading = "" if channels == "first" else f"{channels} of channels"
+        self.variant = "" if channels == "first" else f"{channels} of channels"
         _refuse_shared(manifest, entries)
         self.num_listed = len(entries)
         self.missing = [entry.name for entry in entries.values() if entry.file is None]

@@ -15,7 +15,7 @@ from bsa_lightning.errors import UserError
 class Clips(ABC):
     """A fixed, ordered set of sounds with captions."""
 
-    reading: str = ""
+    variant: str = ""
     """What else than its name decides the sound of a clip, such as which channels are read; part of the fingerprint."""
 
     @abstractmethod
@@ -36,6 +36,14 @@ class Clips(ABC):
 
         One channel is (num_samples,), several are (num_channels, num_samples).
         """
+
+    def recorded(self, i: int) -> tuple[Tensor, int] | None:
+        """Clip ``i`` as it was recorded, for scores: float32 (channels, samples), and its samples a second.
+
+        ``None``, where not the recording but :meth:`waveform` is what generated sound is compared with.
+        """
+        del i
+        return None
 
     def recording(self, i: int, *, seconds: float, num_channels: int = 1) -> Recording | None:
         """What can be said about the file behind clip ``i``, read whole; ``None`` for sound that is made.
@@ -64,13 +72,13 @@ class Clips(ABC):
             raise UserError(next(iter(unreadable.values())))
 
     def fingerprint(self) -> str:
-        """Digest of ids, captions and ``reading``: tells one clip list from another without reading audio."""
+        """Digest of ids, captions and ``variant``: tells one clip list from another without reading audio."""
         digest = hashlib.sha256()
         for i in range(len(self)):
             digest.update("\0".join([self.id(i), *self.captions(i), ""]).encode())
-        if not self.reading:
+        if not self.variant:
             return digest.hexdigest()
-        return hashlib.sha256(f"{digest.hexdigest()} {self.reading}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest.hexdigest()} {self.variant}".encode()).hexdigest()
 
 
 class Selected(Clips):
@@ -83,7 +91,7 @@ class Selected(Clips):
 
     def __init__(self, clips: Clips, places: Sequence[int]) -> None:
         self.clips, self.places = clips, list(places)
-        self.reading = clips.reading
+        self.variant = clips.variant
 
     def __len__(self) -> int:
         return len(self.places)

@@ -217,7 +217,7 @@ def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int
         "sample_rate": codec.sample_rate,
         "num_samples": codec.num_samples,
         "shard_size": shard_size,
-        **({"channels": clips.reading} if clips.reading else {}),
+        **({"channels": clips.variant} if clips.variant else {}),
     }
 
 

@@ -20,7 +20,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.card import refuse_other, run_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.kept_samples import KeptSamples, slug
-from bsa_lightning.evaluation.measures import MIN_ROWS, refuse_hopeless, refuse_repeated
+from bsa_lightning.evaluation.measures import refuse_few, refuse_repeated
 from bsa_lightning.evaluation.paired import FEWEST, compare, write_differences
 from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
 from bsa_lightning.evaluation.row_store import load_rows, save_rows
@@ -28,6 +28,7 @@ from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.telling import tell_samples, tell_score, tell_table
 from bsa_lightning.files import read_json, refuse_file, write_json
 from bsa_lightning.ranges import check_number, check_seed
+from bsa_lightning.teachers.base import Codec
 from bsa_lightning.teachers.folder import (
     folder_sha256,
     load_codec,
@@ -53,7 +54,8 @@ class Scoring(RoundObserver):
         during_fit: whether to score after each round of ``fit``.
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
-        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips, beside the same reference.
+        kadtk: also compute kernel distances as the package kadtk does.
         cache: folder that keeps the reference's rows and the teacher's samples; None is one in the user's cache folder.
     """
 
@@ -68,6 +70,7 @@ class Scoring(RoundObserver):
         baselines: Sequence[str] = (),
         embeddings: Sequence[Embedding] = (),
         at_infinity: bool = False,
+        kadtk: bool = False,
         cache: Path | None = None,
     ) -> None:
         if not isinstance(clips, Clips):
@@ -91,6 +94,7 @@ class Scoring(RoundObserver):
         self.embeddings = list(embeddings) or [LogMelStatistics()]
         refuse_repeated(self.embeddings)
         self.at_infinity = at_infinity
+        self.kadtk = kadtk
         self.cache = user_cache("scores") if cache is None else Path(cache)
         self._protocol: Protocol | None = None
 
@@ -101,8 +105,7 @@ class Scoring(RoundObserver):
             return
         codec = load_codec(pl_module.teacher_name)
         for embedding in self.embeddings:
-            num_clips = min(self.num_captions, len(self.clips))
-            refuse_hopeless(embedding, num_clips=num_clips, num_rows=MIN_ROWS)  # a clip may have several rows
+            self._warn_of_few(embedding, codec)
         self.clips.waveform(
             0, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
         )
@@ -135,6 +138,16 @@ class Scoring(RoundObserver):
         self._score_all(trainer, pl_module, systems, self.seeds)
         if trainer.is_global_zero and self._protocol is not None:
             self._write_differences(self._protocol, pl_module.run_folder, systems)
+
+    def _warn_of_few(self, embedding: Embedding, codec: Codec) -> None:
+        """Says what so few clips cannot tell, and refuses them where the embedding can tell nothing at all."""
+        num_clips = min(self.num_captions, len(self.clips))
+        heard = embedding.reading.num_samples(
+            codec.num_samples, rate=codec.sample_rate, sample_rate=embedding.sample_rate
+        )
+        few = refuse_few(embedding, num_clips=num_clips, num_rows=num_clips * embedding.num_rows(heard), paired=True)
+        if few:
+            rank_zero_warn(f"{embedding.metric} is of little use: {few}")
 
     def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
         return teacher_system(
@@ -209,6 +222,7 @@ class Scoring(RoundObserver):
                 teacher=load_teacher(module.teacher_name),
                 zero=self._teacher(module, module.plan.start_steps),
                 at_infinity=self.at_infinity,
+                kadtk=self.kadtk,
                 cache=self.cache,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,

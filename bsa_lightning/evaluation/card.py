@@ -12,9 +12,9 @@ from bsa_lightning.data.clips import Clips
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding
 
-EVALUATOR = 2
+EVALUATOR = 3
 """Rises whenever the same sound would get other numbers."""
-SAME = ("clips", "teacher", "guidance_scale", "evaluator", "embeddings", "precision")
+SAME = ("clips", "teacher", "guidance_scale", "evaluator", "embeddings", "readings", "precision")
 """Scores that differ in one of these are not put into one file."""
 _PACKAGES = ("torch", "torchaudio", "torchmetrics", "numpy", "scipy", "soundfile", "transformers", "diffusers")
 
@@ -25,7 +25,7 @@ def score_card(embeddings: Sequence[Embedding], **settings: object) -> dict[str,
         **settings,
         "evaluator": EVALUATOR,
         "embeddings": {embedding.name: embedding.fingerprint for embedding in embeddings},
-        "pcm_bits": 16,
+        "readings": {embedding.name: embedding.reading.name for embedding in embeddings},
         "versions": versions(),
     }
 

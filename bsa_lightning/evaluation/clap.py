@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Features
+from bsa_lightning.evaluation.reading import Reading
 from bsa_lightning.evaluation.weights import Pretrained
 from bsa_lightning.files import sha256_of_file
 from bsa_lightning.teachers.audioldm import longest_caption
@@ -28,6 +29,7 @@ class CLAP(Pretrained):
 
     Args:
         checkpoint: a folder in transformers' layout, or the name of one on the Hugging Face hub.
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
 
     Raises:
         UserError: if it cannot be had or read, or its tokenizer is not that of its text encoder.
@@ -36,10 +38,10 @@ class CLAP(Pretrained):
     name = "clap"
     metric = "fd_clap"
 
-    def __init__(self, checkpoint: str = "laion/clap-htsat-unfused") -> None:
+    def __init__(self, checkpoint: str = "laion/clap-htsat-unfused", reading: Reading | None = None) -> None:
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
-        super().__init__()
+        super().__init__(reading)
         folder = _folder(checkpoint)
         try:
             self.model = read_network(ClapModel, folder)

@@ -10,11 +10,35 @@ from torch import Tensor
 
 from bsa_lightning.errors import UserError
 
+EPSILON = 1e-6
+"""What audioldm_eval adds to the probabilities of generated clips before it takes their logarithm."""
+
 
 def kl_divergence(reference: Tensor, generated: Tensor) -> Tensor:
-    """KL(reference || generated) of softmaxed logits (n, classes), pair by pair, summed over classes; the mean."""
-    p, q = reference.double().log_softmax(1), generated.double().log_softmax(1)
-    return (p.exp() * (p - q)).sum(1).mean()
+    """The mean of sum_c p_c log(p_c / (q_c + 1e-6)) over pairs of clips, as published scores have it.
+
+    Args:
+        reference: logits (n, classes) of real sound, whose softmax is p.
+        generated: logits (n, classes) of the clips of the same captions, whose softmax is q.
+    """
+    p, q = reference.double().softmax(1), generated.double().softmax(1)
+    return _mean_divergence(p, q)
+
+
+def kl_divergence_sigmoid(reference: Tensor, generated: Tensor) -> Tensor:
+    """The same with sigmoids in place of softmaxes: classes that do not exclude one another (audioldm_eval's other KL).
+
+    No p_c is the probability of an event that excludes the others, so it is no divergence, and may be negative.
+
+    Args:
+        reference: logits (n, classes) of real sound.
+        generated: logits (n, classes) of the clips of the same captions.
+    """
+    return _mean_divergence(reference.double().sigmoid(), generated.double().sigmoid())
+
+
+def _mean_divergence(p: Tensor, q: Tensor) -> Tensor:
+    return (torch.xlogy(p, p) - p * (q + EPSILON).log()).sum(1).mean()
 
 
 def inception_score(logits: Tensor, *, num_splits: int = 10, seed: int = 2020) -> Tensor:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.reading import Plain, Reading
+
 
 class Features(NamedTuple):
     """What an embedding makes of a batch of clips."""
@@ -20,7 +23,14 @@ class Features(NamedTuple):
 
 
 class Embedding(nn.Module, ABC):
-    """A feature extractor; a clip gives one row or several."""
+    """A feature extractor; a clip gives one row or several.
+
+    Args:
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
+
+    Raises:
+        UserError: if ``reading`` is something else.
+    """
 
     name: str
     """For caches and columns such as ``kad_<name>``."""
@@ -30,6 +40,23 @@ class Embedding(nn.Module, ABC):
     num_features: int
     fingerprint: str
     """Of all that decides the features: the code's own version, and the weights' sha256 where there are any."""
+    is_learnt: bool = True
+    """Whether distances of few clips are refused; what learnt nothing from sound may be tried on a handful."""
+    is_classifier: bool = False
+    """Whether features come with logits."""
+    reading: Reading = Plain()
+
+    def __init__(self, reading: Reading | None = None) -> None:
+        super().__init__()
+        if reading is not None:
+            if not isinstance(reading, Reading):
+                raise UserError(f"reading is {reading!r}, but must be a Reading, such as Plain or AsAudioldmEval")
+            self.reading = reading
+
+    def num_rows(self, num_samples: int) -> int:
+        """How many rows a clip of so many samples gives."""
+        del num_samples
+        return 1
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Features:
@@ -42,9 +69,13 @@ class LogMelStatistics(Embedding):
     The patch is 96 frames (0.96 s) of 64 log-mel bands: 25 ms windows every 10 ms, 512-point FFT, HTK bands from
     125 to 7500 Hz on magnitudes, log(x + 0.01) (Hershey et al. 2017). Windows do not overlap; an incomplete one at
     the end is dropped, and a clip shorter than one window is padded with silence.
+
+    Args:
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
     """
 
     name = "logmel"
+    is_learnt = False
     metric = "fd_logmel"
     fingerprint = "logmel-1"
     sample_rate = 16_000
@@ -53,10 +84,13 @@ class LogMelStatistics(Embedding):
     bands: Tensor
     window: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, reading: Reading | None = None) -> None:
+        super().__init__(reading)
         self.register_buffer("bands", vggish_bands(), persistent=False)
         self.register_buffer("window", torch.hann_window(_WINDOW, periodic=True, dtype=torch.float64), persistent=False)
+
+    def num_rows(self, num_samples: int) -> int:
+        return max(1, (1 + (num_samples - _WINDOW) // _HOP) // self.num_frames)
 
     def patches(self, waveform: Tensor) -> Tensor:
         """Waveforms (batch, samples) to VGGish's input, (batch, windows, 96, 64)."""
@@ -86,11 +120,6 @@ def vggish_bands() -> Tensor:
     weights = torch.minimum((bins - lower) / (center - lower), (upper - bins) / (upper - center)).clamp(min=0)
     weights[0] = 0
     return weights
-
-
-def round_to_pcm16(waveform: Tensor) -> Tensor:
-    """What a 16-bit file would hold: published scores were measured on files."""
-    return (waveform * 32768).round().clamp(-32768, 32767) / 32768
 
 
 _WINDOW, _HOP = 400, 160

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bsa_lightning.data.audio import suffixes
+from bsa_lightning.data.audio import length_of, recorded, suffixes
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation import infinite
 from bsa_lightning.evaluation.card import score_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.measures import MIN_CLIPS, Measures, ReadsCaptions, refuse_repeated
-from bsa_lightning.evaluation.reference import Reader, RowCache
+from bsa_lightning.evaluation.measures import Measures, ReadsCaptions, has_clipwise, refuse_repeated, too_few
+from bsa_lightning.evaluation.reference import RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.files import sha256_of_file
 from bsa_lightning.lists import plain_text, read_object
@@ -38,11 +36,14 @@ def score_folders(
     embeddings: Sequence[Embedding] = (),
     captions: Path | None = None,
     at_infinity: bool = False,
-    reader: Reader | None = None,
+    kadtk: bool = False,
     cache: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """The card of the scores: ``scores``, and all that decides them.
+
+    Distances are of all files of both folders. Divergences are of the pairs, files of one name without suffix, where
+    nearly all names are in both folders. What has no value is left out, and named in ``without_value``.
 
     Args:
         reference: folder of real sound. Files in folders below it, hidden ones and those of other formats than sound
@@ -50,44 +51,38 @@ def score_folders(
         generated: folder of a system's sound, likewise.
         embeddings: an empty sequence stands for log-mel statistics.
         captions: a JSON object of file names, without suffix, to captions.
-        at_infinity: also extrapolate Frechet distances to infinitely many clips.
-        reader: of the files; ``None`` reads first channels as they are.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips.
+        kadtk: also compute kernel distances as the package kadtk does.
         cache: folder that keeps the rows of the reference; ``None`` embeds it anew.
         device: where embeddings run.
 
     Raises:
         UserError: if a folder holds no audio, too little of it, or two files of one name.
     """
-    reader = reader or Reader()
     skipped: dict[str, int] = {}
     files: dict[str, dict[str, Path]] = {}
     for side, folder in (("reference", reference), ("generated", generated)):
         files[side], skipped[side] = _files(folder)
-    listed = {side: set(found) for side, found in files.items()}
     names = sorted(files["reference"].keys() | files["generated"].keys())
     common = files["reference"].keys() & files["generated"].keys()
     paired = len(common) >= MOSTLY * max(map(len, files.values()))
-    if paired:
-        # A few that one side lacks would leave clips without a pair.
-        files = {side: {name: found[name] for name in sorted(common)} for side, found in files.items()}
-    left_out = {side: sorted(listed[side] - files[side].keys()) for side in files}
-    for side, without in left_out.items():
-        if without:
-            _log.warning("%d %s files have no pair and were left out: %s", len(without), side, ", ".join(without))
+    without_pair = {side: sorted(found.keys() - common) for side, found in files.items()}
+    for side, without in without_pair.items():
+        if without and paired:
+            _log.warning(
+                "%d %s files have no pair, so divergences leave them out: %s", len(without), side, _some(without)
+            )
     texts = {} if captions is None else _captions(captions, files["generated"])
     embeddings = list(embeddings) or [LogMelStatistics()]
     refuse_repeated(embeddings)
     if Path(reference).resolve() == Path(generated).resolve():
         _log.warning("%s is compared with itself: distances are 0, and say nothing", reference)
-    _refuse_few(embeddings, files)
-    if at_infinity:
-        infinite.at_infinity(lambda _: 0.0, num_clips=len(files["generated"]))  # refuses too few
     scores: dict[str, float] = {}
-    without_value: dict[str, str] = {}
-    for embedding in embeddings:
+    able, without_value = _able(embeddings, files, paired=paired, captions=bool(texts))
+    for embedding in able:
         embedding.to(device)
         rows = {
-            side: _rows(found, names, embedding, reader, RowCache(cache if side == "reference" else None), device)
+            side: _rows(found, names, embedding, RowCache(cache if side == "reference" else None), device)
             for side, found in files.items()
         }
         measures = Measures(
@@ -95,9 +90,13 @@ def score_folders(
             rows["reference"],
             captions=_caption_rows(texts, names, embedding) if texts else None,
             at_infinity=at_infinity,
+            kadtk=kadtk,
         )
         scores |= measures(rows["generated"], paired=paired)
         without_value |= measures.left_out
+        if embedding.is_classifier and not paired:
+            why = f"{len(common)} of {len(names)} names are in both folders, where divergences need nearly all"
+            without_value |= {f"kl_{embedding.name}": why, f"kl_sigmoid_{embedding.name}": why}
     if not scores:
         raise UserError(f"nothing could be measured: {next(iter(without_value.values()))}")
     return score_card(
@@ -108,11 +107,41 @@ def score_folders(
         num_generated=len(files["generated"]),
         num_pairs=len(common),
         paired=paired,
-        num_left_out={side: len(without) for side, without in left_out.items()},
+        num_without_pair={side: len(without) for side, without in without_pair.items()},
         num_skipped=skipped,
         sha256={side: _sha256(found) for side, found in files.items()},
-        reader=asdict(reader),
     )
+
+
+def _able(
+    embeddings: Sequence[Embedding], files: Mapping[str, Mapping[str, Path]], *, paired: bool, captions: bool
+) -> tuple[list[Embedding], dict[str, str]]:
+    """The embeddings that measure something of so much sound, and why the distances of others have no value.
+
+    Asked before anything is embedded, from what files say about their length.
+
+    Raises:
+        UserError: if no embedding does.
+    """
+    lengths = {side: [length_of(path) for path in found.values()] for side, found in files.items()}
+    able, without_value = [], {}
+    for embedding in embeddings:
+        few = ""
+        for side, found in lengths.items():
+            heard = [
+                embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
+                for samples, rate in found
+            ]
+            num_rows = sum(map(embedding.num_rows, heard))
+            few = few or too_few(num_clips=len(found), num_rows=num_rows, side=side)
+        if few and embedding.is_learnt and not has_clipwise(embedding, paired=paired, captions=captions):
+            without_value[embedding.metric] = few
+            _log.warning("%s is left out: %s", embedding.metric, few)
+        else:
+            able.append(embedding)
+    if not able:
+        raise UserError(f"nothing can be measured: {next(iter(without_value.values()))}")
+    return able, without_value
 
 
 @torch.no_grad()
@@ -120,7 +149,6 @@ def _rows(
     files: Mapping[str, Path],
     names: Sequence[str],
     embedding: Embedding,
-    reader: Reader,
     cache: RowCache,
     device: torch.device | str,
 ) -> ClipRows:
@@ -128,8 +156,8 @@ def _rows(
     store = RowStore(embedding.num_features).to(device)
     number = {name: i for i, name in enumerate(names)}
     for name, path in tqdm(files.items(), desc=embedding.name, unit="file", disable=None):
-        wave = reader.read(path, sample_rate=embedding.sample_rate).to(device)
-        store.update(cache.embed(embedding, wave[None], sample_rate=embedding.sample_rate), [number[name]])
+        wave, rate = recorded(path)
+        store.update(cache.embed(embedding, wave[None].to(device), sample_rate=rate), [number[name]])
     found: ClipRows = store.compute()
     return found
 
@@ -156,11 +184,15 @@ def _files(folder: Path) -> tuple[dict[str, Path], int]:
     if not found:
         raise UserError(f"{folder} holds no audio; name a folder of {', '.join(sorted(suffixes()))} files")
     if skipped:
-        some = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
         _log.warning(
-            "%s: %d entries are hidden or no audio files, and were passed over: %s", folder, len(skipped), some
-        )
+            "%s: %d entries are hidden or no audio files, and were passed over: %s",
+            folder, len(skipped), _some(skipped),
+        )  # fmt: skip
     return found, len(skipped)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _name(path: Path) -> str:
@@ -171,17 +203,6 @@ def _name(path: Path) -> str:
     except UnicodeEncodeError:
         raise UserError(f"{path.parent} holds a file whose name is no UTF-8 ({path.name!r}); rename it") from None
     return unicodedata.normalize("NFC", path.stem)
-
-
-def _refuse_few(embeddings: Sequence[Embedding], files: Mapping[str, Mapping[str, Path]]) -> None:
-    """Refuses sides of too few clips before they are embedded; too few rows show only then."""
-    for embedding in embeddings:
-        for side, found in files.items():
-            if len(found) < MIN_CLIPS and not isinstance(embedding, LogMelStatistics):
-                raise UserError(
-                    f"{embedding.metric} is of {len(found)} {side} clips, which say nothing about a distribution; score"
-                    f" at least {MIN_CLIPS}"
-                )
 
 
 def _captions(path: Path, files: Mapping[str, Path]) -> dict[str, str]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence
-from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence, kl_divergence_sigmoid
+from bsa_lightning.evaluation.embeddings import Embedding
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.infinite import at_infinity
-from bsa_lightning.evaluation.kernel import KernelDistance, NoValueError
+from bsa_lightning.evaluation.kernel import KernelDistance, NoValueError, as_kadtk
 from bsa_lightning.evaluation.row_store import ClipRows
 
 _log = logging.getLogger(__name__)
@@ -24,25 +26,23 @@ MIN_CLIPS, MIN_ROWS = 10, 50
 """Fewer clips, or fewer rows of all of them, say nothing about the distribution of a learnt embedding."""
 
 
-def hopeless(embedding: Embedding, *, num_clips: int, num_rows: int) -> str:
-    """The sentence about a side with too few clips or rows; empty where there are enough."""
+def too_few(*, num_clips: int, num_rows: int, side: str = "") -> str:
+    """Why a side says nothing about a distribution, which distances and inception scores compare.
+
+    Empty where there are enough clips and rows.
+
+    Args:
+        num_clips: of the side.
+        num_rows: of the side.
+        side: "reference" or "generated", to be named; empty where both are meant.
+    """
     if num_clips >= MIN_CLIPS and num_rows >= MIN_ROWS:
         return ""
+    clips = f"{num_clips} {side} clips" if side else f"{num_clips} clips"
     return (
-        f"{embedding.metric} is of {num_clips} clips ({num_rows} rows), which say nothing about a distribution;"
-        f" score at least {MIN_CLIPS} clips and {MIN_ROWS} rows"
+        f"{clips} ({num_rows} rows) say nothing about a distribution; score at least {MIN_CLIPS} clips and"
+        f" {MIN_ROWS} rows"
     )
-
-
-def refuse_hopeless(embedding: Embedding, *, num_clips: int, num_rows: int) -> None:
-    """Refuses too few clips or rows, except of log-mel statistics, which smoke tests take from a handful.
-
-    Raises:
-        UserError: saying how many there are and must be.
-    """
-    text = hopeless(embedding, num_clips=num_clips, num_rows=num_rows)
-    if text and not isinstance(embedding, LogMelStatistics):
-        raise UserError(text)
 
 
 def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
@@ -64,6 +64,39 @@ class ReadsCaptions(Protocol):
         """Rows (captions, num_features)."""
 
 
+def has_clipwise(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
+    """Whether an embedding measures anything of few clips: means over clips, not distances of distributions.
+
+    Args:
+        embedding: whose measures they are.
+        paired: whether generated clips have recordings of the same captions.
+        captions: whether their captions are known.
+    """
+    return (paired and embedding.is_classifier) or (captions and isinstance(embedding, ReadsCaptions))
+
+
+def refuse_few(
+    embedding: Embedding, *, num_clips: int, num_rows: int, paired: bool, captions: bool = True, side: str = ""
+) -> str:
+    """Refuses clips that are too few for all that a learnt embedding measures; says why they are for its distances.
+
+    Args:
+        embedding: that is to measure.
+        num_clips: of a side.
+        num_rows: of a side.
+        paired: whether generated clips have recordings of the same captions.
+        captions: whether their captions are known.
+        side: "reference" or "generated", to be named; empty where both are meant.
+
+    Raises:
+        UserError: saying how many there are and must be.
+    """
+    few = too_few(num_clips=num_clips, num_rows=num_rows, side=side)
+    if few and embedding.is_learnt and not has_clipwise(embedding, paired=paired, captions=captions):
+        raise UserError(f"{embedding.metric} has no value: {few}")
+    return few
+
+
 class Measures:
     """What one embedding says about generated clips, beside a reference that stays.
 
@@ -71,15 +104,23 @@ class Measures:
         embedding: whose rows are compared; names the columns.
         reference: rows of real sound.
         captions: caption rows (clips, d) in the embedding's own space, by clip number; none gives no CLAP score.
-        at_infinity: also extrapolate the Frechet distance to infinitely many clips.
+        at_infinity: also extrapolate the Frechet distance to infinitely many generated clips.
+        kadtk: also compute the kernel distance as the package kadtk does.
     """
 
     def __init__(
-        self, embedding: Embedding, reference: ClipRows, *, captions: Tensor | None = None, at_infinity: bool = False
+        self,
+        embedding: Embedding,
+        reference: ClipRows,
+        *,
+        captions: Tensor | None = None,
+        at_infinity: bool = False,
+        kadtk: bool = False,
     ) -> None:
         self.embedding, self.reference = embedding, reference
         self.captions = captions
         self.at_infinity = at_infinity
+        self.kadtk = kadtk
         self.left_out: dict[str, str] = {}
         """Measures that had no value, and why."""
 
@@ -87,28 +128,31 @@ class Measures:
         """Columns of ``scores.csv``. ``paired``: a clip has the number of the reference that it shares a caption with.
 
         A measure that has no value for these clips is left out, and told; ``left_out`` says why.
-
-        Raises:
-            UserError: if the clips are too few.
         """
-        for side in (generated, self.reference):
-            refuse_hopeless(self.embedding, num_clips=len(side), num_rows=len(side.rows))
+        if few := self._too_few(generated):
+            self._leave_out(self.embedding.metric, few)
         found = self._values(self.by_name(generated, paired=paired), generated)
-        if self.at_infinity:
-            line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
-            found[f"{self.embedding.metric}_inf"] = line.distance
-            found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
+        if self.at_infinity and not few:
+            with self._left_out_without_value(f"{self.embedding.metric}_inf"):
+                line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
+                found[f"{self.embedding.metric}_inf"] = line.distance
+                found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
         return found
 
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
         """The measures that such clips allow, by column: to be asked about some of the clips too."""
         name = self.embedding.name
         found: dict[str, Callable[[ClipRows], float]] = {}
-        found |= {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel}
+        is_enough = not self._too_few(generated)
+        if is_enough:
+            found |= {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel}
+            if self.kadtk:
+                found[f"kadtk_{name}"] = self.kernel_as_kadtk
         if generated.logits is not None:
             if paired:
-                found[f"kl_{name}"] = self.divergence
-            found[f"is_{name}"] = self.inception
+                found |= {f"kl_{name}": self.divergence, f"kl_sigmoid_{name}": self.divergence_sigmoid}
+            if is_enough:
+                found[f"is_{name}"] = self.inception
         if self.captions is not None:
             found[f"{name}_score"] = self.caption_score
         return found
@@ -122,28 +166,56 @@ class Measures:
         """What each measure says, but for those that say nothing."""
         found = {}
         for name, measure in measures.items():
-            try:
+            with self._left_out_without_value(name):
                 found[name] = finite(name, measure(generated))
-            except NoValueError as error:
-                if name not in self.left_out:
-                    _log.warning("%s is left out: %s", name, error)
-                self.left_out[name] = str(error)
         return found
+
+    @contextmanager
+    def _left_out_without_value(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except NoValueError as error:
+            self._leave_out(name, str(error))
+
+    def _leave_out(self, name: str, why: str) -> None:
+        if name not in self.left_out:
+            _log.warning("%s is left out: %s", name, why)
+        self.left_out[name] = why
+
+    def _too_few(self, generated: ClipRows) -> str:
+        for side, rows in (("generated", generated), ("reference", self.reference)):
+            if few := too_few(num_clips=len(rows), num_rows=len(rows.rows), side=side):
+                return few if self.embedding.is_learnt else ""
+        return ""
 
     def frechet(self, generated: ClipRows) -> float:
         """The Frechet distance."""
         return float(frechet_distance_of_rows(self.reference.rows, generated.rows))
 
     def kernel(self, generated: ClipRows) -> float:
-        """The kernel distance, with the reference's bandwidth."""
-        return float(self._kernel(generated.rows))
+        """The kernel distance, with the reference's bandwidth, over pairs of different clips and captions."""
+        return float(self._kernel(generated.rows, generated.clip_of_rows()))
+
+    def kernel_as_kadtk(self, generated: ClipRows) -> float:
+        """The kernel distance over all pairs of rows, with the bandwidth of the generated ones."""
+        return float(as_kadtk(self.reference.rows, generated.rows))
 
     def divergence(self, generated: ClipRows) -> float:
-        """The mean divergence of a classifier's probabilities from those of the same clips of the reference."""
-        reference = self.reference.of(generated.clips)
-        if reference.logits is None or generated.logits is None:
+        """The mean divergence of a classifier's probabilities from those of the clips' own recordings."""
+        return float(kl_divergence(*self._paired_logits(generated)))
+
+    def divergence_sigmoid(self, generated: ClipRows) -> float:
+        """The same of classes that do not exclude one another."""
+        return float(kl_divergence_sigmoid(*self._paired_logits(generated)))
+
+    def _paired_logits(self, generated: ClipRows) -> tuple[Tensor, Tensor]:
+        """Of the recordings and of the generated clips that have one."""
+        has_recording = torch.isin(generated.clips, self.reference.clips)
+        pairs = generated.at(has_recording.nonzero().flatten())
+        reference = self.reference.of(pairs.clips)
+        if reference.logits is None or pairs.logits is None:
             raise UserError(f"{self.embedding.name} gave no logits, so clips have no classes; use a classifier")
-        return float(kl_divergence(reference.logits, generated.logits))
+        return reference.logits, pairs.logits
 
     def inception(self, generated: ClipRows) -> float:
         """The inception score of a classifier's logits."""
@@ -153,12 +225,12 @@ class Measures:
     def caption_score(self, generated: ClipRows) -> float:
         """How near clips are to their captions."""
         assert self.captions is not None
-        of_rows = self.captions[generated.clips.repeat_interleave(generated.counts)]
+        of_rows = self.captions[generated.clip_of_rows()]
         return float(clap_score(generated.rows, of_rows))
 
     @functools.cached_property
     def _kernel(self) -> KernelDistance:
-        return KernelDistance(self.reference.rows)
+        return KernelDistance(self.reference.rows, self.reference.clip_of_rows())
 
 
 def finite(name: str, value: float) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv1d, pad, relu
 
 from bsa_lightning.evaluation.embeddings import Features
+from bsa_lightning.evaluation.reading import Reading
 from bsa_lightning.evaluation.weights import Pretrained, Published, fill
 
 PUBLISHED = Published(
@@ -23,10 +24,12 @@ PUBLISHED = Published(
 class PANN(Pretrained):
     """One row of 2048 numbers a clip (after fc1 and its ReLU), and the logits of AudioSet's 527 classes.
 
-    A clip shorter than 2 s is padded with silence at its end, as published scores pad it.
+    A clip shorter than 2 s is padded with silence at its end, which Cnn14 needs for its poolings.
 
     Args:
-        weights: the file Cnn14_16k_mAP=0.438.pth, as PANNs publish it.
+        weights: the file Cnn14_16k_mAP=0.438.pth, as PANNs publish it. A file of another name is taken for weights of
+            your own: only its names, shapes and values are checked, not whether the numbers are the published ones.
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`, published scores need another.
 
     Raises:
         UserError: if it is missing, damaged or another one.
@@ -36,9 +39,10 @@ class PANN(Pretrained):
     metric = "fd_pann"
     sample_rate = 16_000
     num_features = 2048
+    is_classifier = True
 
-    def __init__(self, weights: Path) -> None:
-        super().__init__()
+    def __init__(self, weights: Path, reading: Reading | None = None) -> None:
+        super().__init__(reading)
         with torch.device("meta"):
             self.network = _Cnn14()
         self.fingerprint = f"pann-1-{fill(self.network, weights, PUBLISHED)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics, round_to_pcm16
+from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.generation import generate_latents, noise_of
-from bsa_lightning.evaluation.measures import Measures, ReadsCaptions, hopeless, refuse_hopeless
+from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
 from bsa_lightning.evaluation.reference import RowCache, embed
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
@@ -113,16 +113,14 @@ class Protocol:
         embeddings: each gives distances, and what else it can; none is log-mel statistics.
         teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
         zero: the undistilled teacher at its full steps.
-        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips.
+        kadtk: also compute kernel distances as the package kadtk does.
         cache: folder that keeps the reference's rows and the latents of undistilled models; none makes them anew.
         rank: of this process.
         world_size: number of processes.
         device: where networks run.
         on_batch: told after each batch how many clips are done.
         precision: the context that networks sample in; codec and embeddings stay in full precision.
-
-    Raises:
-        UserError: if the clips are too few for an embedding.
     """
 
     def __init__(
@@ -135,6 +133,7 @@ class Protocol:
         teacher: Teacher,
         zero: System,
         at_infinity: bool = False,
+        kadtk: bool = False,
         cache: Path | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -150,6 +149,7 @@ class Protocol:
         self.rank, self.world_size = rank, world_size
         self.device = torch.device(device)
         self.on_batch = on_batch
+        self.kadtk = kadtk
         self.codec = teacher.codec.to(self.device)
         self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
         self._cache = SampleCache(cache and cache / "samples")
@@ -177,9 +177,10 @@ class Protocol:
         zero = self._sample(self.zero, seed)
         sampled = self._sample(system, seed)
         for batch, x, zero_x in zip(self.batches, sampled.latents, zero.latents, strict=True):
-            waveform = round_to_pcm16(self.codec.decode(x))
+            waveform = self.codec.decode(x)
             for embedding, store in zip(self.embeddings, stores, strict=True):
-                store.update(embed(embedding, waveform, sample_rate=self.codec.sample_rate), batch)
+                heard = embedding.reading.as_file(waveform)
+                store.update(embed(embedding, heard, sample_rate=self.codec.sample_rate), batch)
             trajectory.update((x - zero_x).square().flatten(1).mean(1))
             for clip, wave in zip(batch, waveform, strict=True):
                 on_clip(clip, wave)
@@ -264,29 +265,27 @@ class Protocol:
         stores = self._stores()
         mine = range(self.rank, len(self.clips), self.world_size)
         for first in range(0, len(mine), batch_size):
-            batch = mine[first : first + batch_size]
-            waveform = self._reference(batch)
-            for embedding, store in zip(self.embeddings, stores, strict=True):
-                store.update(cache.embed(embedding, waveform, sample_rate=self.codec.sample_rate), batch)
+            for clips, waveform, rate in self._reference(mine[first : first + batch_size]):
+                for embedding, store in zip(self.embeddings, stores, strict=True):
+                    store.update(cache.embed(embedding, waveform, sample_rate=rate), clips)
         return [store.compute() for store in stores]
 
     @torch.no_grad()
     def _measures(self, embedding: Embedding, reference: ClipRows, *, at_infinity: bool) -> Measures:
-        size = {"num_clips": self.num_captions, "num_rows": int(reference.counts[: self.num_captions].sum())}
-        refuse_hopeless(embedding, **size)
-        if self.rank == 0 and (text := hopeless(embedding, **size)):
-            _log.warning("%s", text)
         captions = None
         if isinstance(embedding, ReadsCaptions):
             captions = embedding.text([self.clips.captions(i)[0] for i in range(self.num_captions)]).double().cpu()
-        return Measures(embedding, reference, captions=captions, at_infinity=at_infinity)
+        return Measures(embedding, reference, captions=captions, at_infinity=at_infinity, kadtk=self.kadtk)
 
-    def _reference(self, clips: Sequence[int]) -> Tensor:
+    def _reference(self, clips: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor, int]]:
+        """The sound of reference clips and its rate: recordings one by one, since their lengths differ."""
         codec = self.codec
-        waves = [
-            self.clips.waveform(
-                i, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
-            )
-            for i in clips
-        ]
-        return round_to_pcm16(torch.stack(waves).to(self.device))
+        made = []
+        for i in clips:
+            if (recorded := self.clips.recorded(i)) is None:
+                size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
+                made.append((i, self.clips.waveform(i, **size, num_channels=codec.num_channels)))
+            else:
+                yield [i], recorded[0][None].to(self.device), recorded[1]
+        if made:
+            yield [i for i, _ in made], torch.stack([wave for _, wave in made]).to(self.device), codec.sample_rate

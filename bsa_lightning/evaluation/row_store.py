@@ -42,6 +42,10 @@ class ClipRows:
             None if self.logits is None else self.logits[positions],
         )
 
+    def clip_of_rows(self) -> Tensor:
+        """The number of the clip that each row is of, (counts.sum(),)."""
+        return self.clips.repeat_interleave(self.counts)
+
     def of(self, clips: Tensor) -> ClipRows:
         """The clips of these numbers.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bsa_lightning.evaluation.embeddings import Features, LogMelStatistics
+from bsa_lightning.evaluation.reading import Reading
 from bsa_lightning.evaluation.weights import Pretrained, Published, fill
 
 PUBLISHED = Published(
@@ -24,7 +25,9 @@ class VGGish(Pretrained):
     with silence.
 
     Args:
-        weights: the file vggish-10086976.pth, as torchvggish publishes it.
+        weights: the file vggish-10086976.pth, as torchvggish publishes it. A file of another name is taken for weights
+            of your own: only its names, shapes and values are checked, not whether the numbers are the published ones.
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`, published scores need another.
 
     Raises:
         UserError: if it is missing, damaged or another one.
@@ -35,13 +38,16 @@ class VGGish(Pretrained):
     sample_rate = 16_000
     num_features = 128
 
-    def __init__(self, weights: Path) -> None:
-        super().__init__()
+    def __init__(self, weights: Path, reading: Reading | None = None) -> None:
+        super().__init__(reading)
         self.front_end = LogMelStatistics()
         with torch.device("meta"):
             self.network = _Network()
         self.fingerprint = f"vggish-1-{fill(self.network, weights, PUBLISHED)}"
         self.eval()
+
+    def num_rows(self, num_samples: int) -> int:
+        return self.front_end.num_rows(num_samples)
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Features:

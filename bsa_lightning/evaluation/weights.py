@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import Embedding
 from bsa_lightning.files import sha256_of_file
 from bsa_lightning.teachers.weight_files import check
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
     """Puts the weights of a file into ``network``, in float32 and not trainable; gives the file's sha256.
 
     A file that bears the published name must hold the published bytes. A file of any other name may hold other
-    weights of the same shapes: its hash is not checked.
+    weights of the same shapes: its hash is not checked, and a warning says so.
 
     Raises:
         UserError: if there is no such file, or it is another one, or cannot be read.
@@ -58,8 +61,14 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
     if unquote(path.name) == published.name and sha256 != published.sha256:
         raise UserError(
             f"{path} is damaged or another file (sha256 {sha256[:8]}..., {path.stat().st_size} bytes);"
-            f" put {published.whereabouts} there"
+            f" put {published.whereabouts} there, or give weights of your own another name, under which they are taken"
+            " unchecked"
         )
+    if sha256 != published.sha256:
+        _log.warning(
+            "weights is %s, which is not %s: it is taken for weights of your own, whose scores are not published ones",
+            path, published.whereabouts,
+        )  # fmt: skip
     weights = _read(path, published)
     if bad := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"{path} holds {bad[0]} with values that are not finite; put {published.whereabouts} there")

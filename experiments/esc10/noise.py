@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bsa_lightning.data.captions import AudioCapsManifest
-from bsa_lightning.evaluation.embeddings import LogMelStatistics, round_to_pcm16
+from bsa_lightning.evaluation.embeddings import LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.teachers.folder import load_codec
 
@@ -25,7 +25,8 @@ def main(model: str = "tiny") -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(waves.shape, generator=generator) - 0.5
     for name, made in (("white noise", noise), ("the codec's copies", codec.decode(codec.encode(waves).mean))):
-        rows = [embedding(round_to_pcm16(sound)).rows.flatten(0, 1) for sound in (waves, made)]
+        heard = embedding.reading.as_file(made)
+        rows = [embedding(sound).rows.flatten(0, 1) for sound in (waves, heard)]
         print(f"{name}: fd_logmel {float(frechet_distance_of_rows(*rows)):.3f} ({len(clips)} clips)")
 
 
