@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from bsa_lightning.teachers.folder import (
     read_sampling,
     resolve_folder,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Scoring(RoundObserver):
@@ -105,7 +108,9 @@ class Scoring(RoundObserver):
             return
         codec = load_codec(pl_module.teacher_name)
         for embedding in self.embeddings:
-            self._warn_of_few(embedding, codec)
+            few = self._too_few(embedding, codec)
+            if few and trainer.is_global_zero:
+                _log.warning("%s is left out or says little: %s", embedding.metric, few)
         self.clips.waveform(
             0, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
         )
@@ -139,15 +144,19 @@ class Scoring(RoundObserver):
         if trainer.is_global_zero and self._protocol is not None:
             self._write_differences(self._protocol, pl_module.run_folder, systems)
 
-    def _warn_of_few(self, embedding: Embedding, codec: Codec) -> None:
-        """Says what so few clips cannot tell, and refuses them where the embedding can tell nothing at all."""
+    def _too_few(self, embedding: Embedding, codec: Codec) -> str:
+        """Why so few clips say nothing of their distribution, or little; empty where they are enough.
+
+        Raises:
+            UserError: if the embedding measures nothing else.
+        """
         num_clips = min(self.num_captions, len(self.clips))
         heard = embedding.reading.num_samples(
             codec.num_samples, rate=codec.sample_rate, sample_rate=embedding.sample_rate
         )
-        few = refuse_few(embedding, num_clips=num_clips, num_rows=num_clips * embedding.num_rows(heard), paired=True)
-        if few:
-            rank_zero_warn(f"{embedding.metric} is of little use: {few}")
+        rows = embedding.num_rows(heard)
+        num_rows = None if rows is None else num_clips * rows
+        return refuse_few(embedding, num_clips=num_clips, num_rows=num_rows, paired=True)
 
     def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
         return teacher_system(

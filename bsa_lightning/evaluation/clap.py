@@ -67,6 +67,9 @@ class CLAP(Pretrained):
         self.fingerprint = f"clap-1-{_sha256(folder)}"
         self.requires_grad_(False).eval()
 
+    def num_rows(self, num_samples: int) -> int:  # noqa: ARG002
+        return 1
+
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Features:
         waveform = waveform[:, : self.extractor.nb_max_samples]

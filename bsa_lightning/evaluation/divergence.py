@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.kernel import NoValueError
 
 EPSILON = 1e-6
 """What audioldm_eval adds to the probabilities of generated clips before it takes their logarithm."""
@@ -47,11 +47,13 @@ def inception_score(logits: Tensor, *, num_splits: int = 10, seed: int = 2020) -
     Clips are shuffled by ``seed`` and dealt out to splits of their own means; the score is the mean over splits.
 
     Raises:
-        UserError: if there are fewer clips than splits.
+        NoValueError: if there are fewer clips than splits.
     """
     n = len(logits)
     if n < num_splits:
-        raise UserError(f"an inception score of {num_splits} splits needs as many clips, but there are {n}; score more")
+        raise NoValueError(
+            f"an inception score of {num_splits} splits needs as many clips, but there are {n}; score more"
+        )
     order = np.random.RandomState(seed).permutation(n)
     probabilities = logits.double().softmax(1)[torch.from_numpy(order)]
     bounds = [i * n // num_splits for i in range(num_splits + 1)]

@@ -53,10 +53,10 @@ class Embedding(nn.Module, ABC):
                 raise UserError(f"reading is {reading!r}, but must be a Reading, such as Plain or AsAudioldmEval")
             self.reading = reading
 
-    def num_rows(self, num_samples: int) -> int:
-        """How many rows a clip of so many samples gives."""
+    def num_rows(self, num_samples: int) -> int | None:
+        """How many rows a clip of so many samples gives; ``None`` if that shows only when it is heard."""
         del num_samples
-        return 1
+        return None
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Features:

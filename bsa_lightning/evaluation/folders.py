@@ -132,7 +132,8 @@ def _able(
                 embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
                 for samples, rate in found
             ]
-            num_rows = sum(map(embedding.num_rows, heard))
+            rows = [embedding.num_rows(samples) for samples in heard]
+            num_rows = None if None in rows else sum(row or 0 for row in rows)
             few = few or too_few(num_clips=len(found), num_rows=num_rows, side=side)
         if few and embedding.is_learnt and not has_clipwise(embedding, paired=paired, captions=captions):
             without_value[embedding.metric] = few

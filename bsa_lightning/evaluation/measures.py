@@ -26,23 +26,21 @@ MIN_CLIPS, MIN_ROWS = 10, 50
 """Fewer clips, or fewer rows of all of them, say nothing about the distribution of a learnt embedding."""
 
 
-def too_few(*, num_clips: int, num_rows: int, side: str = "") -> str:
+def too_few(*, num_clips: int, num_rows: int | None, side: str = "") -> str:
     """Why a side says nothing about a distribution, which distances and inception scores compare.
 
     Empty where there are enough clips and rows.
 
     Args:
         num_clips: of the side.
-        num_rows: of the side.
+        num_rows: of the side; ``None`` where they are not known yet, and taken for enough.
         side: "reference" or "generated", to be named; empty where both are meant.
     """
-    if num_clips >= MIN_CLIPS and num_rows >= MIN_ROWS:
+    if num_clips >= MIN_CLIPS and (num_rows is None or num_rows >= MIN_ROWS):
         return ""
     clips = f"{num_clips} {side} clips" if side else f"{num_clips} clips"
-    return (
-        f"{clips} ({num_rows} rows) say nothing about a distribution; score at least {MIN_CLIPS} clips and"
-        f" {MIN_ROWS} rows"
-    )
+    counted = "" if num_rows is None else f" ({num_rows} rows)"
+    return f"{clips}{counted} say nothing about a distribution; score at least {MIN_CLIPS} clips and {MIN_ROWS} rows"
 
 
 def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
@@ -76,14 +74,14 @@ def has_clipwise(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
 
 
 def refuse_few(
-    embedding: Embedding, *, num_clips: int, num_rows: int, paired: bool, captions: bool = True, side: str = ""
+    embedding: Embedding, *, num_clips: int, num_rows: int | None, paired: bool, captions: bool = True, side: str = ""
 ) -> str:
     """Refuses clips that are too few for all that a learnt embedding measures; says why they are for its distances.
 
     Args:
         embedding: that is to measure.
         num_clips: of a side.
-        num_rows: of a side.
+        num_rows: of a side; ``None`` where they are not known yet.
         paired: whether generated clips have recordings of the same captions.
         captions: whether their captions are known.
         side: "reference" or "generated", to be named; empty where both are meant.

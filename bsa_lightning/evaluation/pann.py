@@ -48,6 +48,9 @@ class PANN(Pretrained):
         self.fingerprint = f"pann-1-{fill(self.network, weights, PUBLISHED)}"
         self.eval()
 
+    def num_rows(self, num_samples: int) -> int:  # noqa: ARG002
+        return 1
+
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Features:
         waveform = pad(waveform, (0, max(0, 2 * self.sample_rate - waveform.shape[-1])))

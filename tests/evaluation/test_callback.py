@@ -120,22 +120,34 @@ class Words(Embedding):
         return torch.stack([torch.randn(4, generator=seeded(len(caption))) for caption in captions])
 
 
+class Distances(Embedding):
+    """Rows alone, of few of which nothing can be said."""
+
+    name, metric, fingerprint = "words", "fd_words", "words-1"
+    sample_rate, num_features = 16_000, 4
+
+    def forward(self, waveform):
+        return Features(waveform[:, None, :4])
+
+
 def test_every_embedding_adds_its_columns(teacher_folder):
     teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
     settings = {"batch_size": 8, "teacher": teacher, "zero": zero, "embeddings": [LogMelStatistics(), Words()]}
     score = Protocol(ToyClips(40), num_captions=40, at_infinity=True, **settings).score(zero, seed=0)
     assert list(score.metrics) == [
         "fd_logmel", "kad_logmel", "fd_logmel_inf", "fd_logmel_inf_r2", "fd_words", "kad_words", "kl_words",
-        "is_words", "words_score", "fd_words_inf", "fd_words_inf_r2", "trajectory_error", "seconds_per_clip",
+        "kl_sigmoid_words", "is_words", "words_score", "fd_words_inf", "fd_words_inf_r2",
+        "trajectory_error", "seconds_per_clip",
     ]  # fmt: skip
-    with pytest.raises(UserError, match=r"fd_words is of 9 clips \(45 rows\)"):
-        Protocol(ToyClips(40), num_captions=9, **settings)
+    few = Protocol(ToyClips(40), num_captions=9, **settings).score(zero, seed=0)
+    assert list(few.metrics)[:2] == ["fd_logmel", "kad_logmel"]
+    assert list(few.metrics)[2:5] == ["kl_words", "kl_sigmoid_words", "words_score"]
 
 
-def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, caplog):
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
-    Protocol(ToyClips(6), num_captions=4, batch_size=4, teacher=teacher, zero=zero)
-    assert "fd_logmel is of 4 clips (4 rows)" in caplog.text
+def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, latents_folder, tmp_path, caplog):
+    scoring = Scoring(ToyClips(6), num_captions=4, batch_size=4, during_fit=False)
+    trainer_of(tmp_path / "run", scoring).fit(module_of(teacher_folder), data_of(latents_folder))
+    assert "fd_logmel is left out or says little: 4 clips (4 rows)" in caplog.text
 
 
 def test_samples_are_kept_beside_the_reference(run):
@@ -175,7 +187,7 @@ def test_scores_of_other_clips_are_not_mixed(run, teacher_folder, latents_folder
     with pytest.raises(UserError, match="holds scores of another clips; delete it, or start another run"):
         trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
     scoring = Scoring(ToyClips(24), num_captions=20, seeds=[2], batch_size=7, embeddings=[Words()])
-    with pytest.raises(UserError, match="holds scores of another embeddings; delete it"):
+    with pytest.raises(UserError, match="holds scores of another embeddings and readings; delete it"):
         trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
     assert ScoreFile(folder / "scores.csv").rows() == after
 
@@ -202,7 +214,7 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
     ("settings", "text"),
     [
         ({"baselines": ["nowhere"]}, 'model is "nowhere", but no such folder exists'),
-        ({"embeddings": [Words()], "num_captions": 4}, "fd_words is of 4 clips"),
+        ({"embeddings": [Distances()], "num_captions": 4}, "fd_words has no value: 4 clips say nothing"),
         ({"cache": "FILE"}, "cache is .*, but .* is not a folder"),
         ({"clips": Soundscapes(24)}, "sample_rate is 8000, but soundscapes are made at 16000 Hz"),
     ],

@@ -1,21 +1,33 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from frechet_rows import rows
 from scipy.special import rel_entr, softmax
 from tolerances import IDENTITY
+from torch.nn.functional import kl_div
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence
+from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence, kl_divergence_sigmoid
 
 
 def test_divergence_is_of_the_reference_from_the_generated_pair_by_pair():
     x, y = rows(30, 7), rows(30, 7, 1)
-    expected = rel_entr(softmax(x.numpy(), 1), softmax(y.numpy(), 1)).sum(1).mean()
+    expected = rel_entr(softmax(x.numpy(), 1), softmax(y.numpy(), 1) + 1e-6).sum(1).mean()
     torch.testing.assert_close(float(kl_divergence(x, y)), expected, **IDENTITY)
     assert float(kl_divergence(y, x)) != pytest.approx(expected, rel=0.01)
     assert float(kl_divergence(x, y.flip(0))) != pytest.approx(expected, rel=0.01)
-    assert float(kl_divergence(x, x)) == 0
+    assert float(kl_divergence(x, x)) == pytest.approx(-7e-6, rel=0.1)
+
+
+def test_divergences_are_those_of_audioldm_eval():
+    """Its formula, by torch's own kl_div, on logits so sure that the 1e-6 inside its logarithm decides."""
+    x, y = 20 * rows(30, 7), 20 * rows(30, 7, 1)
+    for ours, activation in ((kl_divergence, partial(torch.softmax, dim=1)), (kl_divergence_sigmoid, torch.sigmoid)):
+        total = kl_div((activation(y.double()) + 1e-6).log(), activation(x.double()), reduction="sum")
+        torch.testing.assert_close(float(ours(x, y)), float(total) / 30, **IDENTITY)
+    assert float(kl_divergence(x, y)) < 0.9 * rel_entr(softmax(x.numpy(), 1), softmax(y.numpy(), 1)).sum(1).mean()
 
 
 def test_inception_score_is_its_definition():

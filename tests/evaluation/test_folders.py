@@ -12,7 +12,7 @@ from bsa_lightning.evaluation import folders as module
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.reference import Reader
+from bsa_lightning.evaluation.reading import AsAudioldmEval
 
 RATE, NUM_CLIPS = 16_000, 16
 
@@ -21,7 +21,7 @@ class Words(Embedding):
     """Four numbers, five classes, and captions."""
 
     name, metric, fingerprint = "words", "fd_words", "words-1"
-    sample_rate, num_features = RATE, 4
+    sample_rate, num_features, is_classifier = RATE, 4, True
 
     def forward(self, waveform):
         sections = waveform[:, :12_800].unflatten(1, (4, 4, 800)).square().mean(3).sqrt()
@@ -69,14 +69,15 @@ def test_a_folder_against_itself_is_at_zero_whatever_the_format(folders, tmp_pat
     flac = write(tmp_path / "flac", NAMES, suffix="flac")
     card = score_folders(folders[0], flac, embeddings=[Words()])
     assert card["scores"]["fd_words"] == pytest.approx(0, abs=1e-10)
-    assert card["scores"]["kl_words"] == pytest.approx(0, abs=1e-10)
+    assert card["scores"]["kl_words"] == pytest.approx(0, abs=1e-5)  # 1e-6 is added to each of five classes
     assert card["sha256"]["reference"] != card["sha256"]["generated"]
 
 
 def test_captions_give_a_score(folders, tmp_path):
     (tmp_path / "captions.json").write_text(json.dumps({name: "x" * (i + 1) for i, name in enumerate(NAMES)}))
     found = score_folders(*folders, embeddings=[Words()], captions=tmp_path / "captions.json")["scores"]
-    sounds = [Words()(Reader().read(folders[1] / f"{name}.wav", sample_rate=RATE)[None]).rows[0] for name in NAMES]
+    waves = [soundfile.read(folders[1] / f"{name}.wav", dtype="float32")[0] for name in NAMES]
+    sounds = [Words()(torch.from_numpy(wave)[None]).rows[0] for wave in waves]
     texts = Words().text(["x" * (i + 1) for i in range(NUM_CLIPS)])
     expected = torch.stack(
         [torch.cosine_similarity(a.double(), b[None], dim=1) for a, b in zip(sounds, texts, strict=True)]
@@ -96,16 +97,20 @@ def test_names_that_differ_are_not_paired(folders, tmp_path, suffix):
     assert card["num_pairs"] == (1 if suffix else NUM_CLIPS)
     assert card["num_generated"] == len(names)
     assert not card["paired"]
-    assert "kl_words" not in card["scores"]
+    assert not {"kl_words", "kl_sigmoid_words"} & card["scores"].keys()
+    assert "names are in both folders" in card["without_value"]["kl_words"]
 
 
-def test_of_nearly_all_pairs_the_rest_is_left_out(folders, tmp_path, monkeypatch):
+def test_of_nearly_all_pairs_distances_take_all_files_and_divergences_the_pairs(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOSTLY", 0.9)
     other = write(tmp_path / "other", [*NAMES, "more"], seed=1)
     card = score_folders(folders[0], other, embeddings=[Words()])
-    assert (card["num_reference"], card["num_generated"], card["num_pairs"], card["paired"]) == (16, 16, 16, True)
+    assert (card["num_reference"], card["num_generated"], card["num_pairs"], card["paired"]) == (16, 17, 16, True)
+    assert card["num_without_pair"] == {"reference": 0, "generated": 1}
     (other / "more.wav").unlink()
-    assert card["scores"] == score_folders(folders[0], other, embeddings=[Words()])["scores"]
+    without = score_folders(folders[0], other, embeddings=[Words()])["scores"]
+    same = {name for name, value in card["scores"].items() if value == without[name]}
+    assert same == {"kl_words", "kl_sigmoid_words"}
 
 
 def test_a_cache_is_used_and_never_stale(tmp_path, monkeypatch):
@@ -132,16 +137,14 @@ def test_a_cache_is_used_and_never_stale(tmp_path, monkeypatch):
 
 def test_command_prints_and_writes_the_card(folders, tmp_path, capsys):
     words = [str(folder) for folder in folders]
-    run(
-        ["score", *words, "--embeddings+", "LogMelStatistics", "--remove-dc", "true", "--out", str(tmp_path / "o.json")]
-    )
+    reading = ["--embeddings.reading", "AsAudioldmEval"]
+    run(["score", *words, "--embeddings+", "LogMelStatistics", *reading, "--out", str(tmp_path / "o.json")])
     card = json.loads((tmp_path / "o.json").read_text())
     assert json.loads(capsys.readouterr().out) == card
-    assert card["reader"] == {"channel_mean": False, "remove_dc": True}
+    assert card["readings"] == {"logmel": "as-audioldm-eval"}
     assert card["embeddings"] == {"logmel": LogMelStatistics.fingerprint}
-    torch.testing.assert_close(
-        card["scores"]["fd_logmel"], score_folders(*folders)["scores"]["fd_logmel"], rtol=0.01, atol=0
-    )
+    assert card["scores"] == score_folders(*folders, embeddings=[LogMelStatistics(AsAudioldmEval())])["scores"]
+    assert card["scores"]["fd_logmel"] != score_folders(*folders)["scores"]["fd_logmel"]
 
 
 def test_mistakes(folders, tmp_path):
@@ -150,9 +153,20 @@ def test_mistakes(folders, tmp_path):
     with pytest.raises(UserError, match="holds no audio"):
         score_folders(folders[0], tmp_path)
     few = write(tmp_path / "few", NAMES[:5])
-    with pytest.raises(UserError, match=r"fd_words is of 5 generated clips, .* score at least 10"):
-        score_folders(folders[0], few, embeddings=[Words()])
     (few / "bad.wav").write_bytes(b"RIFF")
-    for reader in (Reader(), Reader(channel_mean=True)):
-        with pytest.raises(UserError, match=r"bad.wav cannot be read as audio"):
-            score_folders(folders[0], few, reader=reader)
+    with pytest.raises(UserError, match=r"bad.wav cannot be read as audio"):
+        score_folders(folders[0], few)
+
+
+def test_few_clips_leave_out_the_distances_and_keep_what_is_a_mean_over_clips(folders, tmp_path, caplog):
+    sides = [write(tmp_path / side, NAMES[:5], seed=seed) for seed, side in enumerate(("a", "b"))]
+    card = score_folders(*sides, embeddings=[Words(), LogMelStatistics()])
+    assert set(card["scores"]) == {"kl_words", "kl_sigmoid_words", "fd_logmel", "kad_logmel"}
+    why = "5 reference clips (20 rows) say nothing about a distribution; score at least 10 clips and 50 rows"
+    assert card["without_value"]["fd_words"] == why.replace("reference", "generated")
+    assert "fd_words is left out" in caplog.text
+    (tmp_path / "captions.json").write_text(json.dumps(dict.fromkeys(NAMES, "Rain")))
+    other = write(tmp_path / "other", [f"{name}-b" for name in NAMES[:5]])
+    (tmp_path / "others.json").write_text(json.dumps({f"{name}-b": "Rain" for name in NAMES[:5]}))
+    unpaired = score_folders(folders[0], other, embeddings=[Words()], captions=tmp_path / "others.json")
+    assert set(unpaired["scores"]) == {"words_score"}

@@ -12,16 +12,18 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation import folders as module
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.folders import score_folders
-from bsa_lightning.evaluation.reference import Reader
 
 RATE = 16_000
 NAMES = [f"clip-{i}" for i in range(12)]
 
 
 class Learnt(Embedding):
-    """No log-mel statistics: too few clips are not let pass."""
+    """No log-mel statistics: of too few clips it measures nothing."""
 
     name, metric, fingerprint, sample_rate, num_features = "learnt", "fd_learnt", "learnt-1", RATE, 2
+
+    def num_rows(self, num_samples):
+        return -(-num_samples // RATE)
 
     def forward(self, waveform):
         pytest.fail("embedded")
@@ -63,8 +65,8 @@ def test_what_has_no_pair_is_counted_and_named(sides, monkeypatch, caplog):
     monkeypatch.setattr(module, "MOSTLY", 0.9)
     write(sides[1], ["more"])
     card = score_folders(*sides)
-    assert card["num_left_out"] == {"reference": 0, "generated": 1}
-    assert "1 generated files have no pair and were left out: more" in caplog.text
+    assert card["num_without_pair"] == {"reference": 0, "generated": 1}
+    assert "1 generated files have no pair, so divergences leave them out: more" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -118,22 +120,32 @@ def test_captions_are_read_strictly(sides, tmp_path, content, message):
         score_folders(*sides, captions=tmp_path / "captions.json")
 
 
-def test_too_few_are_refused_before_any_is_embedded(sides, monkeypatch):
-    monkeypatch.setattr(LogMelStatistics, "forward", lambda *_: pytest.fail("embedded"))
-    with pytest.raises(UserError, match="a distance at infinity needs 30 clips, but there are 12"):
-        score_folders(*sides, at_infinity=True)
-    for name in NAMES[9:]:
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (9, r"9 generated clips \(9 rows\) say nothing about a distribution; score at least 10 clips and 50 rows"),
+        (12, r"12 reference clips \(12 rows\) say nothing about a distribution"),
+    ],
+)
+def test_too_few_clips_or_rows_are_refused_before_any_is_embedded(sides, clips, message):
+    for name in NAMES[clips:]:
         (sides[1] / f"{name}.wav").unlink()
-    with pytest.raises(
-        UserError, match="fd_learnt is of 9 generated clips, which say nothing about a distribution; score"
-    ):
+    if clips < len(NAMES):
+        write(sides[0], [f"more-{i}" for i in range(50)])
+    with pytest.raises(UserError, match=f"nothing can be measured: {message}"):
         score_folders(*sides, embeddings=[Learnt()])
+
+
+def test_the_other_embeddings_scores_are_kept(sides):
+    card = score_folders(*sides, embeddings=[Learnt(), LogMelStatistics()])
+    assert set(card["scores"]) == {"fd_logmel", "kad_logmel"}
+    assert set(card["without_value"]) == {"fd_learnt"}
 
 
 def test_integers_as_floating_point_numbers_are_refused(sides):
     soundfile.write(sides[1] / "clip-0.wav", np.full(RATE, 20_000.0), RATE, subtype="FLOAT")
     with pytest.raises(UserError, match=r"clip-0.wav has samples of 20000, where full scale is 1"):
-        Reader().read(sides[1] / "clip-0.wav", sample_rate=RATE)
+        score_folders(*sides)
 
 
 def test_short_sounds_padded_with_silence_are_scored_by_what_has_a_value(tmp_path):

@@ -6,11 +6,11 @@ from frechet_rows import features, store_of
 from tolerances import IDENTITY
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence
+from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence, kl_divergence_sigmoid
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.kernel import KernelDistance
-from bsa_lightning.evaluation.measures import Measures
+from bsa_lightning.evaluation.kernel import KernelDistance, as_kadtk
+from bsa_lightning.evaluation.measures import Measures, refuse_few
 from bsa_lightning.evaluation.paired import compare
 from bsa_lightning.evaluation.row_store import ClipRows
 
@@ -19,7 +19,7 @@ class Learnt(Embedding):
     """A classifier of four numbers."""
 
     name, metric, fingerprint = "net", "fd_net", "net-1"
-    sample_rate, num_features = 16_000, 4
+    sample_rate, num_features, is_classifier = 16_000, 4, True
 
     def forward(self, waveform):
         return features(range(len(waveform)))
@@ -33,12 +33,15 @@ def test_all_of_a_pass_in_the_order_of_columns():
         store_of(clips, seed, logits=True).compute() for seed, clips in enumerate((REFERENCE, GENERATED))
     )
     captions = torch.randn(60, 4)
-    found = Measures(Learnt(), reference, captions=captions, at_infinity=True)(generated)
-    assert list(found) == ["fd_net", "kad_net", "kl_net", "is_net", "net_score", "fd_net_inf", "fd_net_inf_r2"]
+    found = Measures(Learnt(), reference, captions=captions, at_infinity=True, kadtk=True)(generated)
+    distances, divergences = ["fd_net", "kad_net", "kadtk_net"], ["kl_net", "kl_sigmoid_net"]
+    assert list(found) == [*distances, *divergences, "is_net", "net_score", "fd_net_inf", "fd_net_inf_r2"]
     expected = {
         "fd_net": frechet_distance_of_rows(reference.rows, generated.rows),
-        "kad_net": KernelDistance(reference.rows)(generated.rows),
+        "kad_net": KernelDistance(reference.rows, torch.arange(120) // 2)(generated.rows, torch.arange(60) // 2 + 3),
+        "kadtk_net": as_kadtk(reference.rows, generated.rows),
         "kl_net": kl_divergence(reference.logits[3:33], generated.logits),
+        "kl_sigmoid_net": kl_divergence_sigmoid(reference.logits[3:33], generated.logits),
         "is_net": inception_score(generated.logits),
         "net_score": clap_score(generated.rows, captions[3:33].repeat_interleave(2, 0)),
     }
@@ -55,18 +58,38 @@ def test_a_system_that_is_the_reference_is_at_zero():
     reference = store_of(REFERENCE, logits=True).compute()
     found = Measures(Learnt(), reference)(reference)
     assert found["fd_net"] == pytest.approx(0, abs=1e-10)
-    assert found["kl_net"] == 0
-    assert found["kad_net"] < 0
+    assert found["kl_net"] == pytest.approx(0, abs=1e-5)  # 1e-6 is added to each class
+    assert found["kad_net"] == pytest.approx(0, abs=1e-10)
 
 
 @pytest.mark.parametrize(("num_clips", "num_rows"), [(9, 18), (24, 48)])
-def test_hopeless_numbers_of_clips_are_refused_of_learnt_embeddings_alone(num_clips, num_rows):
-    reference, few = store_of(REFERENCE).compute(), store_of(REFERENCE[:num_clips]).compute()
-    message = rf"fd_net is of {num_clips} clips \({num_rows} rows\).* at least 10 clips and 50 rows"
-    for sides in ((reference, few), (few, reference)):
-        with pytest.raises(UserError, match=message):
-            Measures(Learnt(), sides[0])(sides[1])
+def test_distances_of_too_few_clips_are_left_out_of_learnt_embeddings_alone(num_clips, num_rows):
+    reference, few = (store_of(REFERENCE[:n], logits=True).compute() for n in (60, num_clips))
+    message = f"{num_clips} {{}} clips ({num_rows} rows) say nothing about a distribution; score at least 10 clips"
+    for side, (real, made) in (("generated", (reference, few)), ("reference", (few, reference))):
+        measures = Measures(Learnt(), real, at_infinity=True)
+        assert list(measures(made)) == ["kl_net", "kl_sigmoid_net"]
+        assert measures.left_out["fd_net"].startswith(message.format(side))
     assert Measures(LogMelStatistics(), reference)(few)["fd_logmel"] > 0
+
+
+def test_an_embedding_that_measures_nothing_of_few_clips_refuses_them():
+    size = {"num_clips": 9, "num_rows": 90}
+    with pytest.raises(UserError, match=r"fd_net has no value: 9 clips \(90 rows\) say nothing"):
+        refuse_few(Learnt(), **size, paired=False)
+    assert refuse_few(Learnt(), **size, paired=True)
+    assert refuse_few(LogMelStatistics(), **size, paired=False)
+    assert not refuse_few(Learnt(), num_clips=10, num_rows=50, paired=False)
+
+
+def test_divergences_are_of_the_pairs_and_distances_of_all():
+    reference, generated = (store_of(range(first, first + 40), logits=True).compute() for first in (0, 10))
+    found = Measures(Learnt(), reference)(generated)
+    pairs = kl_divergence(reference.logits[10:], generated.logits[:30])
+    torch.testing.assert_close(found["kl_net"], float(pairs), **IDENTITY)
+    torch.testing.assert_close(
+        found["fd_net"], float(frechet_distance_of_rows(reference.rows, generated.rows)), **IDENTITY
+    )
 
 
 def test_no_number_is_passed_on_that_is_none():

@@ -67,7 +67,7 @@ def test_rows_on_disk_give_the_same_file(tmp_path):
     write_differences(tmp_path / "differences.csv", [("a", "b", 0, *item) for item in found.items()])
     with (tmp_path / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["metric"] for row in rows] == ["fd_logmel", "kad_logmel", "kl_logmel", "is_logmel"]
+    assert [row["metric"] for row in rows] == ["fd_logmel", "kad_logmel", "kl_logmel", "kl_sigmoid_logmel", "is_logmel"]
     assert float(rows[0]["difference"]) == pytest.approx(found["fd_logmel"].difference, rel=1e-8)
     assert {row["num_clips"] for row in rows} == {"40"}
 

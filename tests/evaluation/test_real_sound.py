@@ -7,7 +7,7 @@ import torch
 from torchaudio.functional import lowpass_biquad
 
 from bsa_lightning.data.captions import AudioCapsManifest
-from bsa_lightning.evaluation.embeddings import LogMelStatistics, round_to_pcm16
+from bsa_lightning.evaluation.embeddings import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.row_store import RowStore
 
@@ -55,7 +55,7 @@ def distances(waves):
 
     def rows(sounds):
         store = RowStore(embedding.num_features)
-        store.update(embedding(round_to_pcm16(sounds)), range(len(sounds)))
+        store.update(embedding(embedding.reading.as_file(sounds)), range(len(sounds)))
         return store.compute()
 
     measures = Measures(embedding, rows(waves))
