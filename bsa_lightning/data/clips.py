@@ -18,6 +18,9 @@ class Clips(ABC):
     variant: str = ""
     """What else than its name decides the sound of a clip, such as which channels are read; part of the fingerprint."""
 
+    missing: Sequence[str] = ()
+    """Clips of a list that are not there, by the names that it has for them."""
+
     @abstractmethod
     def __len__(self) -> int:
         """How many clips."""

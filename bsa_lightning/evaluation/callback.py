@@ -111,9 +111,10 @@ class Scoring(RoundObserver):
             few = self._too_few(embedding, codec)
             if few and trainer.is_global_zero:
                 _log.warning("%s is left out or says little: %s", embedding.metric, few)
-        self.clips.waveform(
-            0, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
-        )
+        size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
+        self.clips.waveform(0, **size, num_channels=codec.num_channels)
+        for i in range(len(self.clips)):  # read whole: a broken file would end the scoring hours later
+            self.clips.recording(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
         for model in self.baselines:
             self._baseline(pl_module, model)
         refuse_file(self.cache, setting="cache")

@@ -49,6 +49,7 @@ def run_card(
         clips=clips.fingerprint(),
         teacher=teacher,
         num_reference=len(clips),
+        num_missing=len(clips.missing),
         num_captions=min(num_captions, len(clips)),
         seeds=list(seeds),
         guidance_scale=guidance_scale,

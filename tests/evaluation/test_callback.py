@@ -17,6 +17,7 @@ from bsa_lightning.evaluation.callback import Scoring
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.generation import noise_of
 from bsa_lightning.evaluation.protocol import Protocol, teacher_system
+from bsa_lightning.evaluation.reading import AsPublishedTango, Plain
 from bsa_lightning.evaluation.scores import COLUMNS, ScoreFile
 from bsa_lightning.teachers.folder import folder_sha256, load_teacher
 
@@ -70,8 +71,10 @@ def test_card_says_what_was_compared_and_how(run, teacher_folder):
     assert card["clips"] == ToyClips(24).fingerprint()
     assert card["teacher"] == folder_sha256(teacher_folder)
     assert card["embeddings"] == {"logmel": LogMelStatistics.fingerprint}
+    assert card["readings"] == {"logmel": "plain"}
     expected = {"num_reference": 24, "num_captions": 20, "seeds": [0, 1], "guidance_scale": 2.0, "grid": "trailing"}
     assert {name: card[name] for name in expected} == expected
+    assert card["num_missing"] == 0
     assert torch.__version__.startswith(card["versions"]["torch"])
 
 
@@ -120,6 +123,23 @@ class Words(Embedding):
         return torch.stack([torch.randn(4, generator=seeded(len(caption))) for caption in captions])
 
 
+class Broken(ToyClips):
+    """The last file cannot be read."""
+
+    def recording(self, i, *, seconds, num_channels=1):
+        if i == self.num_clips - 1:
+            raise UserError(f"{self.id(i)} cannot be read")
+
+
+class Recorded(ToyClips):
+    """Stereo recordings at 32 kHz, each of its own length, softer than what training makes of them."""
+
+    missing = ("gone",)
+
+    def recorded(self, i):
+        return self.waveform(i, sample_rate=32_000, num_samples=40_000 + 3000 * i, num_channels=2) / 3, 32_000
+
+
 class Distances(Embedding):
     """Rows alone, of few of which nothing can be said."""
 
@@ -128,6 +148,29 @@ class Distances(Embedding):
 
     def forward(self, waveform):
         return Features(waveform[:, None, :4])
+
+
+class Lengths(Distances):
+    """Says how long a clip is, how loud, and how loud without its mean."""
+
+    num_features = 3
+
+    def forward(self, waveform):
+        size = torch.full((len(waveform), 1, 1), waveform.shape[1] / 1e4)
+        level = waveform.square().mean(1)[:, None, None]
+        return Features(torch.cat([size, level, waveform.mean(1)[:, None, None]], dim=2))
+
+
+@pytest.mark.parametrize("reading", [Plain(), AsPublishedTango()])
+def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, reading):
+    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    clips, embedding = Recorded(12), Lengths(reading)
+    protocol = Protocol(clips, num_captions=12, batch_size=5, embeddings=[embedding], teacher=teacher, zero=zero)
+    found = protocol.measures[0].reference
+    for i in range(12):
+        heard = reading(clips.recorded(i)[0][None], rate=32_000, sample_rate=16_000)
+        torch.testing.assert_close(found.rows[i].float(), embedding(heard).rows[0, 0], rtol=0, atol=0)
+    assert found.rows[:, 0].unique().numel() > 1
 
 
 def test_every_embedding_adds_its_columns(teacher_folder):
@@ -216,6 +259,7 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
         ({"baselines": ["nowhere"]}, 'model is "nowhere", but no such folder exists'),
         ({"embeddings": [Distances()], "num_captions": 4}, "fd_words has no value: 4 clips say nothing"),
         ({"cache": "FILE"}, "cache is .*, but .* is not a folder"),
+        ({"clips": Broken(24)}, "toy-23 cannot be read"),
         ({"clips": Soundscapes(24)}, "sample_rate is 8000, but soundscapes are made at 16000 Hz"),
     ],
 )

@@ -112,8 +112,15 @@ def test_a_missing_file_is_named_with_its_source(tmp_path):
 def test_a_published_name_stands_for_the_published_bytes(file, tmp_path):
     path = tmp_path / PUBLISHED.name
     path.write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match=r"damaged or another file \(sha256 .* put vggish-10086976\.pth"):
+    with pytest.raises(UserError, match=r"damaged or another file \(sha256 .* put vggish-10086976\.pth") as refused:
         VGGish(path)
+    assert "or give weights of your own another name, under which they are taken unchecked" in str(refused.value)
+
+
+def test_weights_of_ones_own_are_taken_and_said(file, caplog):
+    VGGish(file)
+    assert f"weights is {file}, which is not {PUBLISHED.name}" in caplog.text
+    assert "whose scores are not published ones" in caplog.text
 
 
 @pytest.mark.parametrize(
