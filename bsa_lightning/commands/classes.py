@@ -15,6 +15,7 @@ MODULES = (
     "bsa_lightning.distillation.module",
     "bsa_lightning.distillation.promotion",
     "bsa_lightning.evaluation.callback",
+    "bsa_lightning.evaluation.samplers",
     "bsa_lightning.evaluation.embeddings",
     "bsa_lightning.evaluation.vggish",
     "bsa_lightning.evaluation.pann",

@@ -22,8 +22,8 @@ def section(captions: Sequence[str], systems: Sequence[System]) -> str:
         return '<section id="listen"><h2>Listen</h2><p class="note">This run kept no samples.</p></section>'
     cards = "".join(_card(i, caption, systems) for i, caption in enumerate(captions))
     boxes = "".join(
-        f'<label><input type="checkbox" data-shows="{_escape(system.id)}" checked><span>{_escape(system.name)}</span>'
-        "</label>"
+        f'<label><input type="checkbox" data-shows="{_escape(system.id)}"{" checked" if system.shown else ""}>'
+        f"<span>{_escape(system.name)}</span></label>"
         for system in systems
     )
     return f"""<section id="listen" aria-labelledby="listen-title"><h2 id="listen-title">Listen</h2>
@@ -53,8 +53,9 @@ def _row(system: System, path: Path) -> str:
     picture = base64.b64encode(spectrogram.mel_png(wave)).decode()
     sound = base64.b64encode(path.read_bytes()).decode()
     name = _escape(system.name)
+    hidden = "" if system.shown else " hidden"
     return (
-        f'<li class="row" data-system="{_escape(system.id)}" data-name="{name}">'
+        f'<li class="row" data-system="{_escape(system.id)}" data-name="{name}"{hidden}>'
         f'<button type="button" class="play" aria-label="Play {name}" aria-pressed="false"></button>'
         f'<div class="who"><b>{name}</b><small>{_escape(system.detail)} <time>{wave.seconds:.1f} s</time></small>'
         f'</div><div class="picture">'
