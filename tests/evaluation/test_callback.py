@@ -16,9 +16,14 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.callback import Scoring
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.generation import noise_of
-from bsa_lightning.evaluation.protocol import Protocol, teacher_system
+from bsa_lightning.evaluation.names import SystemName
+from bsa_lightning.evaluation.protocol import Protocol
+from bsa_lightning.evaluation.samplers import DDIM
 from bsa_lightning.evaluation.scores import COLUMNS, ScoreFile
+from bsa_lightning.evaluation.systems import teacher_system
 from bsa_lightning.teachers.folder import folder_sha256, load_teacher
+
+SAMPLERS = ("ddim", "dpm-solver++")
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +54,26 @@ def test_every_round_scores_student_and_teacher_alike(run):
 def test_test_adds_the_other_seeds_and_the_full_steps_and_repeats_nothing(run):
     _, during, after = run
     assert after[: len(during)] == during
-    assert len(after) == 1 + 5 * 2
+    assert len(after) == 1 + 13 * 2
     full = [row for row in after if row["num_steps"] == "8"]
     assert {row["trajectory_error"] for row in full} == {"0"}
     assert all(float(row["trajectory_error"]) > 0 for row in after if row["num_steps"] in ("4", "2"))
+
+
+def test_students_have_rivals_at_their_steps_and_at_their_evaluations(run):
+    errors = {
+        (row["sampler"], row["guidance_scale"], row["num_steps"], row["nfe"]): float(row["trajectory_error"])
+        for row in run[2]
+        if row["model"] == "teacher" and row["seed"] == "0"
+    }
+    assert errors.keys() == {
+        ("ddim", "2.0", "8", "16"),
+        *((sampler, "2.0", *counts) for sampler in SAMPLERS for counts in (("4", "8"), ("2", "4"), ("1", "2"))),
+        *((sampler, "1.0", *counts) for sampler in SAMPLERS for counts in (("4", "4"), ("2", "2"))),
+    }
+    for counts in (("2.0", "2", "4"), ("2.0", "1", "2"), ("1.0", "2", "2")):  # both take steps of first order alone
+        assert errors["ddim", *counts] == pytest.approx(errors["dpm-solver++", *counts], rel=1e-2)
+    assert errors["dpm-solver++", "2.0", "4", "8"] != pytest.approx(errors["ddim", "2.0", "4", "8"], rel=0.02)
 
 
 def test_columns(run):
@@ -75,21 +96,38 @@ def test_card_says_what_was_compared_and_how(run, teacher_folder):
     assert torch.__version__.startswith(card["versions"]["torch"])
 
 
-def test_students_are_compared_with_ddim_at_the_same_steps_clip_by_clip(run):
+def test_students_are_compared_with_every_rival_clip_by_clip(run):
     folder, _, after = run
     with (folder / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["first"], row["second"], row["metric"]) for row in rows] == [
-        (f"student-bsa-{steps}steps", f"teacher-{steps}steps", metric)
-        for steps in (4, 2)
-        for metric in ("fd_logmel", "kad_logmel")
-    ]
-    scores = {(row["model"], row["num_steps"]): row for row in after if row["seed"] == "0"}
+    dpm = "teacher-dpm-solver++"
+    rivals = {
+        4: {"teacher-4steps", "teacher-2steps", "teacher-unguided-4steps"}
+        | {f"{dpm}-4steps", f"{dpm}-2steps", f"{dpm}-unguided-4steps"},
+        2: {"teacher-2steps", "teacher-1steps", "teacher-unguided-2steps"}
+        | {f"{dpm}-2steps", f"{dpm}-1steps", f"{dpm}-unguided-2steps"},
+    }
+    metrics = ["trajectory_error", "fd_logmel", "kad_logmel"]
+    assert sorted((row["first"], row["second"], row["metric"]) for row in rows) == sorted(
+        (f"student-bsa-{steps}steps", rival, metric)
+        for steps, names in rivals.items()
+        for rival in names
+        for metric in metrics
+    )
+    scores = {name_of(row): row for row in after if row["seed"] == "0"}
     for row in rows:
-        steps = row["first"].removeprefix("student-bsa-").removesuffix("steps")
-        pair = [float(scores[model, steps][row["metric"]]) for model in ("student", "teacher")]
+        pair = [float(scores[row[side]][row["metric"]]) for side in ("first", "second")]
         assert float(row["difference"]) == pytest.approx(pair[0] - pair[1], abs=1e-6)
         assert float(row["low"]) < float(row["difference"]) < float(row["high"])
+    for steps, names in rivals.items():
+        best = min(names, key=lambda name: float(scores[name]["trajectory_error"]))
+        mine = [row for row in rows if row["first"] == f"student-bsa-{steps}steps"]
+        assert {row["second"] for row in mine if row["best_rival"] == "yes"} == {best}
+
+
+def name_of(row):
+    unguided = row["model"] == "teacher" and row["guidance_scale"] == "1.0"
+    return SystemName(row["model"], row["weighting"], row["sampler"], unguided, int(row["num_steps"])).folder
 
 
 def test_reference_rows_are_kept_between_runs(run, teacher_folder, monkeypatch):
@@ -192,6 +230,8 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
     ]:
         with pytest.raises(UserError, match=f"{name} is"):
             Scoring(ToyClips(6), **{name: value})
+    with pytest.raises(UserError, match="rivals names ddim 2 times; name each sampler once"):
+        Scoring(ToyClips(6), rivals=[DDIM(), DDIM()])
     with pytest.raises(UserError, match="no students to score"):
         trainer_of(tmp_path, Scoring(ToyClips(6))).test(
             module_of(teacher_folder), data_of(latents_folder), verbose=False

@@ -33,7 +33,7 @@ def test_results_are_gathered_over_seeds(run):
 def test_report_writes_and_prints(run, capsys):
     report([run])
     printed = capsys.readouterr().out
-    assert "| Teacher (DDIM) | 8     | 16  | outside 2 | 1.100 ± 0.248" in printed
+    assert "| Teacher (DDIM) | 8     | 16  | outside 2 | 0.000 ± 0.000      | 1.100 ± 0.248" in printed
     assert "Two halves of the 100 reference clips, of different captions: FD log-mel ↓ 0.5." in printed
     names = ["figure.png", "figure.svg", "index.html", "table.csv", "table.md"]
     assert sorted(path.name for path in (run / "report").iterdir()) == names
@@ -67,7 +67,7 @@ def test_page_shows_the_digits_of_the_table(run):
 
 def test_paired_differences(run, tmp_path):
     assert read_differences(run) == []
-    row = ["Student (bsa), 4 steps", "Teacher, 4 steps", "FD log-mel ↓", "-1.23", "-2.5 to +0.03", "64"]
+    row = ["Student (bsa), 4 steps", "Teacher (DDIM), 4 steps", "FD log-mel ↓", "-1.23", "-2.5 to +0.03", "64"]
     assert read_differences(write_run(tmp_path / "other")) == [row]
     report([tmp_path / "other"])
     page = (tmp_path / "other" / "report" / "index.html").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def test_seconds_a_clip_are_a_column_and_no_metric(run, tmp_path):
             file.append(Score(model=row["model"], weighting=row["weighting"], guidance=row["guidance"],
                               guidance_scale=float(row["guidance_scale"]), metrics=metrics, **number))  # fmt: skip
     header, rows = table.cells(read_results([run, again]))
-    assert header == ["Model", "Steps", "NFE", "Seconds a clip", "Guidance", "FD log-mel ↓", "Trajectory error ↓"]
+    assert header == ["Model", "Steps", "NFE", "Seconds a clip", "Guidance", "Trajectory error ↓", "FD log-mel ↓"]
     assert [row[:4] for row in rows][:3] == [
         ["Teacher (DDIM)", "8", "16", "2"],
         ["Teacher (DDIM)", "4", "8", "1"],

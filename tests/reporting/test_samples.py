@@ -17,19 +17,22 @@ def read(*runs):
 
 
 def test_systems_are_named_and_ordered(run):
-    for folder in ("teacher-8steps", "student-min-snr-1steps", "baseline-tiny-2steps"):
+    others = ("teacher-8steps", "teacher-dpm-solver++-unguided-8steps")
+    for folder in (*others, "student-min-snr-1steps", "baseline-tiny-2steps"):
         write_wav(run / "samples" / folder / "00-a-dog-barks.wav", sine(50.0))
     captions, systems = read(run)
     assert captions == ["A dog barks", "A bell rings twice"]
     assert [(system.name, system.detail) for system in systems] == [
         ("Reference", "recorded"),
-        ("Teacher, 8 steps", "NFE 16"),
-        ("Teacher, 4 steps", "NFE 8"),
+        ("Teacher (DDIM), 8 steps", "NFE 16"),
+        ("Teacher (DDIM), 4 steps", "NFE 8"),
+        ("Teacher (DPM-Solver++, no guidance), 8 steps", ""),
         ("Student (bsa), 4 steps", "NFE 4"),
         ("Student (min-snr), 1 step", ""),
         ("Baseline-tiny, 2 steps", ""),
     ]
     assert list(systems[1].sounds) == ["A dog barks"]
+    assert [system.name for system in systems if not system.shown] == ["Teacher (DPM-Solver++, no guidance), 8 steps"]
 
 
 def test_equal_systems_of_two_runs_are_one(run, tmp_path):
