@@ -14,7 +14,7 @@ _UNKNOWN = (math.nan, math.nan)
 
 
 class Match(NamedTuple):
-    """A student beside the best of its rivals."""
+    """A student beside the best of its rivals of some number of evaluations."""
 
     student: Result
     rival: Result
@@ -23,25 +23,26 @@ class Match(NamedTuple):
 
 
 def matches(results: Sequence[Result], metric: str, *, higher_is_better: bool) -> list[Match]:
-    """Each student that has rivals, in the order of ``results``.
+    """Each student beside its best rival of as many evaluations, and beside its best one of more, in their order.
 
-    A rival is an undistilled teacher at the student's steps or its evaluations, of as many evaluations or more. The
-    teacher that errors are measured from, whose own error is 0, is none.
+    A rival is an undistilled teacher at the student's steps or its evaluations. The teacher that errors are measured
+    from, whose own error is 0, is none.
     """
     sign = -1 if higher_is_better else 1
     teachers = [r for r in results if r.model == "teacher" and r.metrics.get(TRAJECTORY_ERROR, _UNKNOWN)[0] != 0]
     found = []
     for student in (result for result in results if result.model == "student" and metric in result.metrics):
-        rivals = [rival for rival in teachers if metric in rival.metrics and _is_rival(rival, student)]
-        if rivals:
-            rival = min(rivals, key=lambda result: sign * result.metrics[metric][0])
+        rivals = [rival for rival in teachers if metric in rival.metrics and _compete(rival, student)]
+        equal, more = ([r for r in rivals if (r.nfe > student.nfe) == is_more] for is_more in (False, True))
+        for some in filter(None, (equal, more)):
+            rival = min(some, key=lambda result: sign * result.metrics[metric][0])
             found.append(Match(student, rival, _verdict(student.metrics[metric], rival.metrics[metric], sign)))
     return found
 
 
-def _is_rival(result: Result, student: Result) -> bool:
-    return result.nfe >= student.nfe and compete(
-        student_steps=student.num_steps, student_nfe=student.nfe, rival_steps=result.num_steps, rival_nfe=result.nfe
+def _compete(rival: Result, student: Result) -> bool:
+    return rival.nfe >= student.nfe and compete(
+        student_steps=student.num_steps, student_nfe=student.nfe, rival_steps=rival.num_steps, rival_nfe=rival.nfe
     )
 
 

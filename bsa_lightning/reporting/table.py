@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bsa_lightning.evaluation.names import is_unguided
 from bsa_lightning.reporting import rivals
@@ -89,23 +89,28 @@ def note(results: Sequence[Result]) -> str:
 
 
 def _best_rivals(results: Sequence[Result]) -> str:
-    """A sentence on the best rival at each of the students' evaluations, by the metric that leads."""
+    """A sentence on the best rivals at each of the students' evaluations, by the metric that leads."""
     metric = metrics_of(results)[0]
     title = TITLES.get(metric, metric)
-    verdicts: dict[tuple[int, str], dict[str, list[str]]] = {}
+    found: dict[int, dict[str, dict[str, list[str]]]] = {}
     for student, rival, verdict in rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
-        best = f"{rival.name}, {_count(rival.num_steps, 'step')}, {_number(rival.metrics[metric])}"
-        verdicts.setdefault((student.nfe, best), {}).setdefault(verdict, []).append(student.name)
-    told = []
-    for (nfe, best), found in verdicts.items():
-        students = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in found.items())
-        told.append(f"at {_count(nfe, 'evaluation')} {best} ({students})")
+        more = f" and {rival.nfe} evaluations" if rival.nfe > student.nfe else ""
+        who = f"{rival.name}, {_count(rival.num_steps, 'step')}{more}, {_number(rival.metrics[metric])}"
+        found.setdefault(student.nfe, {}).setdefault(who, {}).setdefault(verdict, []).append(student.name)
+    told = [
+        f"at {_count(nfe, 'evaluation')} " + ", and ".join(f"{who} ({_verdicts(by)})" for who, by in best.items())
+        for nfe, best in found.items()
+    ]
     if not told:
         return ""
     return (
-        f" Best undistilled rivals by {title}, at a student's evaluations or at its steps, and the students that are"
-        f" better or worse with intervals apart: {'; '.join(told)}."
+        f" The best undistilled rivals by {title}, and which students are better or worse with intervals apart:"
+        f" {'; '.join(told)}."
     )
+
+
+def _verdicts(students: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in students.items())
 
 
 def _count(number: int, noun: str) -> str:
