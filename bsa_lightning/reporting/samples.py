@@ -91,7 +91,7 @@ def _same(sounds: dict[str, Path], others: dict[str, Path]) -> bool:
 def _order(folder: Path) -> tuple[int, str, int]:
     system = SystemName.from_folder(folder.name)
     kinds = (REFERENCE, "teacher", "student")
-    return kinds.index(system.model) if system.model in kinds else len(kinds), system.line, -system.num_steps
+    return kinds.index(system.model) if system.model in kinds else len(kinds), system.title, -system.num_steps
 
 
 def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str) -> System:
@@ -103,6 +103,6 @@ def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, 
     else:
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)
-    # Rivals beside DDIM with guidance are many: they are there to be switched on.
+    # A teacher's other samplers are many rows: they wait to be switched on.
     shown = system.sampler == DDIM and not system.unguided
     return System(f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown)
