@@ -99,21 +99,21 @@ class PairedRow(NamedTuple):
 
     first: str
     second: str
-    best_rival: bool
-    """Whether ``second`` is the strongest system that ``first`` has to beat."""
     seed: int
     metric: str
     found: Difference
+    best_rival: bool
+    """Whether ``second`` is the strongest system that ``first`` has to beat."""
 
 
 def write_differences(path: Path, rows: Iterable[PairedRow]) -> None:
     """Writes ``differences.csv``; ``best_rival`` is "yes" or empty."""
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*PairedRow._fields[:-1], *Difference._fields])
-        for *names, best, seed, metric, found in rows:
+        writer.writerow(["first", "second", "seed", "metric", *Difference._fields, "best_rival"])
+        for *names, found, best_rival in rows:
             numbers = [f"{number:.9g}" for number in found[:3]]
-            writer.writerow([*names, "yes" if best else "", seed, metric, *numbers, found.num_clips])
+            writer.writerow([*names, *numbers, found.num_clips, "yes" if best_rival else ""])
 
 
 _Z = 1.96

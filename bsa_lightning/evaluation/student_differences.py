@@ -38,5 +38,5 @@ def write_student_differences(
         best = min(errors, key=lambda rival: errors[rival], default=None)
         for rival in rivals:
             differences = compare(measures, rows[student], rows[rival])
-            found += [PairedRow(student.name, rival.name, rival == best, seed, *item) for item in differences.items()]
+            found += [PairedRow(student.name, rival.name, seed, *item, rival == best) for item in differences.items()]
     write_differences(path, found)

@@ -230,6 +230,8 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
     ]:
         with pytest.raises(UserError, match=f"{name} is"):
             Scoring(ToyClips(6), **{name: value})
+    with pytest.raises(UserError, match="rivals holds 'ddim', but must list samplers"):
+        Scoring(ToyClips(6), rivals=["ddim"])
     with pytest.raises(UserError, match="rivals names ddim 2 times; name each sampler once"):
         Scoring(ToyClips(6), rivals=[DDIM(), DDIM()])
     with pytest.raises(UserError, match="no students to score"):

@@ -60,7 +60,7 @@ def test_rows_on_disk_give_the_same_file(tmp_path):
         save_rows(tmp_path / f"{i}.safetensors", {"logmel": system, "other": system})
     found = compare(measures, *(load_rows(tmp_path / f"{i}.safetensors") for i in range(2)), num_resamples=5)
     assert found == compare(measures, *({"logmel": system} for system in systems), num_resamples=5)
-    write_differences(tmp_path / "differences.csv", [PairedRow("a", "b", True, 0, *item) for item in found.items()])
+    write_differences(tmp_path / "differences.csv", [PairedRow("a", "b", 0, *item, True) for item in found.items()])
     with (tmp_path / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["metric"] for row in rows] == ["fd_logmel", "kad_logmel", "kl_logmel", "is_logmel"]
