@@ -17,6 +17,7 @@ MODULES = (
     "bsa_lightning.evaluation.callback",
     "bsa_lightning.evaluation.reading",
     "bsa_lightning.evaluation.reference",
+    "bsa_lightning.evaluation.samplers",
     "bsa_lightning.evaluation.embeddings",
     "bsa_lightning.evaluation.vggish",
     "bsa_lightning.evaluation.pann",

@@ -22,14 +22,16 @@ from bsa_lightning.evaluation.card import refuse_other, run_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.kept_samples import KeptSamples, slug
 from bsa_lightning.evaluation.measures import refuse_few, refuse_repeated
-from bsa_lightning.evaluation.paired import FEWEST, compare, write_differences
-from bsa_lightning.evaluation.protocol import Protocol, System, student_system, teacher_system
-from bsa_lightning.evaluation.row_store import load_rows, save_rows
+from bsa_lightning.evaluation.paired import FEWEST
+from bsa_lightning.evaluation.protocol import Protocol
+from bsa_lightning.evaluation.row_store import save_rows
+from bsa_lightning.evaluation.samplers import DDIM, DPMSolver, Sampler
 from bsa_lightning.evaluation.scores import Score, ScoreFile
+from bsa_lightning.evaluation.student_differences import write_student_differences
+from bsa_lightning.evaluation.systems import System, rivals_of, student_system, teacher_system
 from bsa_lightning.evaluation.telling import tell_samples, tell_score, tell_table
 from bsa_lightning.files import read_json, refuse_file, write_json
 from bsa_lightning.ranges import check_number, check_seed
-from bsa_lightning.teachers.base import Codec
 from bsa_lightning.teachers.folder import (
     folder_sha256,
     load_codec,
@@ -45,8 +47,9 @@ _log = logging.getLogger(__name__)
 class Scoring(RoundObserver):
     """Scores a round's student, and the undistilled teacher under DDIM at the same steps, into ``scores.csv``.
 
-    ``fit`` scores with the first seed after every round; ``test`` scores the teacher at every step count and every
-    student of the run with all seeds, and skips what is scored already.
+    ``fit`` scores with the first seed after every round; ``test`` scores the teacher at every step count, every student
+    of the run and its rivals with all seeds, and skips what is scored already. Rivals are the undistilled teacher at
+    the student's number of steps and at its number of network evaluations, with and without guidance.
 
     Args:
         clips: held-out captioned sound; all of it is the reference.
@@ -56,6 +59,8 @@ class Scoring(RoundObserver):
         num_samples: wav files to keep of each system, of the first seed; at least 0.
         during_fit: whether to score after each round of ``fit``.
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
+        rivals: samplers of the undistilled teacher that students are compared with in ``test``; ``None`` is DDIM and
+            DPM-Solver++. An empty list leaves guided DDIM at the steps of the ladder, which is always scored.
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
         at_infinity: also extrapolate Frechet distances to infinitely many generated clips, beside the same reference.
         kadtk: also compute kernel distances as the package kadtk does.
@@ -75,6 +80,7 @@ class Scoring(RoundObserver):
         at_infinity: bool = False,
         kadtk: bool = False,
         cache: Path | None = None,
+        rivals: Sequence[Sampler] | None = None,
     ) -> None:
         if not isinstance(clips, Clips):
             raise UserError(f"clips is {clips!r}, but must be captioned sound, such as Soundscapes or TangoManifest")
@@ -94,6 +100,14 @@ class Scoring(RoundObserver):
         self.num_samples = num_samples
         self.during_fit = during_fit
         self.baselines = list(baselines)
+        self.rivals = [DDIM(), DPMSolver()] if rivals is None else list(rivals)
+        if strangers := [rival for rival in self.rivals if not isinstance(rival, Sampler)]:
+            raise UserError(
+                f"rivals holds {strangers[0]!r}, but must be a list of samplers, such as DDIM and DPMSolver"
+            )
+        names = [sampler.name for sampler in self.rivals]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"rivals names {repeated[0]} {names.count(repeated[0])} times; name each sampler once")
         self.embeddings = list(embeddings) or [LogMelStatistics()]
         refuse_repeated(self.embeddings)
         self.at_infinity = at_infinity
@@ -107,8 +121,9 @@ class Scoring(RoundObserver):
         if not isinstance(pl_module, ProgressiveDistillation) or stage not in ("fit", "test"):
             return
         codec = load_codec(pl_module.teacher_name)
+        num_clips = min(self.num_captions, len(self.clips))
         for embedding in self.embeddings:
-            few = self._too_few(embedding, codec)
+            few = refuse_few(embedding, num_clips=num_clips, num_samples=codec.num_samples, rate=codec.sample_rate)
             if few and trainer.is_global_zero:
                 _log.warning("%s is left out or says little: %s", embedding.metric, few)
         size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
@@ -139,25 +154,24 @@ class Scoring(RoundObserver):
             rank_zero_warn(
                 f"{pl_module.run_folder} has no student {', '.join(lacking)}, so the others alone are scored"
             )
-        systems += [student_system(folder) for folder in students]
-        systems += [self._baseline(pl_module, model) for model in self.baselines]
-        self._score_all(trainer, pl_module, systems, self.seeds)
-        if trainer.is_global_zero and self._protocol is not None:
-            self._write_differences(self._protocol, pl_module.run_folder, systems)
-
-    def _too_few(self, embedding: Embedding, codec: Codec) -> str:
-        """Why so few clips say nothing of their distribution, or little; empty where they are enough.
-
-        Raises:
-            UserError: if the embedding measures nothing else.
-        """
-        num_clips = min(self.num_captions, len(self.clips))
-        heard = embedding.reading.num_samples(
-            codec.num_samples, rate=codec.sample_rate, sample_rate=embedding.sample_rate
+        ladder = [student_system(folder) for folder in students]
+        systems += rivals_of(
+            ladder,
+            teacher=resolve_folder(pl_module.teacher_name),
+            guidance_scale=pl_module.guidance.scale,
+            samplers=self.rivals,
         )
-        rows = embedding.num_rows(heard)
-        num_rows = None if rows is None else num_clips * rows
-        return refuse_few(embedding, num_clips=num_clips, num_rows=num_rows, paired=True)
+        systems += [*ladder, *(self._baseline(pl_module, model) for model in self.baselines)]
+        systems = list(dict.fromkeys(systems))
+        self._score_all(trainer, pl_module, systems, self.seeds)
+        if trainer.is_global_zero and self._protocol is not None and self._protocol.num_captions >= FEWEST:
+            write_student_differences(
+                pl_module.run_folder / "differences.csv",
+                systems,
+                measures=self._protocol.measures,
+                rows_of=lambda system: self._rows_file(pl_module.run_folder, system),
+                seed=self.seeds[0],
+            )
 
     def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
         return teacher_system(
@@ -210,9 +224,9 @@ class Scoring(RoundObserver):
                     if seed == self.seeds[0]
                     else None
                 )
-                score = protocol.score(system, seed=seed, on_clip=keep or (lambda _i, _wave: None))
+                score = protocol.score(system, seed=seed, on_clip=keep)
                 if keep is not None and trainer.is_global_zero:  # before the score, which says that all this is done
-                    save_rows(_rows_file(module.run_folder, system, score.seed, captions), protocol.rows)
+                    save_rows(self._rows_file(module.run_folder, system), protocol.rows)
                 self._record(trainer, file, score)
                 trainer.strategy.barrier("samples")
                 if keep is not None and trainer.is_global_zero:
@@ -241,20 +255,10 @@ class Scoring(RoundObserver):
             )
         return self._protocol
 
-    def _write_differences(self, protocol: Protocol, run_folder: Path, systems: Sequence[System]) -> None:
-        """Students against the teacher at the same steps, on the first seed's clips, where there are enough of them."""
-        if protocol.num_captions < FEWEST:
-            return
-        teachers = {system.num_steps: system for system in systems if system.model == "teacher"}
-        rows = []
-        for student in (system for system in systems if system.model == "student"):
-            teacher = teachers[student.num_steps]
-            pair, seed = (student, teacher), self.seeds[0]
-            files = [_rows_file(run_folder, system, seed, protocol.num_captions) for system in pair]
-            if all(file.is_file() for file in files):
-                found = compare(protocol.measures, *map(load_rows, files))
-                rows += [(student.name, teacher.name, seed, *item) for item in found.items()]
-        write_differences(run_folder / "differences.csv", rows)
+    def _rows_file(self, run_folder: Path, system: System) -> Path:
+        """What a system's clips of the first seed gave: differences need it clip by clip."""
+        num_captions = min(self.num_captions, len(self.clips))
+        return run_folder / "rows" / f"{system.name}-seed{self.seeds[0]}-{num_captions}clips.safetensors"
 
     def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:
         """Notes beside the scores what they compare with, and refuses to mix them with others."""
@@ -285,8 +289,3 @@ class Scoring(RoundObserver):
             return
         file.append(score)
         tell_score(trainer.loggers, score)
-
-
-def _rows_file(run_folder: Path, system: System, seed: int, num_captions: int) -> Path:
-    """What a system's clips of the first seed gave: differences need it clip by clip."""
-    return run_folder / "rows" / f"{system.name}-seed{seed}-{num_captions}clips.safetensors"

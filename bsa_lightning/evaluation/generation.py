@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.data.order import seeded
-from bsa_lightning.diffusion.sampling import sample
+from bsa_lightning.evaluation.samplers import DDIM, Sampler
 from bsa_lightning.teachers.base import Codec, Conditioning, Denoiser
 from bsa_lightning.teachers.guided import predictor
+
+_DDIM = DDIM()
 
 
 def noise_of(clips: Sequence[int], *, seed: int, shape: Sequence[int]) -> Tensor:
@@ -28,10 +30,11 @@ def generate_latents(
     num_steps: int,
     noise: Tensor,
     on_step: Callable[[int], None] | None = None,
+    sampler: Sampler = _DDIM,
 ) -> Tensor:
-    """Clean scaled latents, shaped like ``noise``."""
+    """Clean scaled latents, shaped like ``noise``; DDIM is what students are made for."""
     denoise = predictor(denoiser, conditioning, null=null, guidance_scale=guidance_scale)
-    return sample(denoise=denoise, schedule=denoiser.schedule, noise=noise, num_steps=num_steps, on_step=on_step)
+    return sampler(denoise, denoiser.schedule, noise, num_steps, on_step)
 
 
 def generate(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bsa_lightning.data import audio
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.protocol import System
+from bsa_lightning.evaluation.systems import System
 from bsa_lightning.files import write_json
 
 

@@ -73,24 +73,25 @@ def has_clipwise(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
     return (paired and embedding.is_classifier) or (captions and isinstance(embedding, ReadsCaptions))
 
 
-def refuse_few(
-    embedding: Embedding, *, num_clips: int, num_rows: int | None, paired: bool, captions: bool = True, side: str = ""
-) -> str:
-    """Refuses clips that are too few for all that a learnt embedding measures; says why they are for its distances.
+def refuse_few(embedding: Embedding, *, num_clips: int, num_samples: int, rate: int) -> str:
+    """Refuses a run's clips if they are too few for all that an embedding measures.
 
     Args:
         embedding: that is to measure.
-        num_clips: of a side.
-        num_rows: of a side; ``None`` where they are not known yet.
-        paired: whether generated clips have recordings of the same captions.
-        captions: whether their captions are known.
-        side: "reference" or "generated", to be named; empty where both are meant.
+        num_clips: of captions and recordings in pairs.
+        num_samples: of a clip.
+        rate: samples a second.
+
+    Returns:
+        Why they are too few for distances; empty if they are not.
 
     Raises:
         UserError: saying how many there are and must be.
     """
-    few = too_few(num_clips=num_clips, num_rows=num_rows, side=side)
-    if few and embedding.is_learnt and not has_clipwise(embedding, paired=paired, captions=captions):
+    heard = embedding.reading.num_samples(num_samples, rate=rate, sample_rate=embedding.sample_rate)
+    rows = embedding.num_rows(heard)
+    few = too_few(num_clips=num_clips, num_rows=None if rows is None else num_clips * rows)
+    if few and embedding.is_learnt and not has_clipwise(embedding, paired=True, captions=True):
         raise UserError(f"{embedding.metric} has no value: {few}")
     return few
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,8 @@ from bsa_lightning.data.order import seeded
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.kernel import NoValueError
 from bsa_lightning.evaluation.measures import Measures
-from bsa_lightning.evaluation.row_store import ClipRows
+from bsa_lightning.evaluation.row_store import ClipRows, mean
+from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR
 from bsa_lightning.files import whole
 
 FEWEST = 20
@@ -77,23 +78,42 @@ def compare(
     *,
     num_resamples: int = 100,
 ) -> dict[str, Difference]:
-    """:func:`paired_difference` in every metric that has a value, of every embedding with rows of both, by column."""
+    """:func:`paired_difference` in every metric that has a value, of every embedding with rows of both, by column.
+
+    The trajectory error, which is a mean over clips, comes first where both have it.
+    """
+    asked: list[tuple[str, str, Callable[[ClipRows], float]]] = [(TRAJECTORY_ERROR, TRAJECTORY_ERROR, mean)]
+    for of_embedding in measures:
+        name = of_embedding.embedding.name
+        asked += [(name, *item) for item in of_embedding.by_name(first[name]).items()] if name in first else []
     found = {}
-    for name, of_embedding in ((found.embedding.name, found) for found in measures):
-        for column, measure in of_embedding.by_name(first[name]).items() if name in first and name in second else ():
+    for name, column, measure in asked:
+        if name in first and name in second:
             with suppress(NoValueError):
                 found[column] = paired_difference(measure, first[name], second[name], num_resamples=num_resamples)
     return found
 
 
-def write_differences(path: Path, rows: Sequence[tuple[str, str, int, str, Difference]]) -> None:
-    """Writes ``differences.csv``: names of both systems, seed, metric and the numbers."""
+class PairedRow(NamedTuple):
+    """A row of ``differences.csv``: ``first`` less ``second`` in one metric, on one sampling seed."""
+
+    first: str
+    second: str
+    seed: int
+    metric: str
+    found: Difference
+    best_rival: bool
+    """Whether ``second`` is the strongest system that ``first`` has to beat."""
+
+
+def write_differences(path: Path, rows: Iterable[PairedRow]) -> None:
+    """Writes ``differences.csv``; ``best_rival`` is "yes" or empty."""
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["first", "second", "seed", "metric", *Difference._fields])
-        for first, second, seed, metric, found in rows:
+        writer.writerow(["first", "second", "seed", "metric", *Difference._fields, "best_rival"])
+        for *names, found, best_rival in rows:
             numbers = [f"{number:.9g}" for number in found[:3]]
-            writer.writerow([first, second, seed, metric, *numbers, found.num_clips])
+            writer.writerow([*names, *numbers, found.num_clips, "yes" if best_rival else ""])
 
 
 _Z = 1.96

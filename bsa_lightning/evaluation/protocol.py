@@ -2,92 +2,30 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.generation import generate_latents, noise_of
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
 from bsa_lightning.evaluation.reference import RowCache, embed
-from bsa_lightning.evaluation.row_store import ClipRows, RowStore
+from bsa_lightning.evaluation.row_store import ClipRows, RowStore, mean
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
-from bsa_lightning.evaluation.scores import Score
+from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, Score
+from bsa_lightning.evaluation.systems import System
 from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import Teacher, load_denoiser, read_sampling
+from bsa_lightning.teachers.folder import Teacher, folder_sha256, load_denoiser
 from bsa_lightning.teachers.guided import CountEvaluations
-from bsa_lightning.teachers.provenance import read_student
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class System:
-    """A denoiser with a way to sample it. ``sampling_scale`` is the g that ``predictor`` is given for it."""
-
-    model: str
-    folder: Path
-    num_steps: int
-    guidance: str
-    guidance_scale: float
-    sampling_scale: float
-    weighting: str = ""
-    round: int = 0
-
-    @property
-    def name(self) -> str:
-        """For folders and progress bars, for example ``student-bsa-8steps``."""
-        return "-".join(part for part in (self.model, self.weighting, f"{self.num_steps}steps") if part)
-
-    def score(self, *, seed: int, num_clips: int, nfe: int = 0, metrics: dict[str, float] | None = None) -> Score:
-        """This system's row of ``scores.csv``; ``nfe`` is what was counted."""
-        return Score(
-            model=self.model,
-            weighting=self.weighting,
-            round=self.round,
-            num_steps=self.num_steps,
-            guidance=self.guidance,
-            guidance_scale=self.guidance_scale,
-            nfe=nfe,
-            seed=seed,
-            num_clips=num_clips,
-            metrics=metrics or {},
-        )
-
-
-def teacher_system(folder: Path, *, num_steps: int, guidance_scale: float, model: str = "teacher") -> System:
-    """An undistilled model under DDIM, guided outside the network."""
-    return System(model, folder, num_steps, "outside", guidance_scale, guidance_scale)
-
-
-def student_system(folder: Path) -> System:
-    """A student's folder, sampled as its provenance says.
-
-    Raises:
-        UserError: if it is no student of a run, or bears the name of another.
-    """
-    provenance = read_student(folder)
-    return System(
-        model="student",
-        folder=folder,
-        num_steps=provenance["num_steps"],
-        guidance=provenance["guidance"],
-        guidance_scale=provenance["guidance_scale"],
-        sampling_scale=read_sampling(folder).scale(),
-        weighting=provenance["weighting"],
-        round=provenance["round"],
-    )
 
 
 class Sampled(NamedTuple):
@@ -104,7 +42,8 @@ class Sampled(NamedTuple):
 class Protocol:
     """Scores systems against the same reference, from the same captions and noise, shared out over ranks.
 
-    After :meth:`score`, ``rows`` holds by embedding what the system's clips gave, of all ranks.
+    After :meth:`score`, ``rows`` holds by embedding what the system's clips gave, of all ranks, and under
+    ``TRAJECTORY_ERROR`` the error of each clip.
 
     Args:
         clips: held-out captioned sound; all of it is the reference.
@@ -153,7 +92,11 @@ class Protocol:
         self.codec = teacher.codec.to(self.device)
         self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
         self._cache = SampleCache(cache and cache / "samples")
-        references = self._reference_rows(RowCache(cache and cache / "rows"), batch_size)
+        self._row_cache = RowCache(cache and cache / "rows")
+        self._decoder = (
+            "" if cache is None else f"decoded by {folder_sha256(teacher.folder)}, torch {torch.__version__}"
+        )
+        references = self._reference_rows(self._row_cache, batch_size)
         self.measures = [
             self._measures(embedding, reference, at_infinity=at_infinity)
             for embedding, reference in zip(self.embeddings, references, strict=True)
@@ -168,29 +111,35 @@ class Protocol:
         self._denoiser: tuple[Path, Denoiser] | None = None
 
     @torch.no_grad()
-    def score(
-        self, system: System, *, seed: int, on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None
-    ) -> Score:
+    def score(self, system: System, *, seed: int, on_clip: Callable[[int, Tensor], None] | None = None) -> Score:
         """One repeat of one system; ``on_clip`` receives (clip number, waveform) of this rank's clips."""
+        cache = RowCache(None) if system.weighting else self._row_cache
         stores = self._stores()
-        trajectory = MeanMetric().to(self.device)
+        trajectory = RowStore(1).to(self.device)
         zero = self._sample(self.zero, seed)
         sampled = self._sample(system, seed)
         for batch, x, zero_x in zip(self.batches, sampled.latents, zero.latents, strict=True):
-            waveform = self.codec.decode(x)
+            decode = functools.cache(partial(self.codec.decode, x))  # not at all where all rows are kept
             for embedding, store in zip(self.embeddings, stores, strict=True):
-                heard = embedding.reading.as_file(waveform)
-                store.update(embed(embedding, heard, sample_rate=self.codec.sample_rate), batch)
-            trajectory.update((x - zero_x).square().flatten(1).mean(1))
-            for clip, wave in zip(batch, waveform, strict=True):
-                on_clip(clip, wave)
+                make, kind = partial(self._embed, embedding, decode), self._decoder
+                store.update(cache.get(make, embedding, kind, x), batch)
+            errors = (x - zero_x).square().flatten(1).mean(1)
+            trajectory.update(Features(errors[:, None, None]), batch)
+            if on_clip is not None:
+                for clip, wave in zip(batch, decode(), strict=True):
+                    on_clip(clip, wave)
         found = [store.compute() for store in stores]
         self.rows = {embedding.name: rows for embedding, rows in zip(self.embeddings, found, strict=True)}
         metrics: dict[str, float] = {}
         for measures in self.measures:
             metrics |= measures(self.rows[measures.embedding.name])
-        metrics |= {"trajectory_error": float(trajectory.compute()), "seconds_per_clip": sampled.seconds_per_clip}
+        self.rows[TRAJECTORY_ERROR] = trajectory.compute()
+        metrics |= {TRAJECTORY_ERROR: mean(self.rows[TRAJECTORY_ERROR]), "seconds_per_clip": sampled.seconds_per_clip}
         return system.score(seed=seed, num_clips=self.num_captions, nfe=sampled.nfe, metrics=metrics)
+
+    def _embed(self, embedding: Embedding, decode: Callable[[], Tensor]) -> Features:
+        """Features of generated sound, which is heard as its file would be."""
+        return embed(embedding, embedding.reading.as_file(decode()), sample_rate=self.codec.sample_rate)
 
     def halves(self) -> Score:
         """How far the two halves of the reference are from one another: equal sound, but of other captions."""
@@ -198,7 +147,7 @@ class Protocol:
         for measures in self.measures:
             even, odd = (measures.reference.at(torch.arange(half, len(self.clips), 2)) for half in (0, 1))
             metrics |= Measures(measures.embedding, odd).distances(even)
-        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics)
+        return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics, sampler="")
 
     def _sample(self, system: System, seed: int) -> Sampled:
         """This rank's clips of a system; those of the undistilled teacher are kept."""
@@ -213,6 +162,7 @@ class Protocol:
                     cache.get(
                         partial(self._sample_batch, system, noise, conditioning),
                         model=system.folder,
+                        sampler=system.sampler,
                         num_steps=system.num_steps,
                         guidance_scale=system.sampling_scale,
                         noise=noise,
@@ -239,6 +189,7 @@ class Protocol:
                 guidance_scale=system.sampling_scale,
                 num_steps=system.num_steps,
                 noise=noise,
+                sampler=system.sampler,
             )
             return SampledBatch(latents, counted.rows, (self._now() - start) / len(noise))
 

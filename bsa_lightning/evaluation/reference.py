@@ -1,8 +1,9 @@
-"""Reference sound to rows: kept on disk by content, so that it is embedded once and never taken for another."""
+"""Sound to rows: kept on disk by content, so that it is embedded once and never taken for another."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -23,10 +24,10 @@ def embed(embedding: Embedding, waveform: Tensor, *, sample_rate: int) -> Featur
 
 
 class RowCache:
-    """Features of batches of sound that were embedded before, one file each.
+    """Features of batches that were embedded before, one file each.
 
-    A file is named after the digest of all that decides what it holds: the samples, their rate, the embedding's
-    fingerprint and its reading.
+    A file is named after the digest of all that decides what it holds: the embedding's fingerprint, its reading, and
+    the samples with their rate or the latents with the model that decodes them.
 
     Args:
         folder: for the files; ``None`` keeps nothing.
@@ -37,22 +38,30 @@ class RowCache:
 
     def embed(self, embedding: Embedding, waveform: Tensor, *, sample_rate: int) -> Features:
         """As :func:`embed`."""
+        return self.get(
+            lambda: embed(embedding, waveform, sample_rate=sample_rate), embedding, f"{sample_rate} Hz", waveform
+        )
+
+    def get(self, make: Callable[[], Features], embedding: Embedding, kind: str, content: Tensor) -> Features:
+        """What ``make`` gives, or gave when it was last asked the same.
+
+        Args:
+            make: embeds what ``content`` decides.
+            embedding: that it uses.
+            kind: what else decides the features, such as the rate of samples.
+            content: samples or latents.
+        """
         if self.folder is None:
-            return embed(embedding, waveform, sample_rate=sample_rate)
-        path = self.folder / f"{_key(embedding, waveform, sample_rate)}.safetensors"
-        found = read_shared_tensors(path, device=str(waveform.device))
+            return make()
+        said = [_CODE, embedding.reading.name, embedding.fingerprint, kind, str(tuple(content.shape))]
+        digest = hashlib.sha256("\0".join([*said, ""]).encode())
+        digest.update(content.float().cpu().contiguous().numpy().tobytes())
+        path = self.folder / f"{digest.hexdigest()}.safetensors"
+        found = read_shared_tensors(path, device=str(content.device))
         if found is None:
-            features = embed(embedding, waveform, sample_rate=sample_rate)
-            found = {name: value.contiguous() for name, value in features._asdict().items() if value is not None}
+            found = {name: value.contiguous() for name, value in make()._asdict().items() if value is not None}
             write_shared_tensors(path, found)
         return Features(found["rows"], found.get("logits"))
-
-
-def _key(embedding: Embedding, waveform: Tensor, sample_rate: int) -> str:
-    said = [_CODE, embedding.reading.name, embedding.fingerprint, str(sample_rate), str(tuple(waveform.shape))]
-    digest = hashlib.sha256("\0".join([*said, ""]).encode())
-    digest.update(waveform.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class TangoTestSet(TangoManifest):

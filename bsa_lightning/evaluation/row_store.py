@@ -71,6 +71,11 @@ class ClipRows:
         return cls(tensors["clips"], tensors["counts"], rows, None if logits is None else logits.double())
 
 
+def mean(rows: ClipRows) -> float:
+    """The mean of clips that have one number each, such as their trajectory errors."""
+    return float(rows.rows.mean())
+
+
 def save_rows(path: Path, rows: Mapping[str, ClipRows]) -> None:
     """Writes the rows of several embeddings, by name, to one file."""
     tensors = {f"{name}.{part}": value for name, found in rows.items() for part, value in found.tensors().items()}

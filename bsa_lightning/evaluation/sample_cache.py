@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.cache import read_shared_tensors, write_shared_tensors
+from bsa_lightning.evaluation.samplers import Sampler
 from bsa_lightning.teachers.base import Conditioning
 from bsa_lightning.teachers.folder import folder_sha256
-
-_SAMPLER = "DDIM on the trailing grid, 1"
-"""What made the latents; a change must change this."""
 
 
 class SampledBatch(NamedTuple):
@@ -46,6 +44,7 @@ class SampleCache:
         make: Callable[[], SampledBatch],
         *,
         model: Path,
+        sampler: Sampler,
         num_steps: int,
         guidance_scale: float,
         noise: Tensor,
@@ -59,7 +58,7 @@ class SampleCache:
             self._hashes[model] = folder_sha256(model)
         kind = noise.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noise.dtype
-        made_by = [_SAMPLER, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
+        made_by = [sampler.fingerprint, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
         asked = [*made_by, num_steps, guidance_scale, conditioning.digest(noise), null.digest()]
         path = self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.safetensors"
         found = read_shared_tensors(path, device=str(noise.device))

@@ -10,8 +10,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.names import DDIM, SystemName, is_unguided
 from bsa_lightning.files import whole
 from bsa_lightning.lists import read_csv
+
+TRAJECTORY_ERROR = "trajectory_error"
+"""The metric that leads: how far a system lands from the guided teacher at its full steps, from the same noise."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,18 @@ class Score:
     seed: int
     num_clips: int
     metrics: dict[str, float] = field(default_factory=dict)
+    sampler: str = DDIM
 
     @property
     def key(self) -> tuple[str, ...]:
         """What tells this row from every other, before it is measured."""
         return tuple(str(getattr(self, name)) for name in KEY)
+
+    @property
+    def system(self) -> SystemName:
+        """What the system is called."""
+        unguided = not self.weighting and is_unguided(self.guidance, self.guidance_scale)
+        return SystemName(self.model, self.weighting, self.sampler, unguided, self.num_steps)
 
 
 COLUMNS = tuple(field_.name for field_ in fields(Score) if field_.name != "metrics")
@@ -59,8 +70,9 @@ class ScoreFile:
         if not self.path.exists():
             return []
         lines: dict[tuple[str, ...], int] = {}
-        rows = read_csv(self.path, COLUMNS, must_end=True)
+        rows = read_csv(self.path, [name for name in COLUMNS if name != "sampler"], must_end=True)
         for line, row in rows:
+            row.setdefault("sampler", DDIM)
             for name, value in row.items():
                 if not _is_valid(name, value):
                     raise UserError(f"{self.path} line {line} has {value!r} as its {name}; {_REMEDY}")
@@ -94,7 +106,7 @@ def _is_valid(name: str, value: str) -> bool:
     match name:
         case "model":
             return bool(value)
-        case "weighting" | "guidance":
+        case "weighting" | "guidance" | "sampler":
             return True
         case "round" | "num_steps" | "nfe" | "seed" | "num_clips":
             return re.fullmatch(r"\d{1,18}", value, flags=re.ASCII) is not None

@@ -13,16 +13,15 @@ from bsa_lightning.evaluation.scores import Score
 
 
 def tell_score(loggers: Iterable[Logger], score: Score) -> None:
-    """One row of ``scores.csv``, with the number of sampling steps as its axis."""
-    name = "-".join(part for part in (score.model, score.weighting) if part)
-    values = {f"scores/{name}/{metric}": value for metric, value in score.metrics.items()}
+    """One row of ``scores.csv``, with the network evaluations of a clip as its axis."""
+    values = {f"scores/{score.system.line}/{metric}": value for metric, value in score.metrics.items()}
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.define_metric("num_steps")
-            logger.experiment.define_metric("scores/*", step_metric="num_steps")
+            logger.experiment.define_metric("nfe")
+            logger.experiment.define_metric("scores/*", step_metric="nfe")
             logger.experiment.log({**values, "num_steps": score.num_steps, "nfe": score.nfe, "seed": score.seed})
         elif isinstance(logger, TensorBoardLogger):
-            logger.log_metrics(values, step=score.num_steps)
+            logger.log_metrics(values, step=score.nfe)
 
 
 def tell_samples(loggers: Iterable[Logger], name: str, paths: Sequence[Path], captions: Sequence[str]) -> None:

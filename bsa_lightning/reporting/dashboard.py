@@ -18,7 +18,7 @@ _TRAINING = ("train/loss", "val/distillation_error", "val/trajectory_error", "nu
 
 
 def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
-    """Scores over steps, one line a weighting; training; error by SNR; and what each system sounds like.
+    """Scores over network evaluations, one line a system; training; error by SNR; and what each system sounds like.
 
     Args:
         runs: folders of scored runs; their metrics and systems decide the panels.
@@ -32,10 +32,10 @@ def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
     scores = [
         LinePlot(
             title=TITLES.get(metric, metric),
-            x="num_steps",
+            x="nfe",
             metric_regex=rf"scores/.*/{metric}",
             log_x=True,
-            title_x="sampling steps",
+            title_x="network evaluations a clip",
         )
         for metric in metrics_of(results)
     ]
@@ -48,7 +48,7 @@ def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
         project=project,
         name="Weightings",
         sections=[
-            Section(name="Scores over steps", panels=[*scores], is_open=True),
+            Section(name="Scores over evaluations", panels=[*scores], is_open=True),
             Section(name="Training", panels=[*training, by_snr], is_open=True),
             Section(name="Listen", panels=[*media]),
             Section(name="Configurations", panels=[RunComparer(diff_only="split")]),

@@ -10,12 +10,15 @@ from bsa_lightning.lists import read_csv
 from bsa_lightning.reporting.samples import friendly
 from bsa_lightning.reporting.table import TITLES
 
+BEST = "★"
+"""Beside the best rival of a student."""
 HEADER = ["System", "Less", "Metric", "Difference", "95 % interval", "Clips"]
 _NUMBERS = ("difference", "low", "high")
 _COLUMNS = ("first", "second", "metric", *_NUMBERS, "num_clips")
 NOTE = (
     "Differences on the same captions and noise, of one sampling seed; the interval is over clips. "
-    "Where it holds 0, these clips do not tell the two apart."
+    f"Where it holds 0, these clips do not tell the two apart. {BEST} marks a student's best rival: of those that take "
+    "as many network evaluations or more, the one with the smallest trajectory error."
 )
 
 
@@ -35,4 +38,5 @@ def _row(row: dict[str, str], where: str) -> list[str]:
             raise UserError(f"{where} has {row[name]!r} as its {name}; delete the file and run lightning test again")
     difference, low, high = (f"{float(row[name]):+.3g}" for name in _NUMBERS)
     metric = TITLES.get(row["metric"], row["metric"])
-    return [friendly(row["first"]), friendly(row["second"]), metric, difference, f"{low} to {high}", row["num_clips"]]
+    second = friendly(row["second"]) + (f" {BEST}" if row.get("best_rival") == "yes" else "")
+    return [friendly(row["first"]), second, metric, difference, f"{low} to {high}", row["num_clips"]]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INK = "#3c4043"
 """Of teacher's lines, axes and text."""
+PALE = "#80868b"
+"""Of the lines of teachers without guidance; it can be told from a light and from a dark ground."""
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey by marker.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 _STYLE: dict[Any, Any] = {

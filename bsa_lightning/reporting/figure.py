@@ -1,4 +1,4 @@
-"""The figure of a report (Liu et al., Fig. 2): each metric over sampling steps, one line a system."""
+"""The figure of a report (after Liu et al., Fig. 2): each metric over network evaluations, one line a system."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ PANELS_IN_A_ROW = 3
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _STYLES = ("-", ":")
 """Of the first seven lines, and of the next, whose colours and markers come again."""
+_OF_SAMPLERS = (("--", "."), ("-.", "x"), (":", "+"))
+"""Dashes and marker of a teacher's first sampler, its second and so on."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,23 @@ class Line:
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
-    """One line a system: teachers grey and dashed, every other of its own colour and marker."""
-    names = list(dict.fromkeys(result.name for result in results if result.model != REFERENCE))
-    others = [name for name in names if not name.startswith("Teacher")]
+    """One line a system: students of their own colours and markers, undistilled teachers grey and broken.
+
+    A teacher's dashes and marker are those of its sampler; without guidance it is paler.
+    """
+    shown = {result.name: result for result in results if result.model != REFERENCE}
+    others = [name for name, result in shown.items() if result.model != "teacher"]
     looks = dict(zip(others, cycle(product(_STYLES, range(len(_MARKERS)))), strict=False))
+    samplers = list(dict.fromkeys(result.sampler for result in shown.values() if result.model == "teacher"))
     return [
         Line(name, drawing.colour(looks[name][1]), looks[name][0], _MARKERS[looks[name][1]])
         if name in looks
-        else Line(name, drawing.INK, "--", ".")
-        for name in names
+        else Line(
+            name,
+            drawing.PALE if result.system.unguided else drawing.INK,
+            *_OF_SAMPLERS[samplers.index(result.sampler) % len(_OF_SAMPLERS)],
+        )
+        for name, result in shown.items()
     ]
 
 
@@ -77,7 +87,7 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
         if not points:
             continue
         axes.errorbar(
-            [point.num_steps for point in points],
+            [point.nfe for point in points],
             [point.metrics[metric][0] for point in points],
             [0.0 if math.isnan(point.metrics[metric][1]) else point.metrics[metric][1] for point in points],
             label=line.name,
@@ -86,12 +96,12 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
             marker=line.marker,
             capsize=3,
         )
-    steps = sorted({result.num_steps for result in shown})
+    evaluations = sorted({result.nfe for result in shown})
     axes.set_xscale("log", base=2)
-    axes.set_xticks(steps, [str(step) for step in steps])
+    axes.set_xticks(evaluations, [str(nfe) for nfe in evaluations])
     axes.minorticks_off()
-    axes.set_xlim(1.2 * steps[-1], steps[0] / 1.2)
-    axes.set_xlabel("sampling steps (log axis)")
+    axes.set_xlim(1.2 * evaluations[-1], evaluations[0] / 1.2)
+    axes.set_xlabel("network evaluations a clip (log axis)")
     title = TITLES.get(metric, metric).replace(" ↓", ", lower is better").replace(" ↑", ", higher is better")
     axes.set_title(title, loc="left")
     if log:

@@ -21,11 +21,9 @@ def section(captions: Sequence[str], systems: Sequence[System]) -> str:
     if not captions:
         return '<section id="listen"><h2>Listen</h2><p class="note">This run kept no samples.</p></section>'
     cards = "".join(_card(i, caption, systems) for i, caption in enumerate(captions))
-    boxes = "".join(
-        f'<label><input type="checkbox" data-shows="{_escape(system.id)}" checked><span>{_escape(system.name)}</span>'
-        "</label>"
-        for system in systems
-    )
+    boxes = "".join(map(_box, (system for system in systems if system.shown)))
+    if more := [system for system in systems if not system.shown]:
+        boxes += f"<details><summary>{len(more)} more of the teacher</summary>{''.join(map(_box, more))}</details>"
     return f"""<section id="listen" aria-labelledby="listen-title"><h2 id="listen-title">Listen</h2>
 <p class="note">{_KEYS}</p>
 <div class="tools">
@@ -38,6 +36,13 @@ def section(captions: Sequence[str], systems: Sequence[System]) -> str:
 <div class="cards">{cards}</div>
 {_BLIND}
 </section>"""
+
+
+def _box(system: System) -> str:
+    return (
+        f'<label><input type="checkbox" data-shows="{_escape(system.id)}"{" checked" if system.shown else ""}>'
+        f"<span>{_escape(system.name)}</span></label>"
+    )
 
 
 def _card(number: int, caption: str, systems: Sequence[System]) -> str:
@@ -53,8 +58,9 @@ def _row(system: System, path: Path) -> str:
     picture = base64.b64encode(spectrogram.mel_png(wave)).decode()
     sound = base64.b64encode(path.read_bytes()).decode()
     name = _escape(system.name)
+    hidden = "" if system.shown else " hidden"
     return (
-        f'<li class="row" data-system="{_escape(system.id)}" data-name="{name}">'
+        f'<li class="row" data-system="{_escape(system.id)}" data-name="{name}"{hidden}>'
         f'<button type="button" class="play" aria-label="Play {name}" aria-pressed="false"></button>'
         f'<div class="who"><b>{name}</b><small>{_escape(system.detail)} <time>{wave.seconds:.1f} s</time></small>'
         f'</div><div class="picture">'

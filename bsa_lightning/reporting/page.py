@@ -15,7 +15,7 @@ from bsa_lightning.reporting.samples import read_samples
 from bsa_lightning.reporting.training import label
 from bsa_lightning.reporting.training_differences import Difference
 
-_MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅"}
+_MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅", "x": "✕", "+": "+"}
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """The browser itself keeps the page from reaching for anything outside it."""
 
@@ -128,7 +128,9 @@ def _table(label: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 def _figure(results: Sequence[Result]) -> str:
     legend = [(line.colour, _MARKERS[line.marker], line.name) for line in figure.lines(results)]
-    return _panels("Each metric over sampling steps; bars are 95 % intervals.", legend, figure.panels(results))
+    return _panels(
+        "Each metric over network evaluations of a clip; bars are 95 % intervals.", legend, figure.panels(results)
+    )
 
 
 def _snr(run: Path, *, named: bool) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.scores import COLUMNS, ScoreFile, interval
+from bsa_lightning.evaluation.names import DDIM, SystemName, is_unguided
+from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, interval
 from bsa_lightning.reporting.training import Training, label, read_training, readable
 
 REFERENCE = "reference"
 SECONDS = "seconds_per_clip"
-_SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips")
+_SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips", "sampler")
 """The columns that tell one system from another."""
 
 
@@ -41,6 +43,12 @@ class Result:
     """Of runs that are alike but for their seed; none where there is one run."""
     values: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     """By metric, each repeat's number by (training seed, sampling seed)."""
+    sampler: str = DDIM
+
+    @property
+    def system(self) -> SystemName:
+        """What the system is called in the run's folders."""
+        return _system(vars(self))
 
 
 @dataclass
@@ -72,10 +80,11 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
         training = read_training(run)
         for key, rows in _by_system(_read_rows(run)).items():
             _place(gathered.setdefault(key, []), run, training, rows)
-    guidances = {key[:2]: {other[3:5] for other in gathered if other[:2] == key[:2]} for key in gathered}
-    ambiguous = {key[:2] + key[3:5] for key, groups in gathered.items() if len(groups) > 1}
+    lines = {key: _line(groups[0].runs[0][2][0]) for key, groups in gathered.items()}
+    guidances = {line: {other for title, other in lines.values() if title == line} for line, _ in lines.values()}
+    ambiguous = {lines[key] for key, groups in gathered.items() if len(groups) > 1}
     results = [
-        _result(group, guidance=len(guidances[key[:2]]) > 1, run=name if key[:2] + key[3:5] in ambiguous else "")
+        _result(group, guidance=len(guidances[lines[key][0]]) > 1, run=name if lines[key] in ambiguous else "")
         for key, groups in gathered.items()
         for name, group in zip(_names(groups), groups, strict=True)
     ]
@@ -88,8 +97,9 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
 
 
 def metrics_of(results: Sequence[Result]) -> list[str]:
-    """The metrics that any system has, in the order of ``scores.csv``."""
-    return list(dict.fromkeys(name for result in results for name in result.metrics))
+    """The metrics that any system has: the trajectory error leads, the others are in the order of ``scores.csv``."""
+    found = dict.fromkeys(name for result in results for name in result.metrics)
+    return sorted(found, key=lambda name: name != TRAJECTORY_ERROR)
 
 
 def _place(known: list[_Group], run: Path, training: Training, rows: list[dict[str, str]]) -> None:
@@ -127,21 +137,21 @@ def _untimed(row: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in row.items() if name != SECONDS}
 
 
-def _name(row: dict[str, str], *, guidance: bool, run: str) -> str:
-    match row:
-        case {"model": "teacher"}:
-            name = "Teacher (DDIM)"
-        case {"weighting": ""}:
-            name = row["model"].capitalize()
-        case _:
-            name = f"Student ({row['weighting']})"
-    how = f", {row['guidance']} g={float(row['guidance_scale']):g}" if guidance and row["guidance"] else ""
-    return name + how + (f", {run}" if run else "")
+def _system(row: Mapping[str, Any]) -> SystemName:
+    unguided = not row["weighting"] and is_unguided(row["guidance"], float(row["guidance_scale"]))
+    return SystemName(row["model"], row["weighting"], row["sampler"], unguided, int(row["num_steps"]))
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What the step counts of one line share: its title, and its guidance for where titles are alike."""
+    guidance = f"{row['guidance']} g={float(row['guidance_scale']):g}" if row["guidance"] else ""
+    return _system(row).title, guidance
 
 
 def _result(group: _Group, *, guidance: bool, run: str) -> Result:
     _, _, rows = group.runs[0]
     first = rows[0]
+    title, how = _line(first)
     names = [name for name in first if name not in COLUMNS or name == SECONDS]
     values = {
         name: {
@@ -163,9 +173,10 @@ def _result(group: _Group, *, guidance: bool, run: str) -> Result:
         seeds=tuple(sorted(set.intersection(*({int(row["seed"]) for row in rows} for _, _, rows in group.runs)))),
         metrics=means,
         seconds=seconds,
-        name=_name(first, guidance=guidance, run=run),
+        name=", ".join(part for part in (title, how if guidance else "", run) if part),
         training_seeds=seeds if len(seeds) > 1 else (),
         values={name: values[name] for name in means},
+        sampler=first["sampler"],
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.names import DDIM, SystemName
 from bsa_lightning.files import read_json
 from bsa_lightning.reporting.run_folder import REFERENCE, Result
 from bsa_lightning.reporting.training import label, readable
@@ -26,6 +27,8 @@ class System:
     detail: str
     sounds: dict[str, Path] = field(default_factory=dict)
     """By caption."""
+    shown: bool = True
+    """Whether a page shows it before anybody has chosen."""
 
 
 def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[str], list[System]]:
@@ -54,9 +57,9 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
 
 def friendly(folder: str) -> str:
     """``student-bsa-1steps`` as a reader would say it: "Student (bsa), 1 step"."""
-    model, weighting, num_steps = _parts(readable(folder))
-    name = model.capitalize() + (f" ({weighting})" if weighting else "")
-    return name + (f", {num_steps} step{'s' if num_steps > 1 else ''}" if num_steps else "")
+    system = SystemName.from_folder(readable(folder))
+    steps = f", {system.num_steps} step{'s' if system.num_steps > 1 else ''}" if system.num_steps else ""
+    return system.title + steps
 
 
 def _titles(samples: Path, folders: Sequence[Path]) -> dict[str, str]:
@@ -85,31 +88,21 @@ def _same(sounds: dict[str, Path], others: dict[str, Path]) -> bool:
     )
 
 
-def _parts(folder: str) -> tuple[str, str, int]:
-    """Model, weighting and steps, for example of ``student-min-snr-8steps``."""
-    if found := re.fullmatch(r"(.+)-(\d+)steps", folder):
-        model, weighting = found[1], ""
-        if model.startswith("student-"):
-            model, _, weighting = model.partition("-")
-        return model, weighting, int(found[2])
-    return folder, "", 0
-
-
-def _order(folder: Path) -> tuple[int, str, str, int]:
-    model, weighting, num_steps = _parts(folder.name)
+def _order(folder: Path) -> tuple[int, str, int]:
+    system = SystemName.from_folder(folder.name)
     kinds = (REFERENCE, "teacher", "student")
-    return kinds.index(model) if model in kinds else len(kinds), model, weighting, -num_steps
+    return kinds.index(system.model) if system.model in kinds else len(kinds), system.title, -system.num_steps
 
 
 def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str) -> System:
-    model, weighting, num_steps = _parts(folder)
+    system = SystemName.from_folder(folder)
     name = friendly(folder)
-    counted = {
-        r.nfe for r in results if (r.model, r.weighting, r.num_steps) == (model, weighting, num_steps) and num_steps
-    }
-    if model == REFERENCE:
+    counted = {result.nfe for result in results if result.system == system and system.num_steps}
+    if system.model == REFERENCE:
         detail = "recorded"
     else:
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)
-    return System(f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds)
+    # A teacher's other samplers are many rows: they wait to be switched on.
+    shown = system.sampler == DDIM and not system.unguided
+    return System(f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown)

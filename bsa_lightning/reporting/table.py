@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bsa_lightning.evaluation.names import is_unguided
+from bsa_lightning.reporting import rivals
 from bsa_lightning.reporting.run_folder import REFERENCE, Result, metrics_of
 
 TITLES = {
@@ -44,7 +46,8 @@ def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         row = [result.name + mark, str(result.num_steps), str(result.nfe)]
         if timed:
             row.append(_seconds(result.seconds))
-        row.append(f"{result.guidance} {result.guidance_scale:g}")
+        unguided = is_unguided(result.guidance, result.guidance_scale)
+        row.append("none" if unguided else f"{result.guidance} {result.guidance_scale:g}")
         rows.append(row + [_number(result.metrics.get(name)) for name in metrics])
     return header + [TITLES.get(name, name) for name in metrics], rows
 
@@ -77,11 +80,41 @@ def note(results: Sequence[Result]) -> str:
     if len(seeds) > 1:
         text += f" {MARK} scored on fewer seeds than the others ({seeds[0]} of {seeds[-1]})"
         text += "; run lightning test to score the rest."
+    text += _best_rivals(results)
     for result in results:
         if result.model == REFERENCE:
             halves = ", ".join(f"{TITLES.get(name, name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
             text += f" Two halves of the {result.num_clips} reference clips, of different captions: {halves}."
     return text
+
+
+def _best_rivals(results: Sequence[Result]) -> str:
+    """A sentence on the best rivals at each of the students' evaluations, by the metric that leads."""
+    metric = metrics_of(results)[0]
+    title = TITLES.get(metric, metric)
+    found: dict[int, dict[str, dict[str, list[str]]]] = {}
+    for student, rival, verdict in rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
+        more = f" and {rival.nfe} evaluations" if rival.nfe > student.nfe else ""
+        who = f"{rival.name}, {_count(rival.num_steps, 'step')}{more}, {_number(rival.metrics[metric])}"
+        found.setdefault(student.nfe, {}).setdefault(who, {}).setdefault(verdict, []).append(student.name)
+    told = [
+        f"at {_count(nfe, 'evaluation')} " + ", and ".join(f"{who} ({_verdicts(by)})" for who, by in best.items())
+        for nfe, best in found.items()
+    ]
+    if not told:
+        return ""
+    return (
+        f" The best undistilled rivals by {title}, and which students are better or worse with intervals apart:"
+        f" {'; '.join(told)}."
+    )
+
+
+def _verdicts(students: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in students.items())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def comma_separated(results: Sequence[Result]) -> str:
@@ -91,16 +124,13 @@ def comma_separated(results: Sequence[Result]) -> str:
     columns = [column for name in measured for column in (name, f"{name}_ci95")]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["model", "weighting", "num_steps", "nfe", "guidance", "guidance_scale", "num_clips", "num_seeds", *columns]
-    )
+    system = ["model", "weighting", "sampler", "num_steps", "nfe", "guidance", "guidance_scale", "num_clips"]
+    writer.writerow([*system, "num_seeds", *columns])
     for r in results:
         known = {**r.metrics, **({"seconds_per_clip": r.seconds} if r.seconds else {})}
         numbers = [number for name in measured for number in known.get(name, (math.nan, math.nan))]
         values = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-        writer.writerow(
-            [r.model, r.weighting, r.num_steps, r.nfe, r.guidance, r.guidance_scale, r.num_clips, len(r.seeds), *values]
-        )
+        writer.writerow([*(getattr(r, name) for name in system), len(r.seeds), *values])
     return buffer.getvalue()
 
 

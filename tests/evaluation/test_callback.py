@@ -8,18 +8,18 @@ import torch
 from ladder import data_of, module_of, trainer_of
 from toy_clips import ToyClips
 
-from bsa_lightning.data.order import seeded
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.distillation.guidance import Baked
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.callback import Scoring
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
-from bsa_lightning.evaluation.generation import noise_of
-from bsa_lightning.evaluation.protocol import Protocol, teacher_system
-from bsa_lightning.evaluation.reading import AsPublishedTango, Plain
+from bsa_lightning.evaluation.names import SystemName
+from bsa_lightning.evaluation.samplers import DDIM
 from bsa_lightning.evaluation.scores import COLUMNS, ScoreFile
-from bsa_lightning.teachers.folder import folder_sha256, load_teacher
+from bsa_lightning.teachers.folder import folder_sha256
+
+SAMPLERS = ("ddim", "dpm-solver++")
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,26 @@ def test_every_round_scores_student_and_teacher_alike(run):
 def test_test_adds_the_other_seeds_and_the_full_steps_and_repeats_nothing(run):
     _, during, after = run
     assert after[: len(during)] == during
-    assert len(after) == 1 + 5 * 2
+    assert len(after) == 1 + 13 * 2
     full = [row for row in after if row["num_steps"] == "8"]
     assert {row["trajectory_error"] for row in full} == {"0"}
     assert all(float(row["trajectory_error"]) > 0 for row in after if row["num_steps"] in ("4", "2"))
+
+
+def test_students_have_rivals_at_their_steps_and_at_their_evaluations(run):
+    errors = {
+        (row["sampler"], row["guidance_scale"], row["num_steps"], row["nfe"]): float(row["trajectory_error"])
+        for row in run[2]
+        if row["model"] == "teacher" and row["seed"] == "0"
+    }
+    assert errors.keys() == {
+        ("ddim", "2.0", "8", "16"),
+        *((sampler, "2.0", *counts) for sampler in SAMPLERS for counts in (("4", "8"), ("2", "4"), ("1", "2"))),
+        *((sampler, "1.0", *counts) for sampler in SAMPLERS for counts in (("4", "4"), ("2", "2"))),
+    }
+    for counts in (("2.0", "2", "4"), ("2.0", "1", "2"), ("1.0", "2", "2")):  # both take steps of first order alone
+        assert errors["ddim", *counts] == pytest.approx(errors["dpm-solver++", *counts], rel=1e-2)
+    assert errors["dpm-solver++", "2.0", "4", "8"] != pytest.approx(errors["ddim", "2.0", "4", "8"], rel=0.02)
 
 
 def test_columns(run):
@@ -78,49 +94,38 @@ def test_card_says_what_was_compared_and_how(run, teacher_folder):
     assert torch.__version__.startswith(card["versions"]["torch"])
 
 
-def test_students_are_compared_with_ddim_at_the_same_steps_clip_by_clip(run):
+def test_students_are_compared_with_every_rival_clip_by_clip(run):
     folder, _, after = run
     with (folder / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["first"], row["second"], row["metric"]) for row in rows] == [
-        (f"student-bsa-{steps}steps", f"teacher-{steps}steps", metric)
-        for steps in (4, 2)
-        for metric in ("fd_logmel", "kad_logmel")
-    ]
-    scores = {(row["model"], row["num_steps"]): row for row in after if row["seed"] == "0"}
+    dpm = "teacher-dpm-solver++"
+    rivals = {
+        4: {"teacher-4steps", "teacher-2steps", "teacher-unguided-4steps"}
+        | {f"{dpm}-4steps", f"{dpm}-2steps", f"{dpm}-unguided-4steps"},
+        2: {"teacher-2steps", "teacher-1steps", "teacher-unguided-2steps"}
+        | {f"{dpm}-2steps", f"{dpm}-1steps", f"{dpm}-unguided-2steps"},
+    }
+    metrics = ["trajectory_error", "fd_logmel", "kad_logmel"]
+    assert sorted((row["first"], row["second"], row["metric"]) for row in rows) == sorted(
+        (f"student-bsa-{steps}steps", rival, metric)
+        for steps, names in rivals.items()
+        for rival in names
+        for metric in metrics
+    )
+    scores = {name_of(row): row for row in after if row["seed"] == "0"}
     for row in rows:
-        steps = row["first"].removeprefix("student-bsa-").removesuffix("steps")
-        pair = [float(scores[model, steps][row["metric"]]) for model in ("student", "teacher")]
+        pair = [float(scores[row[side]][row["metric"]]) for side in ("first", "second")]
         assert float(row["difference"]) == pytest.approx(pair[0] - pair[1], abs=1e-6)
         assert float(row["low"]) < float(row["difference"]) < float(row["high"])
+    for steps, names in rivals.items():
+        best = min(names, key=lambda name: float(scores[name]["trajectory_error"]))
+        mine = [row for row in rows if row["first"] == f"student-bsa-{steps}steps"]
+        assert {row["second"] for row in mine if row["best_rival"] == "yes"} == {best}
 
 
-def test_reference_rows_are_kept_between_runs(run, teacher_folder, monkeypatch):
-    cache = run[0].parent / "cache"
-    assert {path.name for path in run[0].parent.iterdir()} == {"run", "cache"}
-    files = sorted((cache / "rows").glob("*.safetensors"))
-    assert len(files) == 4  # of 24 clips in batches of 7
-    monkeypatch.setattr(LogMelStatistics, "forward", None)
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
-    settings = {"num_captions": 20, "batch_size": 7, "teacher": teacher, "zero": zero, "cache": cache}
-    Protocol(ToyClips(24), **settings)
-    with pytest.raises(TypeError, match="not callable"):
-        Protocol(ToyClips(24), **settings | {"cache": cache / "other"})
-    assert sorted((cache / "rows").glob("*.safetensors")) == files
-
-
-class Words(Embedding):
-    """A classifier that reads captions."""
-
-    name, metric, fingerprint = "words", "fd_words", "words-1"
-    sample_rate, num_features = 16_000, 4
-
-    def forward(self, waveform):
-        sections = waveform[:, :5120].unflatten(1, (5, 4, 256)).square().mean(3)
-        return Features(sections, sections.mean(2))
-
-    def text(self, captions):
-        return torch.stack([torch.randn(4, generator=seeded(len(caption))) for caption in captions])
+def name_of(row):
+    unguided = row["model"] == "teacher" and row["guidance_scale"] == "1.0"
+    return SystemName(row["model"], row["weighting"], row["sampler"], unguided, int(row["num_steps"])).folder
 
 
 class Broken(ToyClips):
@@ -131,15 +136,6 @@ class Broken(ToyClips):
             raise UserError(f"{self.id(i)} cannot be read")
 
 
-class Recorded(ToyClips):
-    """Stereo recordings at 32 kHz, each of its own length, softer than what training makes of them."""
-
-    missing = ("gone",)
-
-    def recorded(self, i):
-        return self.waveform(i, sample_rate=32_000, num_samples=40_000 + 3000 * i, num_channels=2) / 3, 32_000
-
-
 class Distances(Embedding):
     """Rows alone, of few of which nothing can be said."""
 
@@ -148,43 +144,6 @@ class Distances(Embedding):
 
     def forward(self, waveform):
         return Features(waveform[:, None, :4])
-
-
-class Lengths(Distances):
-    """Says how long a clip is, how loud, and how loud without its mean."""
-
-    num_features = 3
-
-    def forward(self, waveform):
-        size = torch.full((len(waveform), 1, 1), waveform.shape[1] / 1e4)
-        level = waveform.square().mean(1)[:, None, None]
-        return Features(torch.cat([size, level, waveform.mean(1)[:, None, None]], dim=2))
-
-
-@pytest.mark.parametrize("reading", [Plain(), AsPublishedTango()])
-def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, reading):
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
-    clips, embedding = Recorded(12), Lengths(reading)
-    protocol = Protocol(clips, num_captions=12, batch_size=5, embeddings=[embedding], teacher=teacher, zero=zero)
-    found = protocol.measures[0].reference
-    for i in range(12):
-        heard = reading(clips.recorded(i)[0][None], rate=32_000, sample_rate=16_000)
-        torch.testing.assert_close(found.rows[i].float(), embedding(heard).rows[0, 0], rtol=0, atol=0)
-    assert found.rows[:, 0].unique().numel() > 1
-
-
-def test_every_embedding_adds_its_columns(teacher_folder):
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
-    settings = {"batch_size": 8, "teacher": teacher, "zero": zero, "embeddings": [LogMelStatistics(), Words()]}
-    score = Protocol(ToyClips(40), num_captions=40, at_infinity=True, **settings).score(zero, seed=0)
-    assert list(score.metrics) == [
-        "fd_logmel", "kad_logmel", "fd_logmel_inf", "fd_logmel_inf_r2", "fd_words", "kad_words", "kl_words",
-        "kl_sigmoid_words", "is_words", "words_score", "fd_words_inf", "fd_words_inf_r2",
-        "trajectory_error", "seconds_per_clip",
-    ]  # fmt: skip
-    few = Protocol(ToyClips(40), num_captions=9, **settings).score(zero, seed=0)
-    assert list(few.metrics)[:2] == ["fd_logmel", "kad_logmel"]
-    assert list(few.metrics)[2:5] == ["kl_words", "kl_sigmoid_words", "words_score"]
 
 
 def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, latents_folder, tmp_path, caplog):
@@ -205,31 +164,12 @@ def test_samples_are_kept_beside_the_reference(run):
         assert soundfile.info(files[0]).frames == 32 * 160
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_scores_do_not_depend_on_batches_or_ranks(teacher_folder, batch_size):
-    teacher = load_teacher(teacher_folder)
-    zero = teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
-    latents = []
-    for rank in range(2):
-        protocol = Protocol(
-            ToyClips(6), num_captions=4, batch_size=batch_size, teacher=teacher, zero=zero, rank=rank, world_size=2
-        )
-        latents.append(torch.cat(protocol._sample(zero, 7).latents))
-    whole = Protocol(ToyClips(6), num_captions=4, batch_size=4, teacher=teacher, zero=zero)._sample(zero, 7).latents[0]
-    torch.testing.assert_close(torch.stack(latents, 1).flatten(0, 1), whole, rtol=0, atol=1e-5)
-
-
-def test_noise_is_of_the_clip():
-    assert torch.equal(noise_of([5, 2], seed=0, shape=(3,))[1], noise_of([2], seed=0, shape=(3,))[0])
-    assert not torch.equal(noise_of([2], seed=0, shape=(3,)), noise_of([2], seed=1, shape=(3,)))
-
-
 def test_scores_of_other_clips_are_not_mixed(run, teacher_folder, latents_folder):
     folder, _, after = run
     scoring = Scoring(ToyClips(24, "others"), num_captions=20, seeds=[2], batch_size=7)
     with pytest.raises(UserError, match="holds scores of another clips; delete it, or start another run"):
         trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
-    scoring = Scoring(ToyClips(24), num_captions=20, seeds=[2], batch_size=7, embeddings=[Words()])
+    scoring = Scoring(ToyClips(24), num_captions=20, seeds=[2], batch_size=7, embeddings=[Distances()])
     with pytest.raises(UserError, match="holds scores of another embeddings and readings; delete it"):
         trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
     assert ScoreFile(folder / "scores.csv").rows() == after
@@ -247,6 +187,10 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
     ]:
         with pytest.raises(UserError, match=f"{name} is"):
             Scoring(ToyClips(6), **{name: value})
+    with pytest.raises(UserError, match="rivals holds 'ddim', but must list samplers"):
+        Scoring(ToyClips(6), rivals=["ddim"])
+    with pytest.raises(UserError, match="rivals names ddim 2 times; name each sampler once"):
+        Scoring(ToyClips(6), rivals=[DDIM(), DDIM()])
     with pytest.raises(UserError, match="no students to score"):
         trainer_of(tmp_path, Scoring(ToyClips(6))).test(
             module_of(teacher_folder), data_of(latents_folder), verbose=False

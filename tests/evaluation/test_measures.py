@@ -74,12 +74,17 @@ def test_distances_of_too_few_clips_are_left_out_of_learnt_embeddings_alone(num_
 
 
 def test_an_embedding_that_measures_nothing_of_few_clips_refuses_them():
-    size = {"num_clips": 9, "num_rows": 90}
-    with pytest.raises(UserError, match=r"fd_net has no value: 9 clips \(90 rows\) say nothing"):
-        refuse_few(Learnt(), **size, paired=False)
-    assert refuse_few(Learnt(), **size, paired=True)
-    assert refuse_few(LogMelStatistics(), **size, paired=False)
-    assert not refuse_few(Learnt(), num_clips=10, num_rows=50, paired=False)
+    size = {"num_clips": 9, "num_samples": 220_500, "rate": 44_100}
+    distances = Learnt()
+    distances.is_classifier = False
+    with pytest.raises(UserError, match=r"fd_net has no value: 9 clips say nothing"):
+        refuse_few(distances, **size)
+    distances.num_rows = lambda num_samples: num_samples // 16_000
+    with pytest.raises(UserError, match=r"fd_net has no value: 9 clips \(45 rows\) say nothing"):
+        refuse_few(distances, **size)
+    assert refuse_few(Learnt(), **size)
+    assert refuse_few(LogMelStatistics(), **size)
+    assert not refuse_few(distances, **(size | {"num_clips": 10}))
 
 
 def test_divergences_are_of_the_pairs_and_distances_of_all():

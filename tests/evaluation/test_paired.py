@@ -8,18 +8,14 @@ from tolerances import IDENTITY
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
-from bsa_lightning.evaluation.paired import compare, paired_difference, write_differences
-from bsa_lightning.evaluation.row_store import ClipRows, load_rows, save_rows
+from bsa_lightning.evaluation.paired import PairedRow, compare, paired_difference, write_differences
+from bsa_lightning.evaluation.row_store import ClipRows, load_rows, mean, save_rows
 
 CLIPS = list(range(40))
 
 
 def of_values(values):
     return ClipRows(torch.arange(len(values)), torch.ones(len(values), dtype=torch.long), values[:, None].double())
-
-
-def mean(rows):
-    return float(rows.rows.mean())
 
 
 def test_interval_of_a_mean_is_the_known_one():
@@ -64,12 +60,20 @@ def test_rows_on_disk_give_the_same_file(tmp_path):
         save_rows(tmp_path / f"{i}.safetensors", {"logmel": system, "other": system})
     found = compare(measures, *(load_rows(tmp_path / f"{i}.safetensors") for i in range(2)), num_resamples=5)
     assert found == compare(measures, *({"logmel": system} for system in systems), num_resamples=5)
-    write_differences(tmp_path / "differences.csv", [("a", "b", 0, *item) for item in found.items()])
+    write_differences(tmp_path / "differences.csv", [PairedRow("a", "b", 0, *item, True) for item in found.items()])
     with (tmp_path / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["metric"] for row in rows] == ["fd_logmel", "kad_logmel", "kl_logmel", "kl_sigmoid_logmel", "is_logmel"]
     assert float(rows[0]["difference"]) == pytest.approx(found["fd_logmel"].difference, rel=1e-8)
-    assert {row["num_clips"] for row in rows} == {"40"}
+    assert {(row["num_clips"], row["best_rival"]) for row in rows} == {("40", "yes")}
+
+
+def test_trajectory_errors_are_a_mean_over_clips():
+    shared, own = torch.randn(2, 81, generator=torch.Generator().manual_seed(0)).double()
+    first, second = of_values(shared + own), of_values(shared)
+    found = compare([], {"trajectory_error": first}, {"trajectory_error": second}, num_resamples=50)
+    assert found == {"trajectory_error": paired_difference(mean, first, second, num_resamples=50)}
+    assert compare([], {"trajectory_error": first}, {}) == {}
 
 
 def test_rows_come_back_from_a_file(tmp_path):

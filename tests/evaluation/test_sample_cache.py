@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
+from bsa_lightning.evaluation.samplers import DDIM, DPMSolver
 from bsa_lightning.teachers.base import Conditioning
 
 NOISE = torch.arange(12.0).reshape(2, 6)
@@ -13,6 +14,7 @@ MASKED = Conditioning(TOLD.tensors, {"states": torch.tensor([[True, True, False]
 def asked(teacher_folder):
     return {
         "model": teacher_folder,
+        "sampler": DDIM(),
         "num_steps": 4,
         "guidance_scale": 3.0,
         "noise": NOISE,
@@ -44,6 +46,7 @@ def test_what_was_asked_before_is_not_made_again(asked, tmp_path):
     "other",
     [
         {"num_steps": 8},
+        {"sampler": DPMSolver()},
         {"guidance_scale": 2.0},
         {"noise": NOISE + 1},
         {"noise": NOISE.double()},

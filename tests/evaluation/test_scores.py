@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -25,8 +26,19 @@ def test_columns_are_the_contract(tmp_path):
     file = ScoreFile(tmp_path / "scores.csv")
     file.append(score(fd_logmel=1.0, trajectory_error=0.1))
     assert file.path.read_text().splitlines()[0] == (
-        "model,weighting,round,num_steps,guidance,guidance_scale,nfe,seed,num_clips,fd_logmel,trajectory_error"
+        "model,weighting,round,num_steps,guidance,guidance_scale,nfe,seed,num_clips,sampler,fd_logmel,trajectory_error"
     )
+
+
+def test_scores_from_before_samplers_had_a_column_are_of_ddim(tmp_path):
+    file = ScoreFile(tmp_path / "scores.csv")
+    file.path.write_text(
+        "model,weighting,round,num_steps,guidance,guidance_scale,nfe,seed,num_clips,fd_logmel\n"
+        "student,bsa,1,8,baked,2.0,8,0,64,1.5\n"
+    )
+    assert file.keys() == {score(0).key}
+    file.append(replace(score(0), sampler="dpm-solver++"))
+    assert [(row["sampler"], row["fd_logmel"]) for row in file.rows()] == [("ddim", "1.5"), ("dpm-solver++", "")]
 
 
 def test_interval_is_students():

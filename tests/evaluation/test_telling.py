@@ -16,6 +16,7 @@ from bsa_lightning.evaluation.telling import picture, tell_samples, tell_score, 
 SCORES = [
     Score("student", "bsa", 1, 4, "baked", 3.0, 4, 0, 8, {"fd_logmel": 1.5, "trajectory_error": 0.25}),
     Score("teacher", "", 0, 4, "outside", 3.0, 8, 0, 8, {"fd_logmel": 2.5}),
+    Score("teacher", "", 0, 4, "outside", 1.0, 4, 0, 8, {"fd_logmel": 3.5}, sampler="dpm-solver++"),
 ]
 
 
@@ -46,8 +47,9 @@ def test_weights_and_biases_holds_scores_sound_and_pictures(tmp_path, monkeypatc
         history |= record.get("history", {}).get("item", {})
     assert float(history["scores/student-bsa/fd_logmel"]) == 1.5
     assert float(history["scores/teacher/fd_logmel"]) == 2.5
+    assert float(history["scores/teacher-dpm-solver++-unguided/fd_logmel"]) == 3.5
     assert json.loads(json.dumps(history["num_steps"])) in (4, "4")
-    assert any("scores/*" in json.dumps(record) and "num_steps" in json.dumps(record) for record in records)
+    assert any("scores/*" in json.dumps(record) and "nfe" in json.dumps(record) for record in records)
     kept = [path.relative_to(folder / "files" / "media").parts[:2] for path in folder.rglob("media/**/*.*")]
     assert ("audio", "samples") in kept
     assert ("images", "spectrograms") in kept
@@ -63,7 +65,7 @@ def records_of(folder):
     return [json.loads(line) for line in result.stdout.splitlines() if line.strip()]
 
 
-def test_tensorboard_has_the_steps_as_its_axis(tmp_path):
+def test_tensorboard_has_the_evaluations_as_its_axis(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logger = TensorBoardLogger(tmp_path)
@@ -74,6 +76,11 @@ def test_tensorboard_has_the_steps_as_its_axis(tmp_path):
     events.Reload()
     (event,) = events.Scalars("scores/student-bsa/fd_logmel")
     assert (event.step, event.value) == (4, 1.5)
+    values = {
+        name: [(event.step, event.value) for event in events.Scalars(f"scores/{name}/fd_logmel")]
+        for name in ("teacher", "teacher-dpm-solver++-unguided")
+    }
+    assert values == {"teacher": [(8, 2.5)], "teacher-dpm-solver++-unguided": [(4, 3.5)]}
 
 
 def test_a_picture_is_bright_where_the_sound_is(wav):

@@ -44,8 +44,8 @@ def write_run(run, *, captions=CAPTIONS):
     (run / "config.yaml").write_text(f"model:\n  init_args:\n    teacher: {'a-long-name' * 30}\n    seed: 0\n")
     (run / "scores.json").write_text(json.dumps({"clips": "0" * 64}))
     (run / "differences.csv").write_text(
-        "first,second,seed,metric,difference,low,high,num_clips\n"
-        "student-bsa-4steps,teacher-4steps,0,fd_logmel,-1.23456,-2.5,0.03,64\n"
+        "first,second,seed,metric,difference,low,high,num_clips,best_rival\n"
+        "student-bsa-4steps,teacher-4steps,0,fd_logmel,-1.23456,-2.5,0.03,64,yes\n"
     )
     (run / "metrics.csv").write_text("step,val/num_steps,val/error_snr<0.1,val/error_snr<1\n59,4.0,0.3,0.1\n")
     for i, system in enumerate(SYSTEMS):

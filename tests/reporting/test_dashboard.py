@@ -25,11 +25,11 @@ def run(tmp_path):
 def test_panels_are_those_of_the_runs(run):
     board = workspace([run], entity="someone", project="weightings")
     panels = {section.name: section.panels for section in board.sections}
-    assert [panel.metric_regex for panel in panels["Scores over steps"]] == [
-        "scores/.*/fd_logmel",
+    assert [panel.metric_regex for panel in panels["Scores over evaluations"]] == [
         "scores/.*/trajectory_error",
+        "scores/.*/fd_logmel",
     ]
-    assert [panel.x for panel in panels["Scores over steps"]] == ["num_steps"] * 2
+    assert [panel.x for panel in panels["Scores over evaluations"]] == ["nfe"] * 2
     assert panels["Listen"][0].media_keys == ["samples/student-bsa-4steps", "spectrograms/student-bsa-4steps"]
     text = as_json(board)
     assert json.loads(text)["project"] == "weightings"

@@ -4,6 +4,7 @@ import pytest
 from matplotlib import image
 from reporting.runs import write_scores
 
+from bsa_lightning.evaluation.names import SystemName
 from bsa_lightning.reporting import drawing, figure, snr
 from bsa_lightning.reporting.run_folder import Result, read_results
 
@@ -13,7 +14,13 @@ HEADER = (
 
 
 def result(metrics, *, num_steps=4, name="Student (bsa)"):
-    return Result("student", "bsa", num_steps, "baked", 2.0, 4, 64, (0,), metrics, None, name)
+    return Result("student", "bsa", num_steps, "baked", 2.0, num_steps, 64, (0,), metrics, None, name)
+
+
+def teacher(sampler, scale, *, nfe=8, metrics=None):
+    steps = nfe if scale == 1 else nfe // 2
+    name = SystemName("teacher", sampler=sampler, unguided=scale == 1).title
+    return Result("teacher", "", steps, "outside", scale, nfe, 64, (0,), metrics or {}, None, name, sampler=sampler)
 
 
 @pytest.mark.parametrize(("num_metrics", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (5, 2, 3)])
@@ -34,11 +41,31 @@ def test_directions_are_written_out_and_r2_is_not_drawn():
 
 
 def test_lines_are_told_apart():
-    names = ["Teacher (DDIM)", *(f"Student ({i})" for i in range(7))]
-    drawn = figure.lines([result({}, name=name) for name in names])
-    assert [line.name for line in drawn] == names
-    assert drawn[0].style == "--"
-    assert len({(line.colour, line.marker) for line in drawn}) == 8
+    rivals = [teacher(sampler, scale) for sampler in ("ddim", "dpm-solver++") for scale in (3.0, 1.0)]
+    students = [result({}, name=f"Student ({i})") for i in range(7)]
+    drawn = figure.lines(rivals + students)
+    assert [line.name for line in drawn] == [found.name for found in rivals + students]
+    assert [(line.colour, line.style) for line in drawn[:4]] == [
+        (drawing.INK, "--"),
+        (drawing.PALE, "--"),
+        (drawing.INK, "-."),
+        (drawing.PALE, "-."),
+    ]
+    assert len({(line.colour, line.marker) for line in drawn}) == 11
+
+
+def test_the_axis_is_of_network_evaluations():
+    """A guided teacher of one step stands beside a student of two."""
+    from matplotlib import pyplot as plt
+
+    _, axes = plt.subplots()
+    metrics = {"m": (1.0, 0.1)}
+    figure._panel(axes, [teacher("ddim", 3.0, nfe=2, metrics=metrics), result(metrics, num_steps=2)], "m")
+    found = [bar.lines[0].get_xdata().tolist() for bar in axes.containers]
+    limits = axes.get_xlim()
+    plt.close()
+    assert found == [[2], [2]]
+    assert limits[0] > limits[1]  # few evaluations stand on the right
 
 
 @pytest.mark.parametrize(
@@ -59,7 +86,7 @@ def test_wide_ranges_are_logarithmic(means, log, note):
 
 
 def test_inline_drawings_take_the_page_over(tmp_path):
-    svg = figure.panels(read_results([write_scores(tmp_path)]))[0]
+    svg = figure.panels(read_results([write_scores(tmp_path)]))[1]
     assert svg.startswith("<svg ")
     opening = svg[: svg.index(">")]
     assert "viewBox" in opening

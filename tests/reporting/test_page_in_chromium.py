@@ -90,7 +90,7 @@ def test_keys(page):
     page.press(" ")
     page.wait(f"{PLAYING}.join() === '0'")
     page.press("ArrowDown")
-    assert page.js(focused) == "Teacher, 4 steps"
+    assert page.js(focused) == "Teacher (DDIM), 4 steps"
     page.wait(f"{PLAYING}.join() === '1' && document.querySelectorAll('audio')[1].currentTime > 0")
     page.press(" ")
     page.wait(f"{PLAYING}.length === 0")

@@ -33,7 +33,7 @@ def test_results_are_gathered_over_seeds(run):
 def test_report_writes_and_prints(run, capsys):
     report([run])
     printed = capsys.readouterr().out
-    assert "| Teacher (DDIM) | 8     | 16  | outside 2 | 1.100 ± 0.248" in printed
+    assert "| Teacher (DDIM) | 8     | 16  | outside 2 | 0.000 ± 0.000      | 1.100 ± 0.248" in printed
     assert "Two halves of the 100 reference clips, of different captions: FD log-mel ↓ 0.5." in printed
     names = ["figure.png", "figure.svg", "index.html", "table.csv", "table.md"]
     assert sorted(path.name for path in (run / "report").iterdir()) == names
@@ -67,7 +67,7 @@ def test_page_shows_the_digits_of_the_table(run):
 
 def test_paired_differences(run, tmp_path):
     assert read_differences(run) == []
-    row = ["Student (bsa), 4 steps", "Teacher, 4 steps", "FD log-mel ↓", "-1.23", "-2.5 to +0.03", "64"]
+    row = ["Student (bsa), 4 steps", "Teacher (DDIM), 4 steps ★", "FD log-mel ↓", "-1.23", "-2.5 to +0.03", "64"]
     assert read_differences(write_run(tmp_path / "other")) == [row]
     report([tmp_path / "other"])
     page = (tmp_path / "other" / "report" / "index.html").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def test_seconds_a_clip_are_a_column_and_no_metric(run, tmp_path):
             file.append(Score(model=row["model"], weighting=row["weighting"], guidance=row["guidance"],
                               guidance_scale=float(row["guidance_scale"]), metrics=metrics, **number))  # fmt: skip
     header, rows = table.cells(read_results([run, again]))
-    assert header == ["Model", "Steps", "NFE", "Seconds a clip", "Guidance", "FD log-mel ↓", "Trajectory error ↓"]
+    assert header == ["Model", "Steps", "NFE", "Seconds a clip", "Guidance", "Trajectory error ↓", "FD log-mel ↓"]
     assert [row[:4] for row in rows][:3] == [
         ["Teacher (DDIM)", "8", "16", "2"],
         ["Teacher (DDIM)", "4", "8", "1"],
@@ -161,6 +161,35 @@ def test_systems_that_differ_are_told_apart_by_as_few_words_as_needed(run, tmp_p
         "Student (bsa), outside g=3",
         "Reference",
     ]
+
+
+def test_rivals_of_one_run_are_told_apart(run):
+    file = ScoreFile(run / "scores.csv")
+    for sampler in ("ddim", "dpm-solver++"):
+        file.append(Score("teacher", "", 0, 4, "outside", 1.0, 4, 0, 64, {"fd_logmel": 1.4}, sampler))
+    file.append(Score("teacher", "", 0, 4, "outside", 2.0, 8, 0, 64, {"fd_logmel": 1.4}, "dpm-solver++"))
+    _, rows = table.cells(read_results([run]))
+    assert [row[:4] for row in rows] == [
+        ["Teacher (DDIM)", "8", "16", "outside 2"],
+        ["Teacher (DDIM)", "4", "8", "outside 2"],
+        ["Teacher (DDIM, no guidance) †", "4", "4", "none"],
+        ["Teacher (DPM-Solver++) †", "4", "8", "outside 2"],
+        ["Teacher (DPM-Solver++, no guidance) †", "4", "4", "none"],
+        ["Student (bsa)", "4", "4", "baked 2"],
+    ]
+
+
+def test_scores_from_before_samplers_had_a_column_are_reported(run, tmp_path):
+    with (run / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    old = tmp_path / "old"
+    old.mkdir()
+    with (old / "scores.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "sampler"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert table.cells(read_results([old])) == table.cells(read_results([run]))
+    assert len(read_results([old, run])) == len(read_results([run])), "the teacher of both is one"
 
 
 def test_mistakes(tmp_path, run):

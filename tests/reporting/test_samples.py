@@ -3,6 +3,7 @@ import json
 import pytest
 from reporting.runs import sine, write_run, write_wav
 
+from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.reporting.run_folder import read_results
 from bsa_lightning.reporting.samples import read_samples
 
@@ -17,19 +18,32 @@ def read(*runs):
 
 
 def test_systems_are_named_and_ordered(run):
-    for folder in ("teacher-8steps", "student-min-snr-1steps", "baseline-tiny-2steps"):
+    others = ("teacher-8steps", "teacher-dpm-solver++-unguided-8steps")
+    for folder in (*others, "student-min-snr-1steps", "baseline-tiny-2steps"):
         write_wav(run / "samples" / folder / "00-a-dog-barks.wav", sine(50.0))
     captions, systems = read(run)
     assert captions == ["A dog barks", "A bell rings twice"]
     assert [(system.name, system.detail) for system in systems] == [
         ("Reference", "recorded"),
-        ("Teacher, 8 steps", "NFE 16"),
-        ("Teacher, 4 steps", "NFE 8"),
+        ("Teacher (DDIM), 8 steps", "NFE 16"),
+        ("Teacher (DDIM), 4 steps", "NFE 8"),
+        ("Teacher (DPM-Solver++, no guidance), 8 steps", ""),
         ("Student (bsa), 4 steps", "NFE 4"),
         ("Student (min-snr), 1 step", ""),
         ("Baseline-tiny, 2 steps", ""),
     ]
     assert list(systems[1].sounds) == ["A dog barks"]
+    assert [system.name for system in systems if not system.shown] == ["Teacher (DPM-Solver++, no guidance), 8 steps"]
+
+
+def test_evaluations_are_those_of_the_same_sampler_and_guidance(run):
+    file = ScoreFile(run / "scores.csv")
+    for scale, nfe in ((2.0, 8), (1.0, 4)):
+        file.append(Score("teacher", "", 0, 4, "outside", scale, nfe, 0, 64, {"fd_logmel": 1.0}, "dpm-solver++"))
+    folders = {"teacher-dpm-solver++-4steps": "NFE 8", "teacher-dpm-solver++-unguided-4steps": "NFE 4"}
+    for folder in folders:
+        write_wav(run / "samples" / folder / "00-a-dog-barks.wav", sine(50.0))
+    assert {system.id: system.detail for system in read(run)[1] if system.id in folders} == folders
 
 
 def test_equal_systems_of_two_runs_are_one(run, tmp_path):

@@ -1,0 +1,115 @@
+"""What is generated and compared, outside of a run."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_clips import ToyClips
+
+from bsa_lightning.data.order import seeded
+from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.generation import noise_of
+from bsa_lightning.evaluation.protocol import Protocol
+from bsa_lightning.evaluation.reading import AsPublishedTango, Plain
+from bsa_lightning.evaluation.systems import teacher_system
+from bsa_lightning.teachers.folder import load_teacher
+
+
+class Words(Embedding):
+    """A classifier that reads captions."""
+
+    name, metric, fingerprint = "words", "fd_words", "words-1"
+    sample_rate, num_features = 16_000, 4
+
+    def forward(self, waveform):
+        sections = waveform[:, :5120].unflatten(1, (5, 4, 256)).square().mean(3)
+        return Features(sections, sections.mean(2))
+
+    def text(self, captions):
+        return torch.stack([torch.randn(4, generator=seeded(len(caption))) for caption in captions])
+
+
+class Recorded(ToyClips):
+    """Stereo recordings at 32 kHz, each of its own length, softer than what training makes of them."""
+
+    missing = ("gone",)
+
+    def recorded(self, i):
+        return self.waveform(i, sample_rate=32_000, num_samples=40_000 + 3000 * i, num_channels=2) / 3, 32_000
+
+
+class Lengths(Embedding):
+    """Says how long a clip is, how loud, and how loud without its mean."""
+
+    name, metric, fingerprint = "lengths", "fd_lengths", "lengths-1"
+    sample_rate, num_features = 16_000, 3
+
+    def forward(self, waveform):
+        size = torch.full((len(waveform), 1, 1), waveform.shape[1] / 1e4)
+        level = waveform.square().mean(1)[:, None, None]
+        return Features(torch.cat([size, level, waveform.mean(1)[:, None, None]], dim=2))
+
+
+@pytest.mark.parametrize("reading", [Plain(), AsPublishedTango()])
+def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, reading):
+    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    clips, embedding = Recorded(12), Lengths(reading)
+    protocol = Protocol(clips, num_captions=12, batch_size=5, embeddings=[embedding], teacher=teacher, zero=zero)
+    found = protocol.measures[0].reference
+    for i in range(12):
+        heard = reading(clips.recorded(i)[0][None], rate=32_000, sample_rate=16_000)
+        torch.testing.assert_close(found.rows[i].float(), embedding(heard).rows[0, 0], rtol=0, atol=0)
+    assert found.rows[:, 0].unique().numel() > 1
+
+
+def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder, tmp_path, monkeypatch):
+    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    settings = {"num_captions": 20, "batch_size": 7, "teacher": teacher, "zero": zero, "cache": tmp_path}
+    first = Protocol(ToyClips(24), **settings).score(zero, seed=0)
+    assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3  # of 24 clips and of 20, in batches of 7
+    distilled = replace(zero, model="student", weighting="bsa")
+    fresh = Protocol(ToyClips(24), **settings).score(distilled, seed=0)
+    assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3
+    assert fresh.metrics["fd_logmel"] == first.metrics["fd_logmel"]
+    monkeypatch.setattr(LogMelStatistics, "forward", None)
+    monkeypatch.setattr(teacher.codec, "decode", lambda _: sum(None))
+    again = Protocol(ToyClips(24), **settings)
+    assert again.score(zero, seed=0) == first
+    for asked in ({"seed": 1}, {"seed": 0, "on_clip": print}):
+        with pytest.raises(TypeError, match="not iterable"):
+            again.score(zero, **asked)
+    with pytest.raises(TypeError, match="not callable"):
+        Protocol(ToyClips(24), **settings | {"cache": tmp_path / "other"})
+
+
+def test_every_embedding_adds_its_columns(teacher_folder):
+    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    settings = {"batch_size": 8, "teacher": teacher, "zero": zero, "embeddings": [LogMelStatistics(), Words()]}
+    score = Protocol(ToyClips(40), num_captions=40, at_infinity=True, **settings).score(zero, seed=0)
+    assert list(score.metrics) == [
+        "fd_logmel", "kad_logmel", "fd_logmel_inf", "fd_logmel_inf_r2", "fd_words", "kad_words", "kl_words",
+        "kl_sigmoid_words", "is_words", "words_score", "fd_words_inf", "fd_words_inf_r2",
+        "trajectory_error", "seconds_per_clip",
+    ]  # fmt: skip
+    few = Protocol(ToyClips(40), num_captions=9, **settings).score(zero, seed=0)
+    assert list(few.metrics)[:2] == ["fd_logmel", "kad_logmel"]
+    assert list(few.metrics)[2:5] == ["kl_words", "kl_sigmoid_words", "words_score"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_scores_do_not_depend_on_batches_or_ranks(teacher_folder, batch_size):
+    teacher = load_teacher(teacher_folder)
+    zero = teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    latents = []
+    for rank in range(2):
+        protocol = Protocol(
+            ToyClips(6), num_captions=4, batch_size=batch_size, teacher=teacher, zero=zero, rank=rank, world_size=2
+        )
+        latents.append(torch.cat(protocol._sample(zero, 7).latents))
+    whole = Protocol(ToyClips(6), num_captions=4, batch_size=4, teacher=teacher, zero=zero)._sample(zero, 7).latents[0]
+    torch.testing.assert_close(torch.stack(latents, 1).flatten(0, 1), whole, rtol=0, atol=1e-5)
+
+
+def test_noise_is_of_the_clip():
+    assert torch.equal(noise_of([5, 2], seed=0, shape=(3,))[1], noise_of([2], seed=0, shape=(3,))[0])
+    assert not torch.equal(noise_of([2], seed=0, shape=(3,)), noise_of([2], seed=1, shape=(3,)))

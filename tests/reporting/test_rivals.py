@@ -1,0 +1,91 @@
+"""Which rival is the best, and what the note below the table says of it."""
+
+import math
+
+import pytest
+
+from bsa_lightning.evaluation.names import SystemName
+from bsa_lightning.reporting import table
+from bsa_lightning.reporting.rivals import matches
+from bsa_lightning.reporting.run_folder import Result
+
+ERROR = "trajectory_error"
+
+
+def teacher(num_steps, error, *, guided=True, sampler="ddim", half_width=0.01):
+    name = SystemName("teacher", sampler=sampler, unguided=not guided).title
+    scale, nfe = (3.0, 2 * num_steps) if guided else (1.0, num_steps)
+    metrics = {ERROR: (error, half_width), "clap_score": (error, half_width)}
+    return Result("teacher", "", num_steps, "outside", scale, nfe, 64, (0, 1), metrics, None, name, sampler=sampler)
+
+
+def student(num_steps, error, *, weighting="bsa", half_width=0.01):
+    name = f"Student ({weighting})"
+    metrics = {ERROR: (error, half_width), "clap_score": (error, half_width)}
+    return Result("student", weighting, num_steps, "baked", 3.0, num_steps, 64, (0, 1), metrics, None, name)
+
+
+TEACHERS = [
+    teacher(8, 0.0, half_width=0.0),
+    teacher(4, 0.2),
+    teacher(2, 0.5),
+    teacher(4, 0.4, guided=False),
+    teacher(2, 0.6, guided=False),
+    teacher(4, 0.1, sampler="dpm-solver++"),
+    teacher(4, 0.3, sampler="dpm-solver++", guided=False),
+]
+
+
+def found(*students, metric=ERROR, higher_is_better=False):
+    return [
+        (match.rival.name, match.rival.num_steps, match.verdict)
+        for match in matches([*TEACHERS, *students], metric, higher_is_better=higher_is_better)
+    ]
+
+
+def test_best_rivals_at_equal_evaluations_and_at_equal_steps():
+    assert found(student(4, 0.25)) == [
+        ("Teacher (DPM-Solver++, no guidance)", 4, "better"),
+        ("Teacher (DPM-Solver++)", 4, "worse"),
+    ]
+    assert found(student(2, 0.5)) == [
+        ("Teacher (DDIM, no guidance)", 2, "better"),
+        ("Teacher (DDIM)", 2, "not told apart"),
+    ]
+    assert found(student(16, 0.1)) == []  # the teacher that errors are measured from has none of its own
+
+
+@pytest.mark.parametrize(
+    ("error", "half_width", "verdict"),
+    [(0.27, 0.01, "better"), (0.29, 0.01, "not told apart"), (0.33, 0.01, "worse"), (0.1, math.nan, "not told apart")],
+)
+def test_apart_is_where_intervals_do_not_meet(error, half_width, verdict):
+    assert found(student(4, error, half_width=half_width))[0][2] == verdict
+
+
+def test_scores_are_better_the_higher():
+    name, _, verdict = found(student(4, 0.9), metric="clap_score", higher_is_better=True)[0]
+    assert (name, verdict) == ("Teacher (DDIM)", "better")  # 2 steps: 0.5
+
+
+def test_the_note_says_it_in_one_sentence():
+    students = [student(4, 0.25), student(4, 0.3, weighting="snr"), student(2, 0.59)]
+    assert (
+        " The best undistilled rivals by Trajectory error ↓, and which students are better or worse with intervals"
+        " apart: at 4 evaluations Teacher (DPM-Solver++, no guidance), 4 steps, 0.300 ± 0.010 (better: Student (bsa);"
+        " not told apart: Student (snr)), and Teacher (DPM-Solver++), 4 steps and 8 evaluations, 0.100 ± 0.010 (worse:"
+        " Student (bsa), Student (snr)); at 2 evaluations Teacher (DDIM, no guidance), 2 steps, 0.600 ± 0.010 (not told"
+        " apart: Student (bsa)), and Teacher (DDIM), 2 steps and 4 evaluations, 0.500 ± 0.010 (worse: Student (bsa))."
+    ) in table.note([*TEACHERS, *students])
+    assert "rivals" not in table.note(students)
+
+
+def test_the_table_names_guidance_and_leads_with_the_trajectory_error():
+    header, rows = table.cells([*TEACHERS[1:4], student(4, 0.25)])
+    assert header == ["Model", "Steps", "NFE", "Guidance", "Trajectory error ↓", "CLAP score ↑"]
+    assert [row[:4] for row in rows] == [
+        ["Teacher (DDIM)", "4", "8", "outside 3"],
+        ["Teacher (DDIM)", "2", "4", "outside 3"],
+        ["Teacher (DDIM, no guidance)", "4", "4", "none"],
+        ["Student (bsa)", "4", "4", "baked 3"],
+    ]
