@@ -102,9 +102,7 @@ class Scoring(RoundObserver):
         self.baselines = list(baselines)
         self.rivals = [DDIM(), DPMSolver()] if rivals is None else list(rivals)
         if strangers := [rival for rival in self.rivals if not isinstance(rival, Sampler)]:
-            raise UserError(
-                f"rivals holds {strangers[0]!r}, but must be a list of samplers, such as DDIM and DPMSolver"
-            )
+            raise UserError(f"rivals holds {strangers[0]!r}, but must list samplers, such as DDIM and DPMSolver")
         names = [sampler.name for sampler in self.rivals]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise UserError(f"rivals names {repeated[0]} {names.count(repeated[0])} times; name each sampler once")
