@@ -40,7 +40,8 @@ def score(
         embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
             weights.
         captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores alone.
-        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
+            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         channel_mean: embed the mean of a file's channels, not the first.
         remove_dc: take away each clip's mean.
         cache: folder that keeps the rows of the reference; without it they are embedded anew.

@@ -53,7 +53,8 @@ class Scoring(RoundObserver):
         during_fit: whether to score after each round of ``fit``.
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
-        at_infinity: also extrapolate Frechet distances to infinitely many clips.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
+            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         cache: folder that keeps the reference's rows and the teacher's samples; None is one in the user's cache folder.
     """
 

@@ -14,7 +14,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.infinite import at_infinity
+from bsa_lightning.evaluation.infinite import at_infinity, refuse_few
 from bsa_lightning.evaluation.kernel import KernelDistance, NoValueError
 from bsa_lightning.evaluation.row_store import ClipRows
 
@@ -71,7 +71,7 @@ class Measures:
         embedding: whose rows are compared; names the columns.
         reference: rows of real sound.
         captions: caption rows (clips, d) in the embedding's own space, by clip number; none gives no CLAP score.
-        at_infinity: also extrapolate the Frechet distance to infinitely many clips.
+        at_infinity: also extrapolate the Frechet distance to infinitely many generated clips.
     """
 
     def __init__(
@@ -95,9 +95,7 @@ class Measures:
             refuse_hopeless(self.embedding, num_clips=len(side), num_rows=len(side.rows))
         found = self._values(self.by_name(generated, paired=paired), generated)
         if self.at_infinity:
-            line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
-            found[f"{self.embedding.metric}_inf"] = line.distance
-            found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
+            found |= self._infinite(generated)
         return found
 
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
@@ -108,7 +106,7 @@ class Measures:
         if generated.logits is not None:
             if paired:
                 found[f"kl_{name}"] = self.divergence
-            found[f"is_{name}"] = self.inception
+            found[f"is_{name}"] = functools.partial(self.inception, whole=len(generated))
         if self.captions is not None:
             found[f"{name}_score"] = self.caption_score
         return found
@@ -125,10 +123,24 @@ class Measures:
             try:
                 found[name] = finite(name, measure(generated))
             except NoValueError as error:
-                if name not in self.left_out:
-                    _log.warning("%s is left out: %s", name, error)
-                self.left_out[name] = str(error)
+                self._leave_out(name, error)
         return found
+
+    def _infinite(self, generated: ClipRows) -> dict[str, float]:
+        """The Frechet distance of infinitely many clips, and how well a line fits."""
+        name, (num_rows, num_features) = f"{self.embedding.metric}_inf", generated.rows.shape
+        try:
+            refuse_few(name, num_clips=len(generated), num_rows=num_rows, num_features=num_features)
+            line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
+            return {name: finite(name, line.distance), f"{name}_r2": line.r_squared}
+        except NoValueError as error:
+            self._leave_out(name, error)
+            return {}
+
+    def _leave_out(self, name: str, error: NoValueError) -> None:
+        if name not in self.left_out:
+            _log.warning("%s is left out: %s", name, error)
+        self.left_out[name] = str(error)
 
     def frechet(self, generated: ClipRows) -> float:
         """The Frechet distance."""
@@ -145,10 +157,17 @@ class Measures:
             raise UserError(f"{self.embedding.name} gave no logits, so clips have no classes; use a classifier")
         return float(kl_divergence(reference.logits, generated.logits))
 
-    def inception(self, generated: ClipRows) -> float:
-        """The inception score of a classifier's logits."""
+    def inception(self, generated: ClipRows, *, whole: int | None = None) -> float:
+        """The inception score of a classifier's logits.
+
+        Args:
+            generated: clips with logits.
+            whole: the number of clips that these were drawn from, ``None`` where they are all. A score depends on how
+                many clips a split has, so a part of the clips is dealt out to fewer splits of as many clips.
+        """
         assert generated.logits is not None
-        return float(inception_score(generated.logits))
+        num_splits = 10 if whole is None else max(1, round(10 * len(generated) / whole))
+        return float(inception_score(generated.logits, num_splits=num_splits))
 
     def caption_score(self, generated: ClipRows) -> float:
         """How near clips are to their captions."""
