@@ -113,11 +113,13 @@ class Paired:
         made: the clips.
         names: of the metrics.
         repeats: with an interval each; the true difference and its spread are of four times as many draws more.
+        num_resamples: halves of the clips for each interval; a report draws 100.
     """
 
     made: Made
     names: tuple[str, ...]
     repeats: int = 400
+    num_resamples: int = 100
 
     def run(self) -> Iterator[Coverage]:
         """One coverage a metric."""
@@ -129,7 +131,7 @@ class Paired:
             for name in self.names:
                 measure = measures[name]
                 if seed < self.repeats:
-                    difference = paired_difference(measure, drawn.first, drawn.second)
+                    difference = paired_difference(measure, drawn.first, drawn.second, num_resamples=self.num_resamples)
                     found[name].append((difference.difference, difference.high - difference.difference))
                 else:
                     further[name].append(measure(drawn.first) - measure(drawn.second))
