@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check study bench endurance fuzz lint format types lock clean
+.PHONY: help setup demo test slow check study bench coverage endurance fuzz lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -33,6 +33,9 @@ study: $(READY) ## compare the weightings, as experiments/weightings says; hours
 
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks.bench
+
+coverage: $(READY) ## simulate the intervals that are printed; 95 % or wider (kept in experiments/coverage; half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.run $(PARTS)
 
 endurance: $(READY) ## kill runs at random moments; each must end in the same bytes as one left alone (half an hour)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m endurance

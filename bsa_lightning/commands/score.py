@@ -40,7 +40,8 @@ def score(
         embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
             weights; a file under another name than the published one is taken for weights of your own, unchecked.
         captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores alone.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips, beside the same reference.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
+            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: also compute kernel distances as the package kadtk does: over all pairs of rows, with the generated
             side's bandwidth.
         cache: folder that keeps the rows of the reference; without it they are embedded anew.

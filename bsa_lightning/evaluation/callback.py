@@ -62,7 +62,8 @@ class Scoring(RoundObserver):
         rivals: samplers of the undistilled teacher that students are compared with in ``test``; ``None`` is DDIM and
             DPM-Solver++. An empty list leaves guided DDIM at the steps of the ladder, which is always scored.
         embeddings: each gives distances, and what else it can, in columns of its name; none is log-mel statistics.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips, beside the same reference.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
+            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: also compute kernel distances as the package kadtk does.
         cache: folder that keeps the reference's rows and the teacher's samples; None is one in the user's cache folder.
     """

@@ -51,7 +51,8 @@ def score_folders(
         generated: folder of a system's sound, likewise.
         embeddings: an empty sequence stands for log-mel statistics.
         captions: a JSON object of file names, without suffix, to captions.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
+            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: also compute kernel distances as the package kadtk does.
         cache: folder that keeps the rows of the reference; ``None`` embeds it anew.
         device: where embeddings run.

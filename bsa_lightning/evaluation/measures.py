@@ -16,7 +16,7 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence, kl_divergence_sigmoid
 from bsa_lightning.evaluation.embeddings import Embedding
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.infinite import at_infinity
+from bsa_lightning.evaluation.infinite import at_infinity, refuse_short
 from bsa_lightning.evaluation.kernel import KernelDistance, NoValueError, as_kadtk
 from bsa_lightning.evaluation.row_store import ClipRows
 
@@ -132,10 +132,7 @@ class Measures:
             self._leave_out(self.embedding.metric, few)
         found = self._values(self.by_name(generated, paired=paired), generated)
         if self.at_infinity and not few:
-            with self._left_out_without_value(f"{self.embedding.metric}_inf"):
-                line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
-                found[f"{self.embedding.metric}_inf"] = line.distance
-                found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
+            found |= self._infinite(generated)
         return found
 
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
@@ -151,7 +148,7 @@ class Measures:
             if paired:
                 found |= {f"kl_{name}": self.divergence, f"kl_sigmoid_{name}": self.divergence_sigmoid}
             if is_enough:
-                found[f"is_{name}"] = self.inception
+                found[f"is_{name}"] = functools.partial(self.inception, whole=len(generated))
         if self.captions is not None:
             found[f"{name}_score"] = self.caption_score
         return found
@@ -187,6 +184,16 @@ class Measures:
                 return few if self.embedding.is_learnt else ""
         return ""
 
+    def _infinite(self, generated: ClipRows) -> dict[str, float]:
+        """The Frechet distance of infinitely many clips, and how well a line fits."""
+        name, (num_rows, num_features) = f"{self.embedding.metric}_inf", generated.rows.shape
+        found = {}
+        with self._left_out_without_value(name):
+            refuse_short(name, num_clips=len(generated), num_rows=num_rows, num_features=num_features)
+            line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
+            found = {name: finite(name, line.distance), f"{name}_r2": line.r_squared}
+        return found
+
     def frechet(self, generated: ClipRows) -> float:
         """The Frechet distance."""
         return float(frechet_distance_of_rows(self.reference.rows, generated.rows))
@@ -216,10 +223,17 @@ class Measures:
             raise UserError(f"{self.embedding.name} gave no logits, so clips have no classes; use a classifier")
         return reference.logits, pairs.logits
 
-    def inception(self, generated: ClipRows) -> float:
-        """The inception score of a classifier's logits."""
+    def inception(self, generated: ClipRows, *, whole: int | None = None) -> float:
+        """The inception score of a classifier's logits.
+
+        Args:
+            generated: clips with logits.
+            whole: the number of clips that these were drawn from, ``None`` where they are all. A score depends on how
+                many clips a split has, so a part of the clips is dealt out to fewer splits of as many clips.
+        """
         assert generated.logits is not None
-        return float(inception_score(generated.logits))
+        num_splits = 10 if whole is None else max(1, round(10 * len(generated) / whole))
+        return float(inception_score(generated.logits, num_splits=num_splits))
 
     def caption_score(self, generated: ClipRows) -> float:
         """How near clips are to their captions."""

@@ -52,7 +52,8 @@ class Protocol:
         embeddings: each gives distances, and what else it can; none is log-mel statistics.
         teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
         zero: the undistilled teacher at its full steps.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips.
+        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
+            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: also compute kernel distances as the package kadtk does.
         cache: folder that keeps the reference's rows and the latents of undistilled models; none makes them anew.
         rank: of this process.

@@ -1,4 +1,4 @@
-"""``scores.csv``: one row a model, step count and repeat; and the interval over repeats."""
+"""``scores.csv``: one row a model, step count and repeat; and the intervals over repeats."""
 
 from __future__ import annotations
 
@@ -139,3 +139,32 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     return mean, float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+
+
+def crossed_interval(values: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval, where each of T trainings is sampled with the same S seeds.
+
+    With y[t, s] = mu + a[t] + b[s] + e[t, s], the mean squares MA of trainings, MB of sampling seeds and ME of the rest
+    give the variance of the mean, (MA + MB - ME) / (T S) in expectation. Each has few degrees of freedom, so squares of
+    Student's quantiles stand before them: the square of the half width is (q_A MA + q_B MB - min(q_A, q_B) ME) / (T S),
+    and never less than with MA alone or MB alone. It covers 95 % where one source of variance rules, and more, up to
+    99.6 %, where several are alike (``experiments/coverage``). Degrees of freedom by Satterthwaite's formula would give
+    narrower intervals, which cover 90 % at T = 2 and S = 5.
+
+    Args:
+        values: T rows of S numbers. One row, or one number a row, gives the interval of :func:`interval`: over sampling
+            seeds for this one training, or over trainings for this one sampling seed.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    y = np.asarray(values, dtype=np.float64)
+    if min(y.shape) == 1:
+        return interval(y.ravel().tolist())
+    mean, degrees = float(y.mean()), np.asarray(y.shape) - 1
+    trained, sampled = y.mean(1, keepdims=True) - mean, y.mean(0, keepdims=True) - mean
+    rest = float(((y - mean - trained - sampled) ** 2).sum() / degrees.prod())
+    squares = np.asarray([(trained**2).sum() * y.shape[1], (sampled**2).sum() * y.shape[0]]) / degrees
+    quantiles = t.ppf(0.975, degrees) ** 2
+    parts = quantiles * squares
+    return mean, math.sqrt(max(*parts, parts.sum() - quantiles.min() * rest) / y.size)

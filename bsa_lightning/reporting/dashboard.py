@@ -36,6 +36,9 @@ def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
             metric_regex=rf"scores/.*/{metric}",
             log_x=True,
             title_x="network evaluations a clip",
+            title_y="mean of runs; band: least to most",
+            groupby_aggfunc="mean",
+            groupby_rangefunc="minmax",
         )
         for metric in metrics_of(results)
     ]

@@ -128,9 +128,8 @@ def _table(label: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 def _figure(results: Sequence[Result]) -> str:
     legend = [(line.colour, _MARKERS[line.marker], line.name) for line in figure.lines(results)]
-    return _panels(
-        "Each metric over network evaluations of a clip; bars are 95 % intervals.", legend, figure.panels(results)
-    )
+    caption = "Each metric over network evaluations of a clip; bars are the 95 % intervals of the table."
+    return _panels(caption, legend, figure.panels(results))
 
 
 def _snr(run: Path, *, named: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.names import DDIM, SystemName, is_unguided
-from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, interval
+from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, crossed_interval
 from bsa_lightning.reporting.training import Training, label, read_training, readable
 
 REFERENCE = "reference"
@@ -23,7 +23,8 @@ _SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe
 class Result:
     """One system over its repeats: for each metric the mean and the half width of the 95 % interval.
 
-    The interval is over training seeds where there are several, else over sampling seeds.
+    The interval is over training and sampling seeds together where the system was trained several times, else over
+    sampling seeds alone.
     """
 
     model: str
@@ -180,14 +181,19 @@ def _result(group: _Group, *, guidance: bool, run: str) -> Result:
     )
 
 
-def _interval(values: dict[tuple[int, int], float]) -> tuple[float, float]:
-    """Over training seeds, each by the mean of its sampling seeds; over sampling seeds where training has one."""
-    by_training: dict[int, list[float]] = {}
-    for (training, _), value in values.items():
-        by_training.setdefault(training, []).append(value)
-    if len(by_training) == 1:
-        return interval(list(values.values()))
-    return interval([math.fsum(numbers) / len(numbers) for numbers in by_training.values()])
+def crossed(values: Mapping[tuple[int, int], float]) -> list[list[float]]:
+    """Numbers by (training seed, sampling seed) as a matrix: of the sampling seeds that all training seeds have."""
+    sampled: dict[int, set[int]] = {}
+    for training, sampling in values:
+        sampled.setdefault(training, set()).add(sampling)
+    common = sorted(set.intersection(*sampled.values())) if sampled else []
+    return [[values[training, sampling] for sampling in common] for training in sorted(sampled)]
+
+
+def _interval(values: Mapping[tuple[int, int], float]) -> tuple[float, float]:
+    """Mean and half width; where no sampling seed is common to all, the mean of all numbers, and no half width."""
+    rows = crossed(values)
+    return crossed_interval(rows) if rows[0] else (math.fsum(values.values()) / len(values), math.nan)
 
 
 def _read_rows(run: Path) -> list[dict[str, str]]:

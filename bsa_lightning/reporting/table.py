@@ -31,6 +31,8 @@ TITLES = {
 }
 MARK = "†"
 """Beside rows that were scored on fewer seeds than others."""
+TRAINED_ONCE = "‡"
+"""Beside students that were trained once, in a table of others that were trained several times."""
 
 
 def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
@@ -40,10 +42,11 @@ def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     timed = any(result.seconds for result in scored)
     most = max(len(result.seeds) for result in scored)
     header = ["Model", "Steps", "NFE", *(["Seconds a clip"] if timed else []), "Guidance"]
+    once = _trained_once(scored)
     rows = []
     for result in scored:
-        mark = f" {MARK}" if len(result.seeds) < most else ""
-        row = [result.name + mark, str(result.num_steps), str(result.nfe)]
+        marks = [MARK] * (len(result.seeds) < most) + [TRAINED_ONCE] * (result in once)
+        row = [" ".join([result.name, *marks]), str(result.num_steps), str(result.nfe)]
         if timed:
             row.append(_seconds(result.seconds))
         unguided = is_unguided(result.guidance, result.guidance_scale)
@@ -76,9 +79,17 @@ def note(results: Sequence[Result]) -> str:
     text += "; ± is the 95 % interval of the mean (Student's t)." if seeds[-1] > 1 else "."
     if trained := sorted({len(result.training_seeds) for result in scored if result.training_seeds}):
         count = str(trained[0]) if len(trained) == 1 else f"{trained[0]} to {trained[-1]}"
-        text += f" Of students that were trained with {count} seeds it is over those, each the mean of its samplings."
+        text += f" Of students that were trained with {count} seeds ± is the 95 % interval"
+        text += " over training and sampling seeds together" if seeds[-1] > 1 else " over training seeds (Student's t)"
+        text += ", of teachers, which are not trained, over sampling seeds." if seeds[-1] > 1 else "."
+    if _trained_once(scored):
+        text += (
+            f" {TRAINED_ONCE} trained once: ± is over sampling seeds alone, and leaves out what training again changes."
+        )
     if len(seeds) > 1:
         text += f" {MARK} scored on fewer seeds than the others ({seeds[0]} of {seeds[-1]})"
+        if any(result.training_seeds and len(result.seeds) == 1 for result in scored):
+            text += ", where ± of one sampling seed is over training seeds alone"
         text += "; run lightning test to score the rest."
     text += _best_rivals(results)
     for result in results:
@@ -115,6 +126,12 @@ def _verdicts(students: Mapping[str, Sequence[str]]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _trained_once(scored: Sequence[Result]) -> list[Result]:
+    """Students of one training, where others have several, so that an interval in their column means something else."""
+    several = any(result.training_seeds for result in scored)
+    return [result for result in scored if several and result.weighting and not result.training_seeds]
 
 
 def comma_separated(results: Sequence[Result]) -> str:

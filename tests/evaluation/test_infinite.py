@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.infinite import at_infinity
+from bsa_lightning.evaluation.frechet import frechet_distance, frechet_distance_of_rows
+from bsa_lightning.evaluation.infinite import at_infinity, refuse_short
+from bsa_lightning.evaluation.kernel import NoValueError
 
 
 def test_a_line_in_one_over_n_is_found():
@@ -33,5 +33,33 @@ def test_bias_of_few_rows_goes_away():
 
 
 def test_too_few_clips_are_refused():
-    with pytest.raises(UserError, match="at infinity needs 30 clips, but there are 12"):
+    with pytest.raises(NoValueError, match="at infinity needs 30 clips, but there are 12"):
         at_infinity(lambda at: 0.0, num_clips=12)
+
+
+@pytest.mark.parametrize(("num_clips", "num_rows"), [(255, 2550), (511, 511), (110, 110)])
+def test_fewer_clips_or_rows_than_a_line_needs_give_no_value(num_clips, num_rows):
+    message = f"fd_x_inf is of {num_clips} clips with {num_rows} rows of 64 .* at least 256 clips with 512 rows"
+    with pytest.raises(NoValueError, match=message):
+        refuse_short("fd_x_inf", num_clips=num_clips, num_rows=num_rows, num_features=64)
+    refuse_short("fd_x_inf", num_clips=256, num_rows=512, num_features=64)
+
+
+def test_with_as_many_as_are_asked_for_little_of_the_bias_is_left():
+    """Against the exact limit, 0: rows of a known Gaussian. With a quarter of them the line overshoots."""
+    reference = {"mean1": torch.zeros(16).double(), "cov1": torch.eye(16).double()}
+    shares = []
+    for num_clips in (128, 32):
+        limits, wholes = [], []
+        for seed in range(40):
+            y = torch.randn(num_clips, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+            def distance(at, y=y):
+                return float(frechet_distance(**reference, mean2=y[at].mean(0), cov2=y[at].T.cov()))
+
+            line = at_infinity(distance, num_clips=num_clips, seed=seed)
+            limits.append(line.distance)
+            wholes.append(line.distances[-1])
+        shares.append(sum(limits) / sum(wholes))
+    assert abs(shares[0]) < 0.15
+    assert shares[1] < -0.3

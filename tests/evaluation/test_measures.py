@@ -49,6 +49,22 @@ def test_all_of_a_pass_in_the_order_of_columns():
         torch.testing.assert_close(found[name], float(value), **IDENTITY)
 
 
+def test_halves_are_dealt_out_to_splits_of_as_many_clips_as_the_whole():
+    """A score depends on the clips in a split: at most their number."""
+    reference, generated = (store_of(clips, logits=True).compute() for clips in (REFERENCE, list(range(40))))
+    measure = Measures(Learnt(), reference).by_name(generated)["is_net"]
+    assert measure(generated) == float(inception_score(generated.logits))
+    half = generated.at(torch.arange(0, 40, 2))
+    assert measure(half) == float(inception_score(half.logits, num_splits=5))
+
+
+def test_a_distance_at_infinity_of_too_few_is_left_out_and_named():
+    reference, generated = (store_of(clips).compute() for clips in (REFERENCE, list(range(15))))
+    measures = Measures(LogMelStatistics(), reference, at_infinity=True)
+    assert list(measures(generated)) == ["fd_logmel", "kad_logmel"]
+    assert measures.left_out["fd_logmel_inf"].startswith("fd_logmel_inf is of 15 clips with 30 rows of 4 numbers")
+
+
 def test_nothing_pairs_clips_that_are_not_paired():
     reference, generated = (store_of(clips, logits=True).compute() for clips in (REFERENCE, GENERATED))
     assert list(Measures(Learnt(), reference)(generated, paired=False)) == ["fd_net", "kad_net", "is_net"]

@@ -24,9 +24,24 @@ def test_interval_of_a_mean_is_the_known_one():
     first, second = of_values(100 * shared + own), of_values(100 * shared)
     found = paired_difference(mean, first, second, num_resamples=2000)
     assert found.difference == pytest.approx(float(own.mean()), rel=1e-9)
-    half_width = 1.96 * float(own.std()) / 9
+    half_width = 1.991 * float(own.std()) / 9  # Student's quantile of 77 degrees of freedom
     assert found.high - found.difference == pytest.approx(half_width, rel=0.05)
     assert found.difference - found.low == pytest.approx(half_width, rel=0.05)
+
+
+def test_a_spread_of_few_clips_and_few_halves_is_known_the_less():
+    """Of 20 clips and 20 halves: Student's t of 9.5 degrees of freedom; the spread is that of the halves themselves."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (of_values(torch.randn(20, generator=generator)) for _ in range(2))
+    seen = []
+
+    def noted(rows):
+        seen.append(mean(rows))
+        return seen[-1]
+
+    found = paired_difference(noted, first, second, num_resamples=20)
+    halves = torch.tensor(seen[:40], dtype=torch.float64).reshape(20, 2).diff(dim=1)
+    assert found.high - found.difference == pytest.approx(2.2441 * float(halves.std()), rel=1e-3)
 
 
 def test_a_system_does_not_differ_from_itself_and_order_is_a_sign():

@@ -1,9 +1,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from bsa_lightning.evaluation.scores import Score, ScoreFile, interval
+from bsa_lightning.evaluation.scores import Score, ScoreFile, crossed_interval, interval
 
 
 def score(seed=0, **metrics):
@@ -49,3 +50,29 @@ def test_interval_is_students():
 
 def test_one_value_has_no_interval():
     assert math.isnan(interval([1.0])[1])
+
+
+def test_a_crossed_interval_of_one_row_or_column_is_students():
+    values = [1.0, 2.0, 4.0, 8.0]
+    assert crossed_interval([values]) == interval(values)
+    assert crossed_interval([[value] for value in values]) == interval(values)
+    assert math.isnan(crossed_interval([[1.0]])[1])
+
+
+def test_a_crossed_interval_has_both_sources_of_variance_and_never_less_than_the_larger():
+    """Against mean squares computed number by number; the quantiles are those of Student's t in tables."""
+    for seed in range(20):
+        y = (
+            np.random.default_rng(seed).normal(size=(3, 5))
+            + 0.3 * seed * np.arange(5)
+            + np.arange(3)[:, None] * (seed % 3)
+        )
+        mean = sum(y.flat) / 15
+        a, b = [sum(row) / 5 - mean for row in y], [sum(column) / 3 - mean for column in y.T]
+        rest = [y[t, s] - mean - a[t] - b[s] for t in range(3) for s in range(5)]
+        ma, mb = 5 * sum(x * x for x in a) / 2, 3 * sum(x * x for x in b) / 4
+        q_a, q_b = 4.3026527**2, 2.7764451**2
+        square = max(q_a * ma, q_b * mb, q_a * ma + q_b * mb - q_b * sum(x * x for x in rest) / 8) / 15
+        for values, expected in ((y, square), (y.T, square), (y + 100, square), (10 * y, 100 * square)):
+            found = crossed_interval(values.tolist())
+            assert found == pytest.approx((values.mean(), math.sqrt(expected)), rel=1e-7)

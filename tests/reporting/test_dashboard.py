@@ -30,6 +30,8 @@ def test_panels_are_those_of_the_runs(run):
         "scores/.*/fd_logmel",
     ]
     assert [panel.x for panel in panels["Scores over evaluations"]] == ["nfe"] * 2
+    assert {panel.groupby_rangefunc for panel in panels["Scores over evaluations"]} == {"minmax"}
+    assert panels["Scores over evaluations"][0].title_y == "mean of runs; band: least to most"
     assert panels["Listen"][0].media_keys == ["samples/student-bsa-4steps", "spectrograms/student-bsa-4steps"]
     text = as_json(board)
     assert json.loads(text)["project"] == "weightings"

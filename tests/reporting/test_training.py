@@ -1,14 +1,15 @@
 import csv
+import math
 
 import pytest
 import yaml
-from tolerances import IDENTITY
 
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.reporting.report import report
 from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.table import markdown, note
 from bsa_lightning.reporting.training import label, one_of_each, read_training
-from bsa_lightning.reporting.training_differences import bootstrap, cells, differences
+from bsa_lightning.reporting.training_differences import cells, comma_separated, differences
 
 SAMPLING_SEEDS = range(3)
 
@@ -57,13 +58,37 @@ def test_a_run_without_a_configuration_repeats_none(runs):
     assert read_training(runs[0]) != read_training(runs[2])
 
 
-def test_the_interval_is_over_training_seeds(runs):
+def test_the_interval_is_over_training_and_sampling_seeds(runs):
+    """Levels of trainings are 5 apart, those of sampling seeds 10, and nothing else varies."""
     teacher, bsa, min_snr = read_results(runs)
     assert (teacher.training_seeds, bsa.training_seeds) == ((), (0, 1, 2))
     assert [result.name for result in (bsa, min_snr)] == ["Student (bsa)", "Student (min-snr)"]
     mean, half_width = min_snr.metrics["fd_logmel"]
     assert mean == pytest.approx(25)
-    assert half_width == pytest.approx(4.302653 * 5 / 3**0.5, rel=1e-5)
+    assert half_width == pytest.approx(4.302653 * ((5**2 + 10**2) / 3) ** 0.5, rel=1e-5)
+    assert teacher.metrics["fd_logmel"][1] == pytest.approx(4.302653 * 10 / 3**0.5, rel=1e-5)
+
+
+def test_runs_without_a_common_sampling_seed_have_a_mean_and_no_interval(tmp_path):
+    runs = [write_run(tmp_path / str(seed), weighting="bsa", seed=seed, fd=1.0 + seed) for seed in range(2)]
+    for run, kept in zip(runs, "01", strict=True):
+        lines = (run / "scores.csv").read_text().splitlines(keepends=True)
+        rows = ScoreFile(run / "scores.csv").rows()
+        those = [line for line, row in zip(lines[1:], rows, strict=True) if row["seed"] == kept or not row["weighting"]]
+        (run / "scores.csv").write_text("".join([lines[0], *those]))
+    mean, half_width = read_results(runs)[1].metrics["fd_logmel"]
+    assert mean == pytest.approx(((1 - 10) + 2) / 2)
+    assert math.isnan(half_width)
+
+
+def test_a_student_of_one_training_among_others_of_several_is_marked(runs, tmp_path):
+    other = write_run(tmp_path / "snr" / "0", weighting="snr", seed=0, fd=9.0)
+    found = markdown(read_results([*runs, other]))
+    assert [line.split("|")[1].strip() for line in found.splitlines()[2:6]] == [
+        "Teacher (DDIM)", "Student (bsa)", "Student (min-snr)", "Student (snr) ‡",
+    ]  # fmt: skip
+    assert "‡ trained once: ± is over sampling seeds alone" in found
+    assert "‡" not in markdown(read_results(runs)) + markdown(read_results([other]))
 
 
 def test_repeats_of_another_setting_are_another_system(runs, tmp_path):
@@ -80,8 +105,7 @@ def test_what_seeds_share_cancels_in_their_difference(runs):
     found = {(d.first.weighting, d.second.weighting, d.metric): d for d in differences(read_results(runs))}
     gain = found["bsa", "min-snr", "fd_logmel"]
     assert gain.mean == pytest.approx(-1.0)
-    assert gain.bootstrap == pytest.approx((-1.1, -0.9), abs=0.01)
-    assert gain.student_t == pytest.approx((-1 - 4.302653 * 0.1 / 3**0.5, -1 + 4.302653 * 0.1 / 3**0.5), rel=1e-5)
+    assert gain.interval == pytest.approx((-1 - 4.302653 * 0.1 / 3**0.5, -1 + 4.302653 * 0.1 / 3**0.5), rel=1e-5)
     assert gain.is_one
     assert found["bsa", "", "fd_logmel"].mean == pytest.approx(4.0)  # against the teacher
     assert not found["bsa", "", "fd_logmel"].is_one
@@ -104,9 +128,11 @@ def test_runs_with_fewer_samplings_are_paired_on_those_that_all_have(runs):
     for order in (runs, runs[::-1]):
         teacher, bsa, _ = read_results(order)
         assert (teacher.seeds, bsa.seeds) == ((0, 1, 2), (0,))
+        assert "fewer seeds than the others (1 of 3), where ± of one sampling seed is over" in note(read_results(order))
         found = {(d.first.weighting, d.second.weighting, d.metric): d for d in differences(read_results(order))}
         assert found["bsa", "min-snr", "fd_logmel"].mean == pytest.approx(-1.0)
-        assert found["bsa", "min-snr", "fd_logmel"].num_seeds == 3
+        assert found["bsa", "min-snr", "fd_logmel"].num_training_seeds == 3
+        assert found["bsa", "min-snr", "fd_logmel"].num_sampling_seeds == 1
 
 
 def test_repeats_with_like_names_are_told_apart_by_their_folders(runs, tmp_path):
@@ -120,11 +146,20 @@ def test_one_training_seed_has_no_difference_over_them(runs):
     assert differences(read_results(runs[:2])) == []
 
 
-def test_bootstrap_of_constant_gains_has_no_width_and_of_two_values_reaches_both():
-    assert bootstrap([[2.0, 2.0], [2.0, 2.0]]) == pytest.approx((2.0, 2.0), abs=IDENTITY["atol"])
-    assert bootstrap([[0.0], [1.0]]) == (0.0, 1.0)
-    low, high = bootstrap([[float(i)] for i in range(100)])
-    assert (low, high) == pytest.approx((49.5 - 1.96 * 2.886, 49.5 + 1.96 * 2.886), abs=0.2)
+def test_a_difference_from_the_teacher_has_the_noise_of_its_sampling(tmp_path):
+    """Students are 1 above the teacher at each sampling seed, whose own numbers go up and down with none of theirs."""
+    runs = [write_run(tmp_path / str(seed), weighting="bsa", seed=seed, fd=21.0) for seed in range(3)]
+    for run in runs:
+        text = (run / "scores.csv").read_text()
+        (run / "scores.csv").write_text(text.replace(",64,10,", ",64,20,").replace(",64,30,", ",64,20,"))
+    (found,) = differences(read_results(runs))
+    assert (found.mean, found.half_width) == pytest.approx((1.0, 4.302653 * 10 / 3**0.5), rel=1e-5)
+    assert not found.is_one
+    assert cells([found])[0][4:] == ["+1", "-23.8 to +25.8", "3", "3"]
+    assert comma_separated([found]).splitlines() == [
+        "first,second,num_steps,second_num_steps,metric,difference,low,high,training_seeds,sampling_seeds",
+        "Student (bsa),Teacher (DDIM),4,8,fd_logmel,1,-23.8414,25.8414,3,3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +180,13 @@ def test_labels(names, text, tmp_path):
 def test_the_report_tells_them(runs, tmp_path, capsys):
     report(runs, out=tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "Of students that were trained with 3 seeds it is over those" in printed
+    assert (
+        "trained with 3 seeds ± is the 95 % interval over training and sampling seeds together, of teachers" in printed
+    )
     assert "| Student (min-snr) | Student (bsa)  | 4      | FD log-mel ↓       | +1 *" in printed
     with (tmp_path / "out" / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[0]["difference"]) == pytest.approx(-1.0)
-    assert (rows[0]["first"], rows[0]["second"], rows[0]["seeds"]) == ("Student (bsa)", "Student (min-snr)", "3")
+    assert (rows[0]["first"], rows[0]["second"]) == ("Student (bsa)", "Student (min-snr)")
+    assert (rows[0]["training_seeds"], rows[0]["sampling_seeds"]) == ("3", "3")
     assert "Differences over training seeds" in (tmp_path / "out" / "index.html").read_text()
