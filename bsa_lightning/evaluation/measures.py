@@ -187,11 +187,11 @@ class Measures:
     def _infinite(self, generated: ClipRows) -> dict[str, float]:
         """The Frechet distance of infinitely many clips, and how well a line fits."""
         name, (num_rows, num_features) = f"{self.embedding.metric}_inf", generated.rows.shape
-        found = {}
+        found: dict[str, float] = {}
         with self._left_out_without_value(name):
             refuse_short(name, num_clips=len(generated), num_rows=num_rows, num_features=num_features)
             line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
-            found = {name: finite(name, line.distance), f"{name}_r2": line.r_squared}
+            found |= {name: finite(name, line.distance), f"{name}_r2": line.r_squared}
         return found
 
     def frechet(self, generated: ClipRows) -> float:
