@@ -129,6 +129,11 @@ def _key(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
 
 
+def three_digits(value: float) -> float:
+    """A value to three digits: whoever looks for the best of systems that agree in those takes the first."""
+    return float(f"{value:.3g}")
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean and half width of its 95 % interval (Student's t); the half width of one value is not known, NaN."""
     n = len(values)

@@ -8,7 +8,7 @@ from pathlib import Path
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.paired import PairedRow, compare, write_differences
 from bsa_lightning.evaluation.row_store import load_rows, mean
-from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR
+from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, three_digits
 from bsa_lightning.evaluation.systems import System
 
 
@@ -31,7 +31,7 @@ def write_student_differences(
     for student in (system for system in rows if system.model == "student"):
         rivals = [system for system in rows if system.competes_with(student)]
         errors = {
-            rival: mean(rows[rival][TRAJECTORY_ERROR])
+            rival: three_digits(mean(rows[rival][TRAJECTORY_ERROR]))
             for rival in rivals
             if rival.nfe >= student.nfe and TRAJECTORY_ERROR in rows[rival]
         }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bsa_lightning.evaluation.names import compete
-from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR
+from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, three_digits
 from bsa_lightning.reporting.run_folder import Result
 
 _UNKNOWN = (math.nan, math.nan)
@@ -35,7 +35,7 @@ def matches(results: Sequence[Result], metric: str, *, higher_is_better: bool) -
         rivals = [rival for rival in teachers if metric in rival.metrics and _compete(rival, student)]
         equal, more = ([r for r in rivals if (r.nfe > student.nfe) == is_more] for is_more in (False, True))
         for some in filter(None, (equal, more)):
-            rival = min(some, key=lambda result: sign * result.metrics[metric][0])
+            rival = min(some, key=lambda result: sign * three_digits(result.metrics[metric][0]))
             found.append(Match(student, rival, _verdict(student.metrics[metric], rival.metrics[metric], sign)))
     return found
 

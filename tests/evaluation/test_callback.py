@@ -118,9 +118,10 @@ def test_students_are_compared_with_every_rival_clip_by_clip(run):
         assert float(row["difference"]) == pytest.approx(pair[0] - pair[1], abs=1e-6)
         assert float(row["low"]) < float(row["difference"]) < float(row["high"])
     for steps, names in rivals.items():
-        best = min(names, key=lambda name: float(scores[name]["trajectory_error"]))
+        least = min(float(scores[name]["trajectory_error"]) for name in names)
         mine = [row for row in rows if row["first"] == f"student-bsa-{steps}steps"]
-        assert {row["second"] for row in mine if row["best_rival"] == "yes"} == {best}
+        (best,) = {row["second"] for row in mine if row["best_rival"] == "yes"}
+        assert float(scores[best]["trajectory_error"]) == pytest.approx(least, rel=1e-2)
 
 
 def name_of(row):

@@ -55,6 +55,12 @@ def test_best_rivals_at_equal_evaluations_and_at_equal_steps():
     assert found(student(16, 0.1)) == []  # the teacher that errors are measured from has none of its own
 
 
+def test_of_rivals_that_agree_the_first_is_named():
+    """DPM-Solver++ in two steps is DDIM, but for the last bits."""
+    results = [teacher(2, 0.2000001), teacher(2, 0.2, sampler="dpm-solver++"), student(2, 0.1)]
+    assert [match.rival.name for match in matches(results, ERROR, higher_is_better=False)] == ["Teacher (DDIM)"]
+
+
 @pytest.mark.parametrize(
     ("error", "half_width", "verdict"),
     [(0.27, 0.01, "better"), (0.29, 0.01, "not told apart"), (0.33, 0.01, "worse"), (0.1, math.nan, "not told apart")],
