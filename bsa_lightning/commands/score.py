@@ -39,7 +39,8 @@ def score(
         generated: folder of a system's sound.
         embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
             weights.
-        captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores alone.
+        captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores and for
+            obedience.
         at_infinity: also extrapolate Frechet distances to infinitely many clips.
         channel_mean: embed the mean of a file's channels, not the first.
         remove_dc: take away each clip's mean.

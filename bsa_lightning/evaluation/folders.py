@@ -177,7 +177,7 @@ def _refuse_few(embeddings: Sequence[Embedding], files: Mapping[str, Mapping[str
     """Refuses sides of too few clips before they are embedded; too few rows show only then."""
     for embedding in embeddings:
         for side, found in files.items():
-            if len(found) < MIN_CLIPS and not isinstance(embedding, LogMelStatistics):
+            if embedding.metric and len(found) < MIN_CLIPS and not isinstance(embedding, LogMelStatistics):
                 raise UserError(
                     f"{embedding.metric} is of {len(found)} {side} clips, which say nothing about a distribution; score"
                     f" at least {MIN_CLIPS}"
@@ -195,7 +195,7 @@ def _captions(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _caption_rows(captions: Mapping[str, str], names: Sequence[str], embedding: Embedding) -> Tensor | None:
-    """Rows by clip number, of the clips that have captions."""
+    """What the embedding judges sound by, by clip number, of the clips that have captions."""
     if not isinstance(embedding, ReadsCaptions):
         return None
     with torch.no_grad():

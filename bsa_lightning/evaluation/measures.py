@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence
+from bsa_lightning.evaluation.divergence import inception_score, kl_divergence
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.infinite import at_infinity
@@ -26,7 +26,7 @@ MIN_CLIPS, MIN_ROWS = 10, 50
 
 def hopeless(embedding: Embedding, *, num_clips: int, num_rows: int) -> str:
     """The sentence about a side with too few clips or rows; empty where there are enough."""
-    if num_clips >= MIN_CLIPS and num_rows >= MIN_ROWS:
+    if embedding.metric is None or (num_clips >= MIN_CLIPS and num_rows >= MIN_ROWS):
         return ""
     return (
         f"{embedding.metric} is of {num_clips} clips ({num_rows} rows), which say nothing about a distribution;"
@@ -58,10 +58,20 @@ def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
 
 @runtime_checkable
 class ReadsCaptions(Protocol):
-    """An embedding that puts captions in the space of sound, such as CLAP."""
+    """An embedding that judges sound beside its caption: CLAP by their likeness, the listener by right answers."""
+
+    caption_metric: str
+    """Column of ``scores.csv`` that the mean of all judgements is written to."""
 
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Rows (captions, num_features)."""
+        """What sound is judged by (captions, numbers of a caption)."""
+
+    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
+        """The value (n,) of each row (n, num_features) beside its own caption (n, numbers of a caption).
+
+        Raises:
+            NoValueError: if a caption is not one that sound can be judged by.
+        """
 
 
 class Measures:
@@ -70,7 +80,8 @@ class Measures:
     Args:
         embedding: whose rows are compared; names the columns.
         reference: rows of real sound.
-        captions: caption rows (clips, d) in the embedding's own space, by clip number; none gives no CLAP score.
+        captions: what the embedding's ``text`` made of the captions (clips, ...), by clip number; ``None`` if captions
+            are not known, or not read by the embedding.
         at_infinity: also extrapolate the Frechet distance to infinitely many clips.
     """
 
@@ -94,7 +105,7 @@ class Measures:
         for side in (generated, self.reference):
             refuse_hopeless(self.embedding, num_clips=len(side), num_rows=len(side.rows))
         found = self._values(self.by_name(generated, paired=paired), generated)
-        if self.at_infinity:
+        if self.at_infinity and self.embedding.metric is not None:
             line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
             found[f"{self.embedding.metric}_inf"] = line.distance
             found[f"{self.embedding.metric}_inf_r2"] = line.r_squared
@@ -103,20 +114,25 @@ class Measures:
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
         """The measures that such clips allow, by column: to be asked about some of the clips too."""
         name = self.embedding.name
-        found: dict[str, Callable[[ClipRows], float]] = {}
-        found |= {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel}
+        found = self._distances()
         if generated.logits is not None:
             if paired:
                 found[f"kl_{name}"] = self.divergence
             found[f"is_{name}"] = self.inception
-        if self.captions is not None:
-            found[f"{name}_score"] = self.caption_score
+        has_captions = self.captions is not None
+        # An embedding that gives nothing else is told to be without captions.
+        if isinstance(self.embedding, ReadsCaptions) and (has_captions or self.embedding.metric is None):
+            found[self.embedding.caption_metric] = self.caption_score
         return found
 
     def distances(self, generated: ClipRows) -> dict[str, float]:
         """The Frechet and the kernel distance alone."""
-        measures = {self.embedding.metric: self.frechet, f"kad_{self.embedding.name}": self.kernel}
-        return self._values(measures, generated)
+        return self._values(self._distances(), generated)
+
+    def _distances(self) -> dict[str, Callable[[ClipRows], float]]:
+        if self.embedding.metric is None:
+            return {}
+        return {self.embedding.metric: self.frechet, f"kad_{self.embedding.name}": self.kernel}
 
     def _values(self, measures: Mapping[str, Callable[[ClipRows], float]], generated: ClipRows) -> dict[str, float]:
         """What each measure says, but for those that say nothing."""
@@ -151,10 +167,12 @@ class Measures:
         return float(inception_score(generated.logits))
 
     def caption_score(self, generated: ClipRows) -> float:
-        """How near clips are to their captions."""
-        assert self.captions is not None
+        """The mean of what the embedding says of clips beside their captions."""
+        assert isinstance(self.embedding, ReadsCaptions)
+        if self.captions is None:
+            raise NoValueError(f"{self.embedding.caption_metric} compares sound with captions; name a file of captions")
         of_rows = self.captions[generated.clips.repeat_interleave(generated.counts)]
-        return float(clap_score(generated.rows, of_rows))
+        return float(self.embedding.judge(generated.rows, of_rows).mean())
 
     @functools.cached_property
     def _kernel(self) -> KernelDistance:
