@@ -71,3 +71,31 @@ def test_weightings_differ_in_one_line():
     bodies = [path.read_text().splitlines()[1:] for path in WEIGHTINGS]
     assert len(bodies) >= 4
     assert all(len(body) == 1 for body in bodies)
+
+
+@pytest.mark.parametrize(
+    ("further", "start_steps", "batch_size", "scale"),
+    [
+        (["experiments/weightings/study.yaml"], 16, 8, 1.0),
+        (["experiments/esc10/ladder.yaml"], 8, 16, 2.0),
+        ([f"experiments/{name}.yaml" for name in ("weightings/study", "esc10/ladder", "weightings/esc10")], 16, 8, 1.0),
+    ],
+    ids=["study", "esc10", "study on esc10"],
+)
+def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
+    further, start_steps, batch_size, scale, monkeypatch, tmp_path, capsys
+):
+    """Later configurations add to earlier ones, in the settings of a callback too."""
+    words = " ".join(f"--config {path}" for path in ["configs/demo.yaml", *further])
+    command = f"lightning fit {words} --print_config"
+    assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    model = found["model"]["init_args"]
+    assert model["plan"] | {"start_steps": start_steps, "end_steps": 1, "updates": 60} == model["plan"]
+    assert model["optimizer"]["init_args"]["lr"] == 1e-4
+    assert (model["weighting"]["class_path"].rpartition(".")[2], model["ema_decay"]) == ("BSA", None)
+    assert model["guidance"]["init_args"] == {"scale": scale}
+    assert found["data"]["init_args"]["batch_size"] == batch_size
+    assert found["trainer"]["val_check_interval"] == 60
+    (scoring,) = [c for c in found["trainer"]["callbacks"] if c["class_path"].endswith("Scoring")]
+    assert scoring["init_args"]["embeddings"] == []

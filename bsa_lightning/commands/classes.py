@@ -22,6 +22,7 @@ MODULES = (
     "bsa_lightning.evaluation.vggish",
     "bsa_lightning.evaluation.pann",
     "bsa_lightning.evaluation.clap",
+    "bsa_lightning.evaluation.soundscape_listener",
     "bsa_lightning.commands.predict",
 )
 

@@ -39,7 +39,8 @@ def score(
         generated: folder of a system's sound.
         embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
             weights; a file under another name than the published one is taken for weights of your own, unchecked.
-        captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores alone.
+        captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores and for
+            obedience.
         at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
             Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: also compute kernel distances as the package kadtk does: over all pairs of rows, with the generated

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ BACKGROUNDS = ("hum", "engine", "wind", "rain")
 NUMBERS = ("", "one", "two", "three", "four")
 SPACING = {"slow": (0.60, 0.70), "": (0.36, 0.42), "quick": (0.17, 0.21)}
 """Seconds from one onset to the next."""
+NUM_WORDINGS = 6
+"""The number of ways to say what is heard; some of them read alike."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +148,49 @@ def draw(rng: np.random.Generator) -> Soundscape:
             events = (_draw_event(rng, longest=2), _draw_event(rng, longest=2))
         case _:
             events = (_draw_event(rng, longest=4),)
-    return Soundscape(events=events, background=background, wording=int(rng.integers(6)))
+    return Soundscape(events=events, background=background, wording=int(rng.integers(NUM_WORDINGS)))
 
 
 def _draw_event(rng: np.random.Generator, *, longest: int) -> Event:
     """``longest`` is the largest count; groups of up to two are never slow, so that two of them fit a clip."""
     source = str(rng.choice(EVENTS))
     count = int(rng.integers(1, longest + 1))
-    tempos = ["", *(["slow"] if longest > 2 else []), *(["quick"] if source not in ("bell", "chirp") else [])]
-    tempo = str(rng.choice(tempos)) if count > 1 else ""
-    lengths = ["", "short", "long"] if count == 1 else ["short"] if tempo == "quick" else ["", "short"]
+    tempo = _choose(rng, _tempos(source, longest=longest)) if count > 1 else ""
     return Event(
         source=source,
         count=count,
         pitch=_choose(rng, synthesis.PITCHES[source]) if source in synthesis.PITCHES else "",
-        length=_choose(rng, lengths) if source in ("beep", "buzz") else "",
+        length=_choose(rng, _lengths(count, tempo)) if source in ("beep", "buzz") else "",
         tempo=tempo,
         rising=bool(rng.random() < 0.5),
     )
+
+
+def _tempos(source: str, *, longest: int) -> list[str]:
+    """The tempos of several sounds in a row."""
+    return ["", *(["slow"] if longest > 2 else []), *(["quick"] if source not in ("bell", "chirp") else [])]
+
+
+def _lengths(count: int, tempo: str) -> list[str]:
+    """The lengths of tones, which must not run into one another."""
+    return ["", "short", "long"] if count == 1 else ["short"] if tempo == "quick" else ["", "short"]
+
+
+def possible_events(*, longest: int) -> Iterator[Event]:
+    """Every event that can be drawn with up to ``longest`` sounds; of what is not a chirp, the falling one alone."""
+    for source, count in itertools.product(EVENTS, range(1, longest + 1)):
+        for tempo in _tempos(source, longest=longest) if count > 1 else [""]:
+            lengths = _lengths(count, tempo) if source in ("beep", "buzz") else [""]
+            directions = (False, True) if source == "chirp" else (False,)
+            for pitch, length, rising in itertools.product(synthesis.PITCHES.get(source, [""]), lengths, directions):
+                yield Event(source, count, pitch, length, tempo, rising)
+
+
+def possible_backgrounds() -> Iterator[Background]:
+    """Every background that can be drawn."""
+    for source in BACKGROUNDS:
+        for pitch in synthesis.PITCHES["hum"] if source == "hum" else [""]:
+            yield Background(source, pitch)
 
 
 def _draw_background(rng: np.random.Generator) -> Background:

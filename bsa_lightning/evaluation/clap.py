@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from bsa_lightning.errors import UserError
+from bsa_lightning.evaluation.divergence import clap_score
 from bsa_lightning.evaluation.embeddings import Features
 from bsa_lightning.evaluation.reading import Reading
 from bsa_lightning.evaluation.weights import Pretrained
@@ -37,6 +38,7 @@ class CLAP(Pretrained):
 
     name = "clap"
     metric = "fd_clap"
+    caption_metric = "clap_score"
 
     def __init__(self, checkpoint: str = "laion/clap-htsat-unfused", reading: Reading | None = None) -> None:
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
@@ -82,10 +84,14 @@ class CLAP(Pretrained):
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Rows of length 1, (captions, num_features): a CLAP score is their product with the clips' rows."""
+        """Rows of length 1, (captions, num_features), in the space of the clips' rows."""
         ids, mask = self.tokens(captions, device=self.model.device)
         pooled = self.model.text_model(ids, attention_mask=mask).pooler_output
         return normalize(self.model.text_projection(pooled), dim=-1)
+
+    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
+        """The CLAP score of each row."""
+        return clap_score(rows, captions)
 
 
 def _folder(checkpoint: str) -> Path:

@@ -34,8 +34,9 @@ class Embedding(nn.Module, ABC):
 
     name: str
     """For caches and columns such as ``kad_<name>``."""
-    metric: str
-    """Column of ``scores.csv`` that a Frechet distance of these rows is written to."""
+    metric: str | None
+    """Column of ``scores.csv`` that a Frechet distance of these rows is written to; ``None`` for rows that are no
+    features, whose Frechet and kernel distances are left out."""
     sample_rate: int
     num_features: int
     fingerprint: str

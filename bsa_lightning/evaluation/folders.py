@@ -136,7 +136,8 @@ def _able(
             rows = [embedding.num_rows(samples) for samples in heard]
             num_rows = None if None in rows else sum(row or 0 for row in rows)
             few = few or too_few(num_clips=len(found), num_rows=num_rows, side=side)
-        if few and embedding.is_learnt and not has_clipwise(embedding, paired=paired, captions=captions):
+        is_distance_alone = not has_clipwise(embedding, paired=paired, captions=captions)
+        if few and embedding.metric is not None and embedding.is_learnt and is_distance_alone:
             without_value[embedding.metric] = few
             _log.warning("%s is left out: %s", embedding.metric, few)
         else:
@@ -218,7 +219,7 @@ def _captions(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _caption_rows(captions: Mapping[str, str], names: Sequence[str], embedding: Embedding) -> Tensor | None:
-    """Rows by clip number, of the clips that have captions."""
+    """What the embedding judges sound by, by clip number, of the clips that have captions."""
     if not isinstance(embedding, ReadsCaptions):
         return None
     with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence, kl_divergence_sigmoid
+from bsa_lightning.evaluation.divergence import inception_score, kl_divergence, kl_divergence_sigmoid
 from bsa_lightning.evaluation.embeddings import Embedding
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.infinite import at_infinity, refuse_short
@@ -56,10 +56,20 @@ def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
 
 @runtime_checkable
 class ReadsCaptions(Protocol):
-    """An embedding that puts captions in the space of sound, such as CLAP."""
+    """An embedding that judges sound beside its caption: CLAP by their likeness, the listener by right answers."""
+
+    caption_metric: str
+    """Column of ``scores.csv`` that the mean of all judgements is written to."""
 
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Rows (captions, num_features)."""
+        """What sound is judged by (captions, numbers of a caption)."""
+
+    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
+        """The value (n,) of each row (n, num_features) beside its own caption (n, numbers of a caption).
+
+        Raises:
+            NoValueError: if a caption is not one that sound can be judged by.
+        """
 
 
 def has_clipwise(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
@@ -88,6 +98,8 @@ def refuse_few(embedding: Embedding, *, num_clips: int, num_samples: int, rate: 
     Raises:
         UserError: saying how many there are and must be.
     """
+    if embedding.metric is None:
+        return ""
     heard = embedding.reading.num_samples(num_samples, rate=rate, sample_rate=embedding.sample_rate)
     rows = embedding.num_rows(heard)
     few = too_few(num_clips=num_clips, num_rows=None if rows is None else num_clips * rows)
@@ -102,7 +114,8 @@ class Measures:
     Args:
         embedding: whose rows are compared; names the columns.
         reference: rows of real sound.
-        captions: caption rows (clips, d) in the embedding's own space, by clip number; none gives no CLAP score.
+        captions: what the embedding's ``text`` made of the captions (clips, ...), by clip number; ``None`` if captions
+            are not known, or not read by the embedding.
         at_infinity: also extrapolate the Frechet distance to infinitely many generated clips.
         kadtk: also compute the kernel distance as the package kadtk does.
     """
@@ -129,34 +142,38 @@ class Measures:
         A measure that has no value for these clips is left out, and told; ``left_out`` says why.
         """
         if few := self._too_few(generated):
-            self._leave_out(self.embedding.metric, few)
+            self._leave_out(str(self.embedding.metric), few)
         found = self._values(self.by_name(generated, paired=paired), generated)
-        if self.at_infinity and not few:
-            found |= self._infinite(generated)
+        if self.at_infinity and self.embedding.metric is not None and not few:
+            found |= self._infinite(self.embedding.metric, generated)
         return found
 
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
         """The measures that such clips allow, by column: to be asked about some of the clips too."""
         name = self.embedding.name
-        found: dict[str, Callable[[ClipRows], float]] = {}
         is_enough = not self._too_few(generated)
-        if is_enough:
-            found |= {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel}
-            if self.kadtk:
-                found[f"kadtk_{name}"] = self.kernel_as_kadtk
+        found = self._distances() if is_enough else {}
         if generated.logits is not None:
             if paired:
                 found |= {f"kl_{name}": self.divergence, f"kl_sigmoid_{name}": self.divergence_sigmoid}
             if is_enough:
                 found[f"is_{name}"] = functools.partial(self.inception, whole=len(generated))
-        if self.captions is not None:
-            found[f"{name}_score"] = self.caption_score
+        has_captions = self.captions is not None
+        # An embedding that gives nothing else is told to be without captions.
+        if isinstance(self.embedding, ReadsCaptions) and (has_captions or self.embedding.metric is None):
+            found[self.embedding.caption_metric] = self.caption_score
         return found
 
     def distances(self, generated: ClipRows) -> dict[str, float]:
         """The Frechet and the kernel distance alone."""
-        measures = {self.embedding.metric: self.frechet, f"kad_{self.embedding.name}": self.kernel}
-        return self._values(measures, generated)
+        return self._values(self._distances(), generated)
+
+    def _distances(self) -> dict[str, Callable[[ClipRows], float]]:
+        if self.embedding.metric is None:
+            return {}
+        name = self.embedding.name
+        as_peer = {f"kadtk_{name}": self.kernel_as_kadtk} if self.kadtk else {}
+        return {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel, **as_peer}
 
     def _values(self, measures: Mapping[str, Callable[[ClipRows], float]], generated: ClipRows) -> dict[str, float]:
         """What each measure says, but for those that say nothing."""
@@ -181,12 +198,12 @@ class Measures:
     def _too_few(self, generated: ClipRows) -> str:
         for side, rows in (("generated", generated), ("reference", self.reference)):
             if few := too_few(num_clips=len(rows), num_rows=len(rows.rows), side=side):
-                return few if self.embedding.is_learnt else ""
+                return few if self.embedding.is_learnt and self.embedding.metric is not None else ""
         return ""
 
-    def _infinite(self, generated: ClipRows) -> dict[str, float]:
+    def _infinite(self, metric: str, generated: ClipRows) -> dict[str, float]:
         """The Frechet distance of infinitely many clips, and how well a line fits."""
-        name, (num_rows, num_features) = f"{self.embedding.metric}_inf", generated.rows.shape
+        name, (num_rows, num_features) = f"{metric}_inf", generated.rows.shape
         found: dict[str, float] = {}
         with self._left_out_without_value(name):
             refuse_short(name, num_clips=len(generated), num_rows=num_rows, num_features=num_features)
@@ -236,10 +253,12 @@ class Measures:
         return float(inception_score(generated.logits, num_splits=num_splits))
 
     def caption_score(self, generated: ClipRows) -> float:
-        """How near clips are to their captions."""
-        assert self.captions is not None
+        """The mean of what the embedding says of clips beside their captions."""
+        assert isinstance(self.embedding, ReadsCaptions)
+        if self.captions is None:
+            raise NoValueError(f"{self.embedding.caption_metric} compares sound with captions; name a file of captions")
         of_rows = self.captions[generated.clip_of_rows()]
-        return float(clap_score(generated.rows, of_rows))
+        return float(self.embedding.judge(generated.rows, of_rows).mean())
 
     @functools.cached_property
     def _kernel(self) -> KernelDistance:

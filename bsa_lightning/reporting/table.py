@@ -28,6 +28,7 @@ TITLES = {
     "kl_pann": "KL ↓",
     "is_pann": "IS ↑",
     "clap_score": "CLAP score ↑",
+    "obedience": "Obedience ↑",
 }
 MARK = "†"
 """Beside rows that were scored on fewer seeds than others."""

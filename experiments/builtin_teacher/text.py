@@ -16,34 +16,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bsa_lightning.data import synthesis
-from bsa_lightning.data.soundscapes import BACKGROUNDS, EVENTS, SPACING, Event, Soundscape, draw
-
-PITCHES = ("low", "", "high")
-EVENT_QUESTIONS = (len(EVENTS) + 1, 5, len(PITCHES), len(synthesis.LENGTHS), len(SPACING), 2)
-BACKGROUND_QUESTIONS = (len(BACKGROUNDS) + 1, len(PITCHES))
-
-
-def answers(soundscape: Soundscape) -> list[int]:
-    """Class indices of every attribute: two groups of events, then the background; absent is all zeros."""
-    groups: list[int] = []
-    for i in range(2):
-        groups += _event_answers(soundscape.events[i]) if i < len(soundscape.events) else [0] * len(EVENT_QUESTIONS)
-    background = soundscape.background
-    if background is None:
-        return [*groups, 0, 0]
-    return [*groups, BACKGROUNDS.index(background.source) + 1, PITCHES.index(background.pitch)]
-
-
-def _event_answers(event: Event) -> list[int]:
-    return [
-        EVENTS.index(event.source) + 1,
-        event.count,
-        PITCHES.index(event.pitch),
-        list(synthesis.LENGTHS).index(event.length),
-        list(SPACING).index(event.tempo),
-        int(event.rising and event.source == "chirp"),
-    ]
+from bsa_lightning.data.soundscape_questions import BACKGROUND_QUESTIONS, EVENT_QUESTIONS, answers
+from bsa_lightning.data.soundscapes import draw
 
 
 class Captions(LightningDataModule):

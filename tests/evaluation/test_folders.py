@@ -9,6 +9,7 @@ from frechet_rows import rows
 from bsa_lightning.commands.score import run
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation import folders as module
+from bsa_lightning.evaluation.divergence import clap_score
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
@@ -20,7 +21,7 @@ RATE, NUM_CLIPS = 16_000, 16
 class Words(Embedding):
     """Four numbers, five classes, and captions."""
 
-    name, metric, fingerprint = "words", "fd_words", "words-1"
+    name, metric, fingerprint, caption_metric = "words", "fd_words", "words-1", "words_score"
     sample_rate, num_features, is_classifier = RATE, 4, True
 
     def forward(self, waveform):
@@ -29,6 +30,9 @@ class Words(Embedding):
 
     def text(self, captions):
         return torch.stack([rows(1, 4, len(caption))[0] for caption in captions])
+
+    def judge(self, rows, captions):
+        return clap_score(rows, captions)
 
 
 def wave(i, *, seconds=1.0, seed=0):
