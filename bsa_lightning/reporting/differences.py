@@ -16,7 +16,7 @@ _COLUMNS = ("first", "second", "metric", *_NUMBERS, "num_clips")
 NOTE = (
     "Differences on the same captions and noise, of one sampling seed; the interval is over clips. "
     "Where it holds 0, these clips do not tell the two apart. It holds the expected difference in 95 % of repetitions "
-    "with other clips and the same reference, in more where the two are alike, and in less where a few clips are extreme."
+    "with other clips and the same reference, in more where the two are alike, in less where a few are extreme."
 )
 
 
