@@ -18,7 +18,7 @@ _COLUMNS = ("first", "second", "metric", *_NUMBERS, "num_clips")
 NOTE = (
     "Differences on the same captions and noise, of one sampling seed; the interval is over clips. "
     "Where it holds 0, these clips do not tell the two apart. It holds the expected difference in 95 % of repetitions "
-    "with other clips and the same reference, and in more where the two are alike. "
+    "with other clips and the same reference, in more where the two are alike, in less where a few are extreme. "
     f"{BEST} marks a student's best rival: of those that take as many network evaluations or more, the one with the "
     "smallest trajectory error."
 )

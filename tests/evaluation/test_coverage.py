@@ -35,7 +35,7 @@ def test_scores_over_sampling_seeds_are_covered():
 
 
 def test_paired_differences_over_clips_are_covered():
-    """Halved, they would be as wide as 0.65 of what a known variance gives, or less."""
+    """Halved, they would be as wide as 0.75 of what a known variance gives, or less."""
     for found in Paired(Made(20, 2, 8, apart=True), ("fd", "is"), repeats=20, num_resamples=40).run():
         assert found.verdict != "BELOW"
         assert found.width > 0.8
