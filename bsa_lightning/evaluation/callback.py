@@ -223,7 +223,10 @@ class Scoring(RoundObserver):
                     if seed == self.seeds[0]
                     else None
                 )
-                score = protocol.score(system, seed=seed, on_clip=keep)
+                if keep is None:
+                    score = protocol.score(system, seed=seed)
+                else:
+                    score = protocol.score(system, seed=seed, on_clip=keep, num_heard=keep.num_samples)
                 if keep is not None and trainer.is_global_zero:  # before the score, which says that all this is done
                     save_rows(self._rows_file(module.run_folder, system), protocol.rows)
                 self._record(trainer, file, score)

@@ -33,8 +33,6 @@ class KeptSamples:
         return f"{clip:02d}-{slug(self.clips.captions(clip)[0])}.wav"
 
     def __call__(self, clip: int, waveform: Tensor) -> None:
-        if clip >= self.num_samples:
-            return
         name = self._name(clip)
         audio.write(self.folder / name, waveform, sample_rate=self.sample_rate)
         reference = self.folder.parent / "reference" / name

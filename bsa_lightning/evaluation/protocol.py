@@ -112,8 +112,22 @@ class Protocol:
         self._denoiser: tuple[Path, Denoiser] | None = None
 
     @torch.no_grad()
-    def score(self, system: System, *, seed: int, on_clip: Callable[[int, Tensor], None] | None = None) -> Score:
-        """One repeat of one system; ``on_clip`` receives (clip number, waveform) of this rank's clips."""
+    def score(
+        self,
+        system: System,
+        *,
+        seed: int,
+        on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None,
+        num_heard: int = 0,
+    ) -> Score:
+        """One repeat of one system.
+
+        Args:
+            system: that is scored.
+            seed: of the sampling noise.
+            on_clip: receives (clip number, waveform) of this rank's clips among the first ``num_heard``.
+            num_heard: how many clips are decoded in any case.
+        """
         cache = RowCache(None) if system.weighting else self._row_cache
         stores = self._stores()
         trajectory = RowStore(1).to(self.device)
@@ -126,9 +140,10 @@ class Protocol:
                 store.update(cache.get(make, embedding, kind, x), batch)
             errors = (x - zero_x).square().flatten(1).mean(1)
             trajectory.update(Features(errors[:, None, None]), batch)
-            if on_clip is not None:
+            if batch[0] < num_heard:
                 for clip, wave in zip(batch, decode(), strict=True):
-                    on_clip(clip, wave)
+                    if clip < num_heard:
+                        on_clip(clip, wave)
         found = [store.compute() for store in stores]
         self.rows = {embedding.name: rows for embedding, rows in zip(self.embeddings, found, strict=True)}
         metrics: dict[str, float] = {}
@@ -217,9 +232,10 @@ class Protocol:
         stores = self._stores()
         mine = range(self.rank, len(self.clips), self.world_size)
         for first in range(0, len(mine), batch_size):
-            for clips, waveform, rate in self._reference(mine[first : first + batch_size]):
+            for clips, waveform, rate, is_recorded in self._reference(mine[first : first + batch_size]):
                 for embedding, store in zip(self.embeddings, stores, strict=True):
-                    store.update(cache.embed(embedding, waveform, sample_rate=rate), clips)
+                    heard = waveform if is_recorded else embedding.reading.as_file(waveform)
+                    store.update(cache.embed(embedding, heard, sample_rate=rate), clips)
         return [store.compute() for store in stores]
 
     @torch.no_grad()
@@ -229,8 +245,12 @@ class Protocol:
             captions = embedding.text([self.clips.captions(i)[0] for i in range(self.num_captions)]).double().cpu()
         return Measures(embedding, reference, captions=captions, at_infinity=at_infinity, kadtk=self.kadtk)
 
-    def _reference(self, clips: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor, int]]:
-        """The sound of reference clips and its rate: recordings one by one, since their lengths differ."""
+    def _reference(self, clips: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor, int, bool]]:
+        """The sound of reference clips, its rate, and whether it was recorded.
+
+        Recordings come one by one, since their lengths differ. Other sound is as long as what is generated, and heard
+        in 16 bit as that is: silence would tell the two apart otherwise.
+        """
         codec = self.codec
         made = []
         for i in clips:
@@ -238,6 +258,7 @@ class Protocol:
                 size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
                 made.append((i, self.clips.waveform(i, **size, num_channels=codec.num_channels)))
             else:
-                yield [i], recorded[0][None].to(self.device), recorded[1]
+                yield [i], recorded[0][None].to(self.device), recorded[1], True
         if made:
-            yield [i for i, _ in made], torch.stack([wave for _, wave in made]).to(self.device), codec.sample_rate
+            waves = torch.stack([wave for _, wave in made]).to(self.device)
+            yield [i for i, _ in made], waves, codec.sample_rate, False

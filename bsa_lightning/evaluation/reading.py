@@ -14,7 +14,8 @@ from bsa_lightning.data.resampling import resample
 class Reading(ABC):
     """From sound at its own rate, with its own channels, to one channel at the rate of an embedding.
 
-    Generated sound is scored as the 16-bit file would be that holds it, which ``as_file`` gives.
+    Generated sound is scored as the 16-bit file would be that holds it, which ``as_file`` gives; so is made sound that
+    it is compared with. Recordings are heard as they are.
     """
 
     name: str

@@ -75,7 +75,7 @@ def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder
     monkeypatch.setattr(teacher.codec, "decode", lambda _: sum(None))
     again = Protocol(ToyClips(24), **settings)
     assert again.score(zero, seed=0) == first
-    for asked in ({"seed": 1}, {"seed": 0, "on_clip": print}):
+    for asked in ({"seed": 1}, {"seed": 0, "num_heard": 1}):
         with pytest.raises(TypeError, match="not iterable"):
             again.score(zero, **asked)
     with pytest.raises(TypeError, match="not callable"):

@@ -11,9 +11,10 @@ from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
 from bsa_lightning.evaluation.paired import compare
-from bsa_lightning.evaluation.protocol import Protocol, teacher_system
+from bsa_lightning.evaluation.protocol import Protocol
 from bsa_lightning.evaluation.row_store import RowStore
 from bsa_lightning.evaluation.soundscape_listener import WEIGHTS, SoundscapeListener
+from bsa_lightning.evaluation.systems import teacher_system
 from bsa_lightning.files import sha256_of_file
 from bsa_lightning.teachers.folder import load_teacher
 
@@ -157,7 +158,7 @@ def test_a_run_judges_what_its_systems_make_of_their_captions(listener):
         Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], teacher=teacher, zero=zero
     )
     made: dict[int, torch.Tensor] = {}
-    score = protocol.score(zero, seed=0, on_clip=made.__setitem__)
+    score = protocol.score(zero, seed=0, on_clip=made.__setitem__, num_heard=6)
     right = replies(listener(torch.stack([made[i] for i in range(6)])).rows[:, 0]).tolist()
     true = [[answers(CLIPS.soundscape(i))[question] for question in ASKED.values()] for i in range(6)]
     pairs = [a == b for said, known in zip(right, true, strict=True) for a, b in zip(said, known, strict=True)]
