@@ -7,6 +7,7 @@ import torch
 from toy_clips import ToyClips
 
 from bsa_lightning.data.order import seeded
+from bsa_lightning.evaluation.divergence import clap_score
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.generation import noise_of
 from bsa_lightning.evaluation.protocol import Protocol
@@ -18,7 +19,7 @@ from bsa_lightning.teachers.folder import load_teacher
 class Words(Embedding):
     """A classifier that reads captions."""
 
-    name, metric, fingerprint = "words", "fd_words", "words-1"
+    name, metric, fingerprint, caption_metric = "words", "fd_words", "words-1", "words_score"
     sample_rate, num_features = 16_000, 4
 
     def forward(self, waveform):
@@ -27,6 +28,9 @@ class Words(Embedding):
 
     def text(self, captions):
         return torch.stack([torch.randn(4, generator=seeded(len(caption))) for caption in captions])
+
+    def judge(self, rows, captions):
+        return clap_score(rows, captions)
 
 
 class Recorded(ToyClips):
