@@ -14,6 +14,7 @@ from bsa_lightning.distillation.guidance import Baked
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.callback import Scoring
+from bsa_lightning.evaluation.divergence import clap_score
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.generation import noise_of
 from bsa_lightning.evaluation.protocol import Protocol, teacher_system
@@ -109,7 +110,7 @@ def test_reference_rows_are_kept_between_runs(run, teacher_folder, monkeypatch):
 class Words(Embedding):
     """A classifier that reads captions."""
 
-    name, metric, fingerprint = "words", "fd_words", "words-1"
+    name, metric, fingerprint, caption_metric = "words", "fd_words", "words-1", "words_score"
     sample_rate, num_features = 16_000, 4
 
     def forward(self, waveform):
@@ -118,6 +119,9 @@ class Words(Embedding):
 
     def text(self, captions):
         return torch.stack([torch.randn(4, generator=seeded(len(caption))) for caption in captions])
+
+    def judge(self, rows, captions):
+        return clap_score(rows, captions)
 
 
 def test_every_embedding_adds_its_columns(teacher_folder):
