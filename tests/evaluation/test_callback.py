@@ -13,6 +13,7 @@ from bsa_lightning.distillation.guidance import Baked
 from bsa_lightning.distillation.plan import Plan
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.callback import Scoring
+from bsa_lightning.evaluation.divergence import clap_score
 from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.names import SystemName
 from bsa_lightning.evaluation.samplers import DDIM
@@ -140,11 +141,14 @@ class Broken(ToyClips):
 class Distances(Embedding):
     """Rows alone, of few of which nothing can be said."""
 
-    name, metric, fingerprint = "words", "fd_words", "words-1"
+    name, metric, fingerprint, caption_metric = "words", "fd_words", "words-1", "words_score"
     sample_rate, num_features = 16_000, 4
 
     def forward(self, waveform):
         return Features(waveform[:, None, :4])
+
+    def judge(self, rows, captions):
+        return clap_score(rows, captions)
 
 
 def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, latents_folder, tmp_path, caplog):
