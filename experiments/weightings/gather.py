@@ -29,12 +29,12 @@ def badness(errors: Mapping[int, float], num_rounds: int) -> float:
 
 
 def write_scores(runs: Iterable[Run], root: Path, out: Path) -> None:
-    """The rows of each run's ``scores.csv``, those of the teacher once, since runs share them."""
+    """The rows of each run's ``scores.csv``, those of undistilled models once, since runs share them."""
     rows: list[dict[str, str]] = []
     for i, run in enumerate(runs):
         with (run.folder(root) / "scores.csv").open(newline="") as file:
             whose = {"setting": run.setting, "training_seed": str(run.seed)}
-            rows += [whose | row for row in csv.DictReader(file) if i == 0 or row["model"] != "teacher"]
+            rows += [whose | row for row in csv.DictReader(file) if i == 0 or row["weighting"]]
     _write(rows, out)
 
 
