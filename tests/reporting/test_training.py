@@ -151,7 +151,9 @@ def test_a_difference_from_the_teacher_has_the_noise_of_its_sampling(tmp_path):
     runs = [write_run(tmp_path / str(seed), weighting="bsa", seed=seed, fd=21.0) for seed in range(3)]
     for run in runs:
         text = (run / "scores.csv").read_text()
-        (run / "scores.csv").write_text(text.replace(",64,ddim,10,", ",64,ddim,20,").replace(",64,ddim,30,", ",64,ddim,20,"))
+        (run / "scores.csv").write_text(
+            text.replace(",64,ddim,10,", ",64,ddim,20,").replace(",64,ddim,30,", ",64,ddim,20,")
+        )
     (found,) = differences(read_results(runs))
     assert (found.mean, found.half_width) == pytest.approx((1.0, 4.302653 * 10 / 3**0.5), rel=1e-5)
     assert not found.is_one
