@@ -222,10 +222,11 @@ def _caption_rows(captions: Mapping[str, str], names: Sequence[str], embedding: 
     """What the embedding judges sound by, by clip number, of the clips that have captions."""
     if not isinstance(embedding, ReadsCaptions):
         return None
+    known = [i for i, name in enumerate(names) if name in captions]
     with torch.no_grad():
-        made = embedding.text(list(captions.values())).double().cpu()
+        made = embedding.text([captions[names[i]] for i in known]).double().cpu()
     rows = torch.zeros(len(names), made.shape[1], dtype=torch.float64)
-    rows[[i for i, name in enumerate(names) if name in captions]] = made
+    rows[known] = made
     return rows
 
 

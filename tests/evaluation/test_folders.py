@@ -93,6 +93,20 @@ def test_captions_give_a_score(folders, tmp_path):
         score_folders(*folders, embeddings=[Words()], captions=tmp_path / "captions.json")
 
 
+def test_a_clip_is_beside_its_own_caption_whatever_order_its_file_name_has(tmp_path):
+    """Without their suffixes "rain" comes before "rain 1", with them behind it."""
+    texts = {name: "x" * (i + 1) for i, name in enumerate(["rain", *(f"rain {i}" for i in range(1, NUM_CLIPS))])}
+    sides = [write(tmp_path / side, texts, seed=seed) for seed, side in enumerate(("reference", "generated"))]
+    (tmp_path / "captions.json").write_text(json.dumps(texts))
+    found = score_folders(*sides, embeddings=[Words()], captions=tmp_path / "captions.json")["scores"]
+    waves = [torch.from_numpy(soundfile.read(sides[1] / f"{name}.wav", dtype="float32")[0])[None] for name in texts]
+    expected = [
+        clap_score(Words()(wave).rows[0], Words().text([text]))
+        for wave, text in zip(waves, texts.values(), strict=True)
+    ]
+    assert found["words_score"] == pytest.approx(float(torch.stack(expected).mean()), rel=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["-b", ""])
 def test_names_that_differ_are_not_paired(folders, tmp_path, suffix):
     names = [f"{name}{suffix if i else ''}" for i, name in enumerate(NAMES)] + ["more"] * (not suffix)
