@@ -25,7 +25,7 @@ class Learnt(Embedding):
         return features(range(len(waveform)))
 
 
-class Reading(Learnt):
+class LearntOfCaptions(Learnt):
     """And one that reads captions."""
 
     caption_metric = "net_score"
@@ -45,7 +45,7 @@ def test_all_of_a_pass_in_the_order_of_columns():
         store_of(clips, seed, logits=True).compute() for seed, clips in enumerate((REFERENCE, GENERATED))
     )
     captions = torch.randn(60, 4)
-    found = Measures(Reading(), reference, captions=captions, at_infinity=True, kadtk=True)(generated)
+    found = Measures(LearntOfCaptions(), reference, captions=captions, at_infinity=True, kadtk=True)(generated)
     distances, divergences = ["fd_net", "kad_net", "kadtk_net"], ["kl_net", "kl_sigmoid_net"]
     assert list(found) == [*distances, *divergences, "is_net", "net_score", "fd_net_inf", "fd_net_inf_r2"]
     expected = {
