@@ -134,7 +134,10 @@ def three_digits(value: float) -> float:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval (Student's t); the half width of one value is not known, NaN."""
+    """Mean and half width of its 95 % interval (Student's t); the half width of one value is not known, NaN.
+
+    Of five distances it covers 91 to 92 % where some clips are much louder than others (``experiments/coverage``).
+    """
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:
