@@ -124,7 +124,8 @@ class Scoring(RoundObserver):
         for embedding in self.embeddings:
             few = refuse_few(embedding, num_clips=num_clips, num_samples=codec.num_samples, rate=codec.sample_rate)
             if few and trainer.is_global_zero:
-                _log.warning("%s is left out or says little: %s", embedding.metric, few)
+                said = "is left out" if embedding.is_learnt else "says little"
+                _log.warning("%s %s: %s", embedding.metric, said, few)
         size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
         self.clips.waveform(0, **size, num_channels=codec.num_channels)
         for i in range(len(self.clips)):  # read whole: a broken file would end the scoring hours later
@@ -218,20 +219,14 @@ class Scoring(RoundObserver):
                 self._record(trainer, file, protocol.halves())
             for system, seed in todo:
                 bar.set_description(f"score {system.name} seed {seed}")
-                keep = (
-                    KeptSamples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate)
-                    if seed == self.seeds[0]
-                    else None
-                )
-                if keep is None:
-                    score = protocol.score(system, seed=seed)
-                else:
-                    score = protocol.score(system, seed=seed, on_clip=keep, num_heard=keep.num_samples)
-                if keep is not None and trainer.is_global_zero:  # before the score, which says that all this is done
+                is_first = seed == self.seeds[0]
+                keep = KeptSamples(module.run_folder, system, self.clips, self.num_samples, protocol.codec.sample_rate)
+                score = protocol.score(system, seed=seed, on_clip=keep, num_heard=keep.num_samples if is_first else 0)
+                if is_first and trainer.is_global_zero:  # before the score, which says that all this is done
                     save_rows(self._rows_file(module.run_folder, system), protocol.rows)
                 self._record(trainer, file, score)
                 trainer.strategy.barrier("samples")
-                if keep is not None and trainer.is_global_zero:
+                if is_first and trainer.is_global_zero:
                     tell_samples(trainer.loggers, system.name, *keep.written())
         torch.set_rng_state(generator_state)
         if trainer.is_global_zero:
@@ -271,9 +266,9 @@ class Scoring(RoundObserver):
             write_json(file.path.with_suffix(".json"), ours)
 
     def _refuse_other(self, module: ProgressiveDistillation, ours: Mapping[str, Any]) -> None:
-        path = module.run_folder / "scores.json"
-        if path.is_file():
-            refuse_other(ours, read_json(path), path.with_suffix(".csv"))
+        card, scores = (module.run_folder / name for name in ("scores.json", "scores.csv"))
+        if card.is_file() and scores.is_file():  # whoever deletes the scores keeps the card
+            refuse_other(ours, read_json(card), scores)
 
     def _card(self, trainer: Trainer, module: ProgressiveDistillation) -> dict[str, Any]:
         return run_card(

@@ -17,7 +17,14 @@ from bsa_lightning.data.audio import length_of, recorded, suffixes
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.card import score_card
 from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.measures import Measures, ReadsCaptions, has_clipwise, refuse_repeated, too_few
+from bsa_lightning.evaluation.measures import (
+    Measures,
+    ReadsCaptions,
+    needs_many,
+    of_distributions,
+    refuse_repeated,
+    too_few,
+)
 from bsa_lightning.evaluation.reference import RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 from bsa_lightning.files import sha256_of_file
@@ -79,7 +86,15 @@ def score_folders(
     if Path(reference).resolve() == Path(generated).resolve():
         _log.warning("%s is compared with itself: distances are 0, and say nothing", reference)
     scores: dict[str, float] = {}
-    able, without_value = _able(embeddings, files, paired=paired, captions=bool(texts))
+    able, few = _able(embeddings, files, paired=paired, captions=bool(texts))
+    without_value: dict[str, str] = {}
+    for embedding in embeddings:
+        if embedding in few:
+            columns = of_distributions(embedding, at_infinity=at_infinity, kadtk=kadtk)
+            without_value |= dict.fromkeys(columns, few[embedding])
+        if embedding.is_classifier and not paired:
+            why = f"{len(common)} of {len(names)} names are in both folders, where divergences need nearly all"
+            without_value |= {f"kl_{embedding.name}": why, f"kl_sigmoid_{embedding.name}": why}
     for embedding in able:
         embedding.to(device)
         rows = {
@@ -95,9 +110,6 @@ def score_folders(
         )
         scores |= measures(rows["generated"], paired=paired)
         without_value |= measures.left_out
-        if embedding.is_classifier and not paired:
-            why = f"{len(common)} of {len(names)} names are in both folders, where divergences need nearly all"
-            without_value |= {f"kl_{embedding.name}": why, f"kl_sigmoid_{embedding.name}": why}
     if not scores:
         raise UserError(f"nothing could be measured: {next(iter(without_value.values()))}")
     return score_card(
@@ -116,8 +128,8 @@ def score_folders(
 
 def _able(
     embeddings: Sequence[Embedding], files: Mapping[str, Mapping[str, Path]], *, paired: bool, captions: bool
-) -> tuple[list[Embedding], dict[str, str]]:
-    """The embeddings that measure something of so much sound, and why the distances of others have no value.
+) -> tuple[list[Embedding], dict[Embedding, str]]:
+    """The embeddings that measure something of so much sound, and why the others do not.
 
     Asked before anything is embedded, from what files say about their length.
 
@@ -125,7 +137,7 @@ def _able(
         UserError: if no embedding does.
     """
     lengths = {side: [length_of(path) for path in found.values()] for side, found in files.items()}
-    able, without_value = [], {}
+    too_little: dict[Embedding, str] = {}
     for embedding in embeddings:
         few = ""
         for side, found in lengths.items():
@@ -136,15 +148,13 @@ def _able(
             rows = [embedding.num_rows(samples) for samples in heard]
             num_rows = None if None in rows else sum(row or 0 for row in rows)
             few = few or too_few(num_clips=len(found), num_rows=num_rows, side=side)
-        is_distance_alone = not has_clipwise(embedding, paired=paired, captions=captions)
-        if few and embedding.metric is not None and embedding.is_learnt and is_distance_alone:
-            without_value[embedding.metric] = few
+        if few and needs_many(embedding, paired=paired, captions=captions):
+            too_little[embedding] = few
             _log.warning("%s is left out: %s", embedding.metric, few)
-        else:
-            able.append(embedding)
+    able = [embedding for embedding in embeddings if embedding not in too_little]
     if not able:
-        raise UserError(f"nothing can be measured: {next(iter(without_value.values()))}")
-    return able, without_value
+        raise UserError(f"nothing can be measured: {next(iter(too_little.values()))}")
+    return able, too_little
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class KernelDistance:
         self.bandwidth = median_distance(reference) if bandwidth is None else bandwidth
         if self.bandwidth == 0:
             raise NoValueError(
-                "half of the pairs of reference rows are alike, as those of padded silence are, so that their median"
+                "half of the pairs of rows of one side are alike, as those of padded silence are, so that their median"
                 " distance gives no bandwidth; score longer sound"
             )
         self._within = self._mean(self._reference, self._reference, _numbers(self._reference, clips))
@@ -109,7 +109,9 @@ def _numbers(rows: Tensor, clips: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _refuse_single(rows: Tensor, clips: Tensor | None) -> None:
     if (found := len(rows) if clips is None else len(clips.unique())) < 2:
-        raise NoValueError(f"a kernel distance needs two clips on each side, but one has {found}; score more clips")
+        raise NoValueError(
+            f"a kernel distance needs two clips on each side, but one side has {found}; score more clips"
+        )
 
 
 def _squares(x: Tensor, y: Tensor) -> Tensor:

@@ -72,15 +72,25 @@ class ReadsCaptions(Protocol):
         """
 
 
-def has_clipwise(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
-    """Whether an embedding measures anything of few clips: means over clips, not distances of distributions.
+def needs_many(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
+    """Whether an embedding measures nothing of few clips: distances of distributions alone, and no mean over clips.
 
     Args:
         embedding: whose measures they are.
         paired: whether generated clips have recordings of the same captions.
         captions: whether their captions are known.
     """
-    return (paired and embedding.is_classifier) or (captions and isinstance(embedding, ReadsCaptions))
+    has_mean = (paired and embedding.is_classifier) or (captions and isinstance(embedding, ReadsCaptions))
+    return embedding.metric is not None and embedding.is_learnt and not has_mean
+
+
+def of_distributions(embedding: Embedding, *, at_infinity: bool, kadtk: bool) -> list[str]:
+    """The columns that compare distributions, and have no value where there are too few clips of a learnt embedding."""
+    if embedding.metric is None:
+        return []
+    columns = {embedding.metric: True, f"kad_{embedding.name}": True, f"kadtk_{embedding.name}": kadtk}
+    columns |= {f"is_{embedding.name}": embedding.is_classifier, f"{embedding.metric}_inf": at_infinity}
+    return [column for column, is_asked in columns.items() if is_asked]
 
 
 def refuse_few(embedding: Embedding, *, num_clips: int, num_samples: int, rate: int) -> str:
@@ -103,7 +113,7 @@ def refuse_few(embedding: Embedding, *, num_clips: int, num_samples: int, rate: 
     heard = embedding.reading.num_samples(num_samples, rate=rate, sample_rate=embedding.sample_rate)
     rows = embedding.num_rows(heard)
     few = too_few(num_clips=num_clips, num_rows=None if rows is None else num_clips * rows)
-    if few and embedding.is_learnt and not has_clipwise(embedding, paired=True, captions=True):
+    if few and needs_many(embedding, paired=True, captions=True):
         raise UserError(f"{embedding.metric} has no value: {few}")
     return few
 
@@ -142,7 +152,8 @@ class Measures:
         A measure that has no value for these clips is left out, and told; ``left_out`` says why.
         """
         if few := self._too_few(generated):
-            self._leave_out(str(self.embedding.metric), few)
+            for column in of_distributions(self.embedding, at_infinity=self.at_infinity, kadtk=self.kadtk):
+                self._leave_out(column, few)
         found = self._values(self.by_name(generated, paired=paired), generated)
         if self.at_infinity and self.embedding.metric is not None and not few:
             found |= self._infinite(self.embedding.metric, generated)
@@ -196,10 +207,12 @@ class Measures:
         self.left_out[name] = why
 
     def _too_few(self, generated: ClipRows) -> str:
-        for side, rows in (("generated", generated), ("reference", self.reference)):
-            if few := too_few(num_clips=len(rows), num_rows=len(rows.rows), side=side):
-                return few if self.embedding.is_learnt and self.embedding.metric is not None else ""
-        return ""
+        """Why a learnt embedding's distances have no value; empty if they have one."""
+        if self.embedding.metric is None or not self.embedding.is_learnt:
+            return ""
+        sides = (("generated", generated), ("reference", self.reference))
+        found = (too_few(num_clips=len(rows), num_rows=len(rows.rows), side=side) for side, rows in sides)
+        return next(filter(None, found), "")
 
     def _infinite(self, metric: str, generated: ClipRows) -> dict[str, float]:
         """The Frechet distance of infinitely many clips, and how well a line fits."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DDIM = "ddim"
 """The sampler of students, and of runs that were scored before there was a column for it."""
@@ -23,6 +25,12 @@ class SystemName:
     """Whether an undistilled model goes without guidance."""
     num_steps: int = 0
     """0 for sound that was not sampled."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> SystemName:
+        """The name of a row of ``scores.csv``, whose cells may be text."""
+        unguided = not row["weighting"] and is_unguided(row["guidance"], float(row["guidance_scale"]))
+        return cls(row["model"], row["weighting"], row["sampler"], unguided, int(row["num_steps"]))
 
     @property
     def line(self) -> str:

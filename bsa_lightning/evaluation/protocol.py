@@ -89,7 +89,7 @@ class Protocol:
         self.rank, self.world_size = rank, world_size
         self.device = torch.device(device)
         self.on_batch = on_batch
-        self.kadtk = kadtk
+        self.at_infinity, self.kadtk = at_infinity, kadtk
         self.codec = teacher.codec.to(self.device)
         self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
         self._cache = SampleCache(cache and cache / "samples")
@@ -99,7 +99,7 @@ class Protocol:
         )
         references = self._reference_rows(self._row_cache, batch_size)
         self.measures = [
-            self._measures(embedding, reference, at_infinity=at_infinity)
+            self._measures(embedding, reference)
             for embedding, reference in zip(self.embeddings, references, strict=True)
         ]
         self.rows: dict[str, ClipRows] = {}
@@ -239,11 +239,11 @@ class Protocol:
         return [store.compute() for store in stores]
 
     @torch.no_grad()
-    def _measures(self, embedding: Embedding, reference: ClipRows, *, at_infinity: bool) -> Measures:
+    def _measures(self, embedding: Embedding, reference: ClipRows) -> Measures:
         captions = None
         if isinstance(embedding, ReadsCaptions):
             captions = embedding.text([self.clips.captions(i)[0] for i in range(self.num_captions)]).double().cpu()
-        return Measures(embedding, reference, captions=captions, at_infinity=at_infinity, kadtk=self.kadtk)
+        return Measures(embedding, reference, captions=captions, at_infinity=self.at_infinity, kadtk=self.kadtk)
 
     def _reference(self, clips: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor, int, bool]]:
         """The sound of reference clips, its rate, and whether it was recorded.

@@ -14,8 +14,8 @@ from bsa_lightning.data.resampling import resample
 class Reading(ABC):
     """From sound at its own rate, with its own channels, to one channel at the rate of an embedding.
 
-    Generated sound is scored as the 16-bit file would be that holds it, which ``as_file`` gives; so is made sound that
-    it is compared with. Recordings are heard as they are.
+    Generated sound is scored as a 16-bit file of it would be, which ``as_file`` gives; so is synthesised sound that it
+    is compared with. Recordings are heard as they are.
     """
 
     name: str
@@ -100,7 +100,7 @@ class _OfTango(Reading):
         return ((waveform.clamp(-1, 1) * 32768).trunc() / 32768).clamp(max=32767 / 32768)
 
 
-class AsPublishedTango(_OfTango):
+class AsPublishedTango(_OfTango, AsAudioldmEval):
     """As the copy of audioldm_eval inside Tango reads files for FD, KL and IS.
 
     As :class:`AsAudioldmEval`, but 32 and 48 kHz are brought to 16 kHz by dropping samples, and generated sound is cut
@@ -108,12 +108,7 @@ class AsPublishedTango(_OfTango):
     """
 
     name = "as-published-tango"
-    shortest = 32_000
     decimated = ((32_000, 16_000), (48_000, 16_000))
-
-    def one_channel(self, waveform: Tensor) -> Tensor:
-        first = waveform[:, 0]
-        return first - first.mean(-1, keepdim=True)
 
 
 class AsPublishedTangoFAD(_OfTango):

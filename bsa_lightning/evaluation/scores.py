@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.names import DDIM, SystemName, is_unguided
+from bsa_lightning.evaluation.names import DDIM, SystemName
 from bsa_lightning.files import whole
 from bsa_lightning.lists import read_csv
 
@@ -42,8 +42,7 @@ class Score:
     @property
     def system(self) -> SystemName:
         """What the system is called."""
-        unguided = not self.weighting and is_unguided(self.guidance, self.guidance_scale)
-        return SystemName(self.model, self.weighting, self.sampler, unguided, self.num_steps)
+        return SystemName.of(vars(self))
 
 
 COLUMNS = tuple(field_.name for field_ in fields(Score) if field_.name != "metrics")
@@ -135,7 +134,10 @@ def three_digits(value: float) -> float:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval (Student's t); the half width of one value is not known, NaN."""
+    """Mean and half width of its 95 % interval (Student's t); the half width of one value is not known, NaN.
+
+    Of five distances it covers 91 to 92 % where some clips are much louder than others (``experiments/coverage``).
+    """
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.names import DDIM, SystemName, is_unguided
+from bsa_lightning.evaluation.names import DDIM, SystemName
 from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, crossed_interval
 from bsa_lightning.reporting.training import Training, label, read_training, readable
 
@@ -49,7 +49,7 @@ class Result:
     @property
     def system(self) -> SystemName:
         """What the system is called in the run's folders."""
-        return _system(vars(self))
+        return SystemName.of(vars(self))
 
 
 @dataclass
@@ -138,15 +138,10 @@ def _untimed(row: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in row.items() if name != SECONDS}
 
 
-def _system(row: Mapping[str, Any]) -> SystemName:
-    unguided = not row["weighting"] and is_unguided(row["guidance"], float(row["guidance_scale"]))
-    return SystemName(row["model"], row["weighting"], row["sampler"], unguided, int(row["num_steps"]))
-
-
 def _line(row: Mapping[str, Any]) -> tuple[str, str]:
     """What the step counts of one line share: its title, and its guidance for where titles are alike."""
     guidance = f"{row['guidance']} g={float(row['guidance_scale']):g}" if row["guidance"] else ""
-    return _system(row).title, guidance
+    return SystemName.of(row).title, guidance
 
 
 def _result(group: _Group, *, guidance: bool, run: str) -> Result:

@@ -47,8 +47,9 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
             known = versions.setdefault(folder.name, [])
             if sounds and not any(_same(sounds, other) for _, other in known):
                 known.append((run, sounds))
+    is_guided = any(name.model == "teacher" and not name.unguided for name in map(SystemName.from_folder, versions))
     systems = [
-        _system(name, sounds, results, run=label([run]) if len(known) > 1 else "")
+        _system(name, sounds, results, run=label([run]) if len(known) > 1 else "", is_guided=is_guided)
         for name, known in versions.items()
         for run, sounds in known
     ]
@@ -94,7 +95,7 @@ def _order(folder: Path) -> tuple[int, str, int]:
     return kinds.index(system.model) if system.model in kinds else len(kinds), system.title, -system.num_steps
 
 
-def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str) -> System:
+def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str, is_guided: bool) -> System:
     system = SystemName.from_folder(folder)
     name = friendly(folder)
     counted = {result.nfe for result in results if result.system == system and system.num_steps}
@@ -103,6 +104,6 @@ def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, 
     else:
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)
-    # A teacher's other samplers are many rows: they wait to be switched on.
-    shown = system.sampler == DDIM and not system.unguided
+    # Rivals are many rows, which wait to be switched on. Of a ladder without guidance the teacher itself has none.
+    shown = system.sampler == DDIM and not (is_guided and system.unguided)
     return System(f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown)

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 
 import pytest
 import soundfile
@@ -154,7 +155,7 @@ class Distances(Embedding):
 def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, latents_folder, tmp_path, caplog):
     scoring = Scoring(ToyClips(6), num_captions=4, batch_size=4, during_fit=False)
     trainer_of(tmp_path / "run", scoring).fit(module_of(teacher_folder), data_of(latents_folder))
-    assert "fd_logmel is left out or says little: 4 clips (4 rows)" in caplog.text
+    assert "fd_logmel says little: 4 clips (4 rows)" in caplog.text
 
 
 def test_samples_are_kept_beside_the_reference(run):
@@ -178,6 +179,15 @@ def test_scores_of_other_clips_are_not_mixed(run, teacher_folder, latents_folder
     with pytest.raises(UserError, match="holds scores of another embeddings and readings; delete it"):
         trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
     assert ScoreFile(folder / "scores.csv").rows() == after
+
+
+def test_without_its_scores_a_card_refuses_nothing(run, teacher_folder, latents_folder, tmp_path):
+    """Whoever is told to delete scores of another kind deletes the table, and not the card beside it."""
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "scores.csv").unlink()
+    scoring = Scoring(ToyClips(6, "others"), num_captions=4, seeds=[0], batch_size=4, rivals=[])
+    trainer_of(tmp_path / "run", scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
+    assert {row["num_clips"] for row in ScoreFile(tmp_path / "run" / "scores.csv").rows()} == {"4", "6"}
 
 
 def test_mistakes(teacher_folder, latents_folder, tmp_path):

@@ -181,10 +181,16 @@ def test_few_clips_leave_out_the_distances_and_keep_what_is_a_mean_over_clips(fo
     card = score_folders(*sides, embeddings=[Words(), LogMelStatistics()])
     assert set(card["scores"]) == {"kl_words", "kl_sigmoid_words", "fd_logmel", "kad_logmel"}
     why = "5 reference clips (20 rows) say nothing about a distribution; score at least 10 clips and 50 rows"
-    assert card["without_value"]["fd_words"] == why.replace("reference", "generated")
+    why = why.replace("reference", "generated")
+    assert card["without_value"] == dict.fromkeys(("fd_words", "kad_words", "is_words"), why)
     assert "fd_words is left out" in caplog.text
     (tmp_path / "captions.json").write_text(json.dumps(dict.fromkeys(NAMES, "Rain")))
     other = write(tmp_path / "other", [f"{name}-b" for name in NAMES[:5]])
     (tmp_path / "others.json").write_text(json.dumps({f"{name}-b": "Rain" for name in NAMES[:5]}))
     unpaired = score_folders(folders[0], other, embeddings=[Words()], captions=tmp_path / "others.json")
     assert set(unpaired["scores"]) == {"words_score"}
+    every = {"fd_words", "kad_words", "kadtk_words", "is_words", "fd_words_inf", "kl_words", "kl_sigmoid_words"}
+    asked = {"at_infinity": True, "kadtk": True}
+    nothing = score_folders(folders[0], other, embeddings=[Words(), LogMelStatistics()], **asked)
+    assert set(nothing["scores"]) == {"fd_logmel", "kad_logmel", "kadtk_logmel"}
+    assert set(nothing["without_value"]) == every | {"fd_logmel_inf"}

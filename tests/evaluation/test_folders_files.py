@@ -139,7 +139,7 @@ def test_too_few_clips_or_rows_are_refused_before_any_is_embedded(sides, clips, 
 def test_the_other_embeddings_scores_are_kept(sides):
     card = score_folders(*sides, embeddings=[Learnt(), LogMelStatistics()])
     assert set(card["scores"]) == {"fd_logmel", "kad_logmel"}
-    assert set(card["without_value"]) == {"fd_learnt"}
+    assert set(card["without_value"]) == {"fd_learnt", "kad_learnt"}
 
 
 def test_integers_as_floating_point_numbers_are_refused(sides):

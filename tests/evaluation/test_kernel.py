@@ -99,11 +99,11 @@ def test_of_very_many_rows_the_median_is_of_some(monkeypatch):
 
 
 def test_hopeless_input_is_refused():
-    with pytest.raises(UserError, match="needs two clips on each side, but one has 1"):
+    with pytest.raises(UserError, match="needs two clips on each side, but one side has 1"):
         KernelDistance(rows(5, 3))(rows(1, 3))
-    with pytest.raises(UserError, match="needs two clips on each side, but one has 1"):
+    with pytest.raises(UserError, match="needs two clips on each side, but one side has 1"):
         KernelDistance(rows(1, 3))
-    with pytest.raises(UserError, match="needs two clips on each side, but one has 1"):
+    with pytest.raises(UserError, match="needs two clips on each side, but one side has 1"):
         KernelDistance(rows(5, 3), torch.arange(5))(rows(4, 3), torch.zeros(4))
-    with pytest.raises(UserError, match="half of the pairs of reference rows are alike"):
+    with pytest.raises(UserError, match="half of the pairs of rows of one side are alike"):
         KernelDistance(torch.ones(5, 3))

@@ -25,7 +25,7 @@ class Learnt(Embedding):
         return features(range(len(waveform)))
 
 
-class Reading(Learnt):
+class LearntOfCaptions(Learnt):
     """And one that reads captions."""
 
     caption_metric = "net_score"
@@ -45,7 +45,7 @@ def test_all_of_a_pass_in_the_order_of_columns():
         store_of(clips, seed, logits=True).compute() for seed, clips in enumerate((REFERENCE, GENERATED))
     )
     captions = torch.randn(60, 4)
-    found = Measures(Reading(), reference, captions=captions, at_infinity=True, kadtk=True)(generated)
+    found = Measures(LearntOfCaptions(), reference, captions=captions, at_infinity=True, kadtk=True)(generated)
     distances, divergences = ["fd_net", "kad_net", "kadtk_net"], ["kl_net", "kl_sigmoid_net"]
     assert list(found) == [*distances, *divergences, "is_net", "net_score", "fd_net_inf", "fd_net_inf_r2"]
     expected = {
@@ -144,6 +144,6 @@ def test_a_measure_without_a_value_is_left_out_and_named_and_the_others_stay(cap
     assert found.keys() == others(generated).keys() - {"kad_net"}
     assert found["fd_net"] == float(frechet_distance_of_rows(rows, generated.rows))
     assert measures.distances(generated).keys() == {"fd_net"}
-    assert "half of the pairs of reference rows are alike" in measures.left_out["kad_net"]
+    assert "half of the pairs of rows of one side are alike" in measures.left_out["kad_net"]
     assert [record.getMessage()[:22] for record in caplog.records] == ["kad_net is left out: h"]
     assert compare([measures], {"net": generated}, {"net": generated}).keys() == found.keys()

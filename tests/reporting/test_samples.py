@@ -71,3 +71,10 @@ def test_captions_come_from_their_file_or_the_names(run):
 def test_no_samples(run, tmp_path):
     (tmp_path / "bare").mkdir()
     assert read_samples([tmp_path / "bare"], []) == ([], [])
+
+
+def test_of_a_ladder_without_guidance_the_teacher_is_shown(tmp_path):
+    for folder in ("teacher-unguided-8steps", "teacher-dpm-solver++-unguided-8steps", "student-bsa-4steps"):
+        write_wav(tmp_path / "samples" / folder / "00-a-dog-barks.wav", sine(50.0 + len(folder)))
+    _, systems = read_samples([tmp_path], [])
+    assert {system.id for system in systems if system.shown} == {"teacher-unguided-8steps", "student-bsa-4steps"}
