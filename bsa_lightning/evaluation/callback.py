@@ -164,9 +164,15 @@ class Scoring(RoundObserver):
         systems += [*ladder, *(self._baseline(pl_module, model) for model in self.baselines)]
         systems = list(dict.fromkeys(systems))
         self._score_all(trainer, pl_module, systems, self.seeds)
-        if trainer.is_global_zero and self._protocol is not None and self._protocol.num_captions >= FEWEST:
+        if min(self.num_captions, len(self.clips)) < FEWEST:
+            return
+        path = pl_module.run_folder / "differences.csv"
+        # A test that was ended between the last score and these has left nothing else to do.
+        if self._protocol is None and not trainer.strategy.broadcast(path.is_file()):
+            self._make_protocol(trainer, pl_module)
+        if trainer.is_global_zero and self._protocol is not None:
             write_student_differences(
-                pl_module.run_folder / "differences.csv",
+                path,
                 systems,
                 measures=self._protocol.measures,
                 rows_of=lambda system: self._rows_file(pl_module.run_folder, system),

@@ -158,6 +158,16 @@ def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, late
     assert "fd_logmel says little: 4 clips (4 rows)" in caplog.text
 
 
+def test_differences_that_an_ended_test_left_out_are_made_up_for(run, teacher_folder, latents_folder, tmp_path):
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    expected = (folder / "differences.csv").read_text()
+    (folder / "differences.csv").unlink()
+    scoring = Scoring(ToyClips(24), num_captions=20, seeds=[0], batch_size=7)
+    trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
+    assert (folder / "differences.csv").read_text() == expected
+    assert ScoreFile(folder / "scores.csv").rows() == run[2]
+
+
 def test_samples_are_kept_beside_the_reference(run):
     folder, _, _ = run
     captions = json.loads((folder / "samples" / "captions.json").read_text())
