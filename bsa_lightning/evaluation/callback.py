@@ -128,7 +128,8 @@ class Scoring(RoundObserver):
                 _log.warning("%s %s: %s", embedding.metric, said, few)
         size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
         self.clips.waveform(0, **size, num_channels=codec.num_channels)
-        for i in range(len(self.clips)):  # read whole: a broken file would end the scoring hours later
+        # Read whole: a broken file would end the scoring hours later.
+        for i in range(len(self.clips) if self.during_fit or stage == "test" else 0):
             self.clips.recording(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
         for model in self.baselines:
             self._baseline(pl_module, model)

@@ -176,8 +176,8 @@ class Measures:
         return found
 
     def distances(self, generated: ClipRows) -> dict[str, float]:
-        """The Frechet and the kernel distance alone."""
-        return self._values(self._distances(), generated)
+        """The Frechet and the kernel distance alone, where there are clips enough."""
+        return {} if self._too_few(generated) else self._values(self._distances(), generated)
 
     def _distances(self) -> dict[str, Callable[[ClipRows], float]]:
         if self.embedding.metric is None:

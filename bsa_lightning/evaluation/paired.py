@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from bsa_lightning.data.order import seeded
 from bsa_lightning.errors import UserError
@@ -32,72 +33,85 @@ class Difference(NamedTuple):
     num_clips: int
 
 
-def paired_difference(
-    measure: Callable[[ClipRows], float],
-    first: ClipRows,
-    second: ClipRows,
-    *,
-    num_resamples: int = 100,
-    seed: int = 0,
-) -> Difference:
-    """``measure`` of ``first`` less that of ``second``, over the clips of both.
+class Resampled(NamedTuple):
+    """A measure of one system's clips, and of random halves of them."""
 
-    Resamples are random halves of the clips, without replacement: their spread is that of the whole
-    (a delete-half jackknife), and unlike in a bootstrap no clip comes twice, which would bias a Frechet distance of
-    fewer rows than dimensions. The interval lies around the difference of all clips, with the quantile of Student's t
-    whose degrees of freedom are those of a spread known from n clips and ``num_resamples`` halves. It covers 95 %,
-    less where a few clips make the difference (86 % of Frechet distances then), and more where the second order of a
-    distance in the clips matters, as between two systems that differ in nothing (``experiments/coverage``).
+    clips: Tensor
+    """Numbers of the clips (n,)."""
+    value: float
+    """Of all clips."""
+    halves: Tensor
+    """Of each half (num_resamples,), float64; the same clips for every system of these clips."""
+
+
+def resample(
+    measure: Callable[[ClipRows], float], rows: ClipRows, *, num_resamples: int = 100, seed: int = 0
+) -> Resampled:
+    """``measure`` of all clips and of random halves, drawn without replacement.
 
     Args:
         measure: of some clips, such as ``Measures.frechet``.
-        first: rows of one system.
-        second: rows of the other, from the same captions and noise.
+        rows: of one system.
         num_resamples: halves drawn, at least 2.
         seed: of the draws.
 
     Raises:
-        UserError: if the systems were scored on other clips, or on too few.
+        UserError: if there are too few clips.
+    """
+    if (n := len(rows)) < FEWEST:
+        raise UserError(f"a paired difference needs {FEWEST} clips, but there are {n}; score more")
+    places = [torch.randperm(n, generator=seeded(seed, draw))[: n // 2].sort().values for draw in range(num_resamples)]
+    halves = torch.tensor([measure(rows.at(at)) for at in places], dtype=torch.float64)
+    return Resampled(rows.clips, measure(rows), halves)
+
+
+def paired_difference(first: Resampled, second: Resampled) -> Difference:
+    """A measure of one system less that of another, from the same captions and noise, over the clips of both.
+
+    The spread of random halves is that of the whole (a delete-half jackknife), and unlike in a bootstrap no clip comes
+    twice, which would bias a Frechet distance of fewer rows than dimensions. The interval lies around the difference of
+    all clips, with the quantile of Student's t whose degrees of freedom are those of a spread known from n clips and so
+    many halves. It covers 95 %, less where a few clips make the difference (86 % of Frechet distances then), and more
+    where the second order of a distance in the clips matters, as between two systems that differ in nothing
+    (``experiments/coverage``).
+
+    Raises:
+        UserError: if the systems were scored on other clips.
     """
     from scipy.stats import t
 
-    n = len(first)
     if not torch.equal(first.clips, second.clips):
         raise UserError("the two systems were scored on other clips, so nothing pairs them; score them alike")
-    if n < FEWEST:
-        raise UserError(f"a paired difference needs {FEWEST} clips, but there are {n}; score more")
+    n, num_resamples = len(first.clips), len(first.halves)
     m = n // 2
-    halves = []
-    for draw in range(num_resamples):
-        at = torch.randperm(n, generator=seeded(seed, draw))[:m].sort().values
-        halves.append(measure(first.at(at)) - measure(second.at(at)))
-    spread = float(torch.tensor(halves, dtype=torch.float64).std()) * math.sqrt(m / (n - m))
+    spread = float((first.halves - second.halves).std()) * math.sqrt(m / (n - m))
     half_width = float(t.ppf(0.975, 1 / (1 / (n - 1) + 1 / (num_resamples - 1)))) * spread
-    difference = measure(first) - measure(second)
+    difference = first.value - second.value
     return Difference(difference, difference - half_width, difference + half_width, n)
 
 
-def compare(
-    measures: Sequence[Measures],
-    first: Mapping[str, ClipRows],
-    second: Mapping[str, ClipRows],
-    *,
-    num_resamples: int = 100,
-) -> dict[str, Difference]:
-    """:func:`paired_difference` in every metric that has a value, of every embedding with rows of both, by column.
+def resample_all(
+    measures: Sequence[Measures], rows: Mapping[str, ClipRows], *, num_resamples: int = 100
+) -> dict[str, Resampled]:
+    """:func:`resample` of every metric that has a value, of every embedding with rows, by column.
 
-    The trajectory error, which is a mean over clips, comes first where both have it.
+    The trajectory error, which is a mean over clips, comes first.
     """
     asked: list[tuple[str, str, Callable[[ClipRows], float]]] = [(TRAJECTORY_ERROR, TRAJECTORY_ERROR, mean)]
     for of_embedding in measures:
         name = of_embedding.embedding.name
-        asked += [(name, *item) for item in of_embedding.by_name(first[name]).items()] if name in first else []
+        asked += [(name, *item) for item in of_embedding.by_name(rows[name]).items()] if name in rows else []
     found = {}
     for name, column, measure in asked:
-        if name in first and name in second:
+        if name in rows:
             with suppress(NoValueError):
-                found[column] = paired_difference(measure, first[name], second[name], num_resamples=num_resamples)
+                found[column] = resample(measure, rows[name], num_resamples=num_resamples)
     return found
+
+
+def compare(first: Mapping[str, Resampled], second: Mapping[str, Resampled]) -> dict[str, Difference]:
+    """:func:`paired_difference` in every column that both have."""
+    return {column: paired_difference(first[column], second[column]) for column in first if column in second}
 
 
 class PairedRow(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bsa_lightning.evaluation.measures import Measures
-from bsa_lightning.evaluation.paired import PairedRow, compare, write_differences
+from bsa_lightning.evaluation.paired import PairedRow, compare, resample_all, write_differences
 from bsa_lightning.evaluation.row_store import load_rows, mean
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, three_digits
 from bsa_lightning.evaluation.systems import System
@@ -27,6 +27,7 @@ def write_student_differences(
         seed: the sampling seed of those rows.
     """
     rows = {system: load_rows(rows_of(system)) for system in systems if rows_of(system).is_file()}
+    resampled = {system: resample_all(measures, of_system) for system, of_system in rows.items()}
     found: list[PairedRow] = []
     for student in (system for system in rows if system.model == "student"):
         rivals = [system for system in rows if system.competes_with(student)]
@@ -37,6 +38,6 @@ def write_student_differences(
         }
         best = min(errors, key=lambda rival: errors[rival], default=None)
         for rival in rivals:
-            differences = compare(measures, rows[student], rows[rival])
+            differences = compare(resampled[student], resampled[rival])
             found += [PairedRow(student.name, rival.name, seed, *item, rival == best) for item in differences.items()]
     write_differences(path, found)

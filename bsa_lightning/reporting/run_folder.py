@@ -11,10 +11,13 @@ from typing import Any
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.names import DDIM, SystemName
 from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, crossed_interval
+from bsa_lightning.files import read_json
 from bsa_lightning.reporting.training import Training, label, read_training, readable
 
 REFERENCE = "reference"
 SECONDS = "seconds_per_clip"
+_ALIKE = ("clips", "evaluator", "embeddings", "readings")
+"""What score cards must agree in."""
 _SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips", "sampler")
 """The columns that tell one system from another."""
 
@@ -76,6 +79,7 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
     Raises:
         UserError: if a folder has no scores, or its runs were scored on different clips.
     """
+    _refuse_other_cards(runs)
     gathered: dict[tuple[str, ...], list[_Group]] = {}
     for run in runs:
         training = read_training(run)
@@ -95,6 +99,25 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
     if len(counts) > 1:
         raise UserError(f"these runs were scored on {sorted(counts)} clips, which cannot be compared; score them alike")
     return sorted(results, key=lambda r: (r.model == REFERENCE, r.model != "teacher", r.name, -r.num_steps))
+
+
+def _refuse_other_cards(runs: Sequence[Path]) -> None:
+    """Refuses runs whose scores were measured otherwise, or against other clips, than the first one's."""
+    cards = [(run, read_json(path)) for run in runs if (path := Path(run) / "scores.json").is_file()]
+    for run, card in cards[1:]:
+        first, ours = cards[0]
+        if other := [name for name in _ALIKE if _differ(card.get(name), ours.get(name))]:
+            raise UserError(
+                f"{run} was scored with another {' and '.join(other)} than {first}, so that they cannot be compared;"
+                " delete its scores.csv and run lightning test again"
+            )
+
+
+def _differ(one: object, other: object) -> bool:
+    """Whether two entries of score cards contradict one another; one that is not there does not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(one[name] != other[name] for name in one.keys() & other.keys())
+    return one is not None and other is not None and one != other
 
 
 def metrics_of(results: Sequence[Result]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from bsa_lightning.evaluation.names import DDIM
 from bsa_lightning.evaluation.scores import crossed_interval
 from bsa_lightning.reporting.run_folder import Result, crossed
 from bsa_lightning.reporting.table import TITLES
@@ -50,8 +51,8 @@ class Difference:
 def differences(results: Sequence[Result]) -> list[Difference]:
     """Of all pairs of trained systems at equal steps, and of each and its teacher at the teacher's full steps."""
     trained = [result for result in results if result.training_seeds]
-    teachers = [result for result in results if result.model == "teacher"]
-    full = max(teachers, key=lambda result: result.num_steps, default=None)
+    teachers = [result for result in results if result.model == "teacher" and result.sampler == DDIM]
+    full = max(teachers, key=lambda result: (result.num_steps, result.nfe), default=None)
     pairs = [(first, second) for first, second in combinations(trained, 2) if first.num_steps == second.num_steps]
     found = [
         _difference(first, second, metric)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bsa_lightning.evaluation.embeddings import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
-from bsa_lightning.evaluation.paired import paired_difference
+from bsa_lightning.evaluation.paired import paired_difference, resample
 from bsa_lightning.evaluation.row_store import ClipRows
 from experiments.coverage.tally import Coverage, tally
 
@@ -131,7 +131,12 @@ class Paired:
             for name in self.names:
                 measure = measures[name]
                 if seed < self.repeats:
-                    difference = paired_difference(measure, drawn.first, drawn.second, num_resamples=self.num_resamples)
+                    difference = paired_difference(
+                        *(
+                            resample(measure, rows, num_resamples=self.num_resamples)
+                            for rows in (drawn.first, drawn.second)
+                        )
+                    )
                     found[name].append((difference.difference, difference.high - difference.difference))
                 else:
                     further[name].append(measure(drawn.first) - measure(drawn.second))

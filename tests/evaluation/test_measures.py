@@ -11,7 +11,7 @@ from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.kernel import KernelDistance, as_kadtk
 from bsa_lightning.evaluation.measures import Measures, refuse_few
-from bsa_lightning.evaluation.paired import compare
+from bsa_lightning.evaluation.paired import resample_all
 from bsa_lightning.evaluation.row_store import ClipRows
 
 
@@ -146,4 +146,4 @@ def test_a_measure_without_a_value_is_left_out_and_named_and_the_others_stay(cap
     assert measures.distances(generated).keys() == {"fd_net"}
     assert "half of the pairs of rows of one side are alike" in measures.left_out["kad_net"]
     assert [record.getMessage()[:22] for record in caplog.records] == ["kad_net is left out: h"]
-    assert compare([measures], {"net": generated}, {"net": generated}).keys() == found.keys()
+    assert resample_all([measures], {"net": generated}).keys() == found.keys()

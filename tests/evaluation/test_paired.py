@@ -8,10 +8,25 @@ from tolerances import IDENTITY
 from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.embeddings import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
-from bsa_lightning.evaluation.paired import PairedRow, compare, paired_difference, write_differences
+from bsa_lightning.evaluation.paired import (
+    PairedRow,
+    compare,
+    paired_difference,
+    resample,
+    resample_all,
+    write_differences,
+)
 from bsa_lightning.evaluation.row_store import ClipRows, load_rows, mean, save_rows
 
 CLIPS = list(range(40))
+
+
+def paired(measure, *systems, **options):
+    return paired_difference(*(resample(measure, rows, **options) for rows in systems))
+
+
+def compared(measures, *systems, **options):
+    return compare(*(resample_all(measures, rows, **options) for rows in systems))
 
 
 def of_values(values):
@@ -22,7 +37,7 @@ def test_interval_of_a_mean_is_the_known_one():
     """Also that clips are paired: what both share does not widen it."""
     shared, own = torch.randn(2, 81, generator=torch.Generator().manual_seed(0)).double()
     first, second = of_values(100 * shared + own), of_values(100 * shared)
-    found = paired_difference(mean, first, second, num_resamples=2000)
+    found = paired(mean, first, second, num_resamples=2000)
     assert found.difference == pytest.approx(float(own.mean()), rel=1e-9)
     half_width = 1.991 * float(own.std()) / 9  # Student's quantile of 77 degrees of freedom
     assert found.high - found.difference == pytest.approx(half_width, rel=0.05)
@@ -39,33 +54,33 @@ def test_a_spread_of_few_clips_and_few_halves_is_known_the_less():
         seen.append(mean(rows))
         return seen[-1]
 
-    found = paired_difference(noted, first, second, num_resamples=20)
-    halves = torch.tensor(seen[:40], dtype=torch.float64).reshape(20, 2).diff(dim=1)
+    found = paired(noted, first, second, num_resamples=20)
+    halves = torch.tensor(seen[:20], dtype=torch.float64) - torch.tensor(seen[21:41], dtype=torch.float64)
     assert found.high - found.difference == pytest.approx(2.2441 * float(halves.std()), rel=1e-3)
 
 
 def test_a_system_does_not_differ_from_itself_and_order_is_a_sign():
     reference, first, second = (store_of(CLIPS, seed).compute() for seed in range(3))
     measure = Measures(LogMelStatistics(), reference).frechet
-    assert paired_difference(measure, first, first)[:3] == (0, 0, 0)
-    forth, back = paired_difference(measure, first, second), paired_difference(measure, second, first)
+    assert paired(measure, first, first)[:3] == (0, 0, 0)
+    forth, back = paired(measure, first, second), paired(measure, second, first)
     torch.testing.assert_close(forth[:3], (-back[0], -back[2], -back[1]), **IDENTITY)
-    assert forth == paired_difference(measure, first, second)
+    assert forth == paired(measure, first, second)
 
 
 def test_a_worse_system_is_told_from_a_better_one():
     reference, better = (store_of(CLIPS, seed).compute() for seed in range(2))
     worse = ClipRows(better.clips, better.counts, better.rows * 2)
-    found = paired_difference(Measures(LogMelStatistics(), reference).frechet, worse, better)
+    found = paired(Measures(LogMelStatistics(), reference).frechet, worse, better)
     assert 0 < found.low < found.difference < found.high
 
 
 def test_unpaired_or_too_few_clips_are_refused():
     store = store_of(CLIPS).compute()
     with pytest.raises(UserError, match="scored on other clips"):
-        paired_difference(mean, store, store_of(CLIPS[1:]).compute())
+        paired(mean, store, store_of(CLIPS[1:]).compute())
     with pytest.raises(UserError, match="needs 20 clips, but there are 19"):
-        paired_difference(mean, *2 * [store_of(CLIPS[:19]).compute()])
+        paired(mean, *2 * [store_of(CLIPS[:19]).compute()])
 
 
 def test_rows_on_disk_give_the_same_file(tmp_path):
@@ -73,8 +88,8 @@ def test_rows_on_disk_give_the_same_file(tmp_path):
     measures = [Measures(LogMelStatistics(), reference)]
     for i, system in enumerate(systems):
         save_rows(tmp_path / f"{i}.safetensors", {"logmel": system, "other": system})
-    found = compare(measures, *(load_rows(tmp_path / f"{i}.safetensors") for i in range(2)), num_resamples=5)
-    assert found == compare(measures, *({"logmel": system} for system in systems), num_resamples=5)
+    found = compared(measures, *(load_rows(tmp_path / f"{i}.safetensors") for i in range(2)), num_resamples=5)
+    assert found == compared(measures, *({"logmel": system} for system in systems), num_resamples=5)
     write_differences(tmp_path / "differences.csv", [PairedRow("a", "b", 0, *item, True) for item in found.items()])
     with (tmp_path / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -86,9 +101,9 @@ def test_rows_on_disk_give_the_same_file(tmp_path):
 def test_trajectory_errors_are_a_mean_over_clips():
     shared, own = torch.randn(2, 81, generator=torch.Generator().manual_seed(0)).double()
     first, second = of_values(shared + own), of_values(shared)
-    found = compare([], {"trajectory_error": first}, {"trajectory_error": second}, num_resamples=50)
-    assert found == {"trajectory_error": paired_difference(mean, first, second, num_resamples=50)}
-    assert compare([], {"trajectory_error": first}, {}) == {}
+    found = compared([], {"trajectory_error": first}, {"trajectory_error": second}, num_resamples=50)
+    assert found == {"trajectory_error": paired(mean, first, second, num_resamples=50)}
+    assert compared([], {"trajectory_error": first}, {}) == {}
 
 
 def test_rows_come_back_from_a_file(tmp_path):

@@ -4,6 +4,7 @@ import math
 import pytest
 import yaml
 
+from bsa_lightning.errors import UserError
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.reporting.report import report
 from bsa_lightning.reporting.run_folder import read_results
@@ -192,3 +193,18 @@ def test_the_report_tells_them(runs, tmp_path, capsys):
     assert (rows[0]["first"], rows[0]["second"]) == ("Student (bsa)", "Student (min-snr)")
     assert (rows[0]["training_seeds"], rows[0]["sampling_seeds"]) == ("3", "3")
     assert "Differences over training seeds" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_scores_of_another_evaluator_are_not_put_beside_these(tmp_path):
+    runs = [write_run(tmp_path / str(seed), weighting="bsa", seed=seed, fd=9.0) for seed in range(2)]
+    (runs[0] / "scores.json").write_text('{"clips": "0", "evaluator": 3}')
+    for card, name in (('{"clips": "1", "evaluator": 3}', "clips"), ('{"clips": "0", "evaluator": 2}', "evaluator")):
+        (runs[1] / "scores.json").write_text(card)
+        with pytest.raises(UserError, match=f"was scored with another {name} than .*; delete its scores.csv"):
+            read_results(runs)
+    (runs[0] / "scores.json").write_text('{"clips": "0", "readings": {"a": "plain"}}')
+    (runs[1] / "scores.json").write_text('{"readings": {"a": "as-audioldm-eval"}}')
+    with pytest.raises(UserError, match="was scored with another readings than"):
+        read_results(runs)
+    (runs[1] / "scores.json").write_text('{"readings": {"b": "as-audioldm-eval"}}')
+    assert read_results(runs)
