@@ -76,9 +76,9 @@ def score_folders(
     paired = len(common) >= MOSTLY * max(map(len, files.values()))
     without_pair = {side: sorted(found.keys() - common) for side, found in files.items()}
     for side, without in without_pair.items():
-        if without and paired:
+        if without and common:
             _log.warning(
-                "%d %s files have no pair, so divergences leave them out: %s", len(without), side, _some(without)
+                "%d %s files have no pair, and count in distances alone: %s", len(without), side, _some(without)
             )
     texts = {} if captions is None else _captions(captions, files["generated"])
     embeddings = list(embeddings) or [LogMelStatistics()]
@@ -90,11 +90,12 @@ def score_folders(
     without_value: dict[str, str] = {}
     for embedding in embeddings:
         if embedding in few:
-            columns = of_distributions(embedding, at_infinity=at_infinity, kadtk=kadtk)
+            columns = of_distributions(embedding, at_infinity=at_infinity, kadtk=kadtk) or [embedding.name]
             without_value |= dict.fromkeys(columns, few[embedding])
         if embedding.is_classifier and not paired:
-            why = f"{len(common)} of {len(names)} names are in both folders, where divergences need nearly all"
+            why = f"{len(common)} of {len(names)} names are in both folders, where divergences need {MOSTLY:.0%}"
             without_value |= {f"kl_{embedding.name}": why, f"kl_sigmoid_{embedding.name}": why}
+            _log.warning("kl_%s is left out: %s", embedding.name, why)
     for embedding in able:
         embedding.to(device)
         rows = {
@@ -120,6 +121,8 @@ def score_folders(
         num_generated=len(files["generated"]),
         num_pairs=len(common),
         paired=paired,
+        num_captions=len(texts),
+        captions=None if captions is None else sha256_of_file(Path(captions)),
         num_without_pair={side: len(without) for side, without in without_pair.items()},
         num_skipped=skipped,
         sha256={side: _sha256(found) for side, found in files.items()},
@@ -140,6 +143,10 @@ def _able(
     too_little: dict[Embedding, str] = {}
     for embedding in embeddings:
         few = ""
+        if isinstance(embedding, ReadsCaptions) and embedding.metric is None and not captions:
+            too_little[embedding] = f"{embedding.caption_metric} compares sound with captions; name a file of captions"
+            _log.warning("%s is left out: %s", embedding.name, too_little[embedding])
+            continue
         for side, found in lengths.items():
             heard = [
                 embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
@@ -224,7 +231,11 @@ def _captions(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
     if len(captions) != len(content):
         raise UserError(f"{path} names a clip twice, in two forms of Unicode; take one away")
     if missing := [name for name in files if not isinstance(captions.get(name), str)]:
-        raise UserError(f'{path} has no caption of {missing[0]}; it must be JSON such as {{"{missing[0]}": "Rain"}}')
+        raise UserError(
+            f'{path} has no caption of {missing[0]} that is text; it must be JSON such as {{"{missing[0]}": "Rain"}}'
+        )
+    if other := [name for name in captions if name not in files]:
+        _log.warning("%s: %d captions are of no generated file: %s", path, len(other), _some(other))
     return {name: plain_text(captions[name], where=str(path), what="caption") for name in files}
 
 

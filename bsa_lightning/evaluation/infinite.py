@@ -35,11 +35,10 @@ of the difference from the limit that all clips have, less than a tenth is left 
 quarter, below zero; with 110 clips of 256 dimensions, 83 % (``experiments/coverage``)."""
 
 
-def refuse_short(name: str, *, num_clips: int, num_rows: int, num_features: int) -> None:
+def refuse_short(*, num_clips: int, num_rows: int, num_features: int) -> None:
     """Refuses numbers of clips and rows from which the distance cannot be extrapolated, whatever its R^2.
 
     Args:
-        name: of the measure.
         num_clips: generated clips.
         num_rows: rows of all of them.
         num_features: dimensions of a row.
@@ -50,7 +49,7 @@ def refuse_short(name: str, *, num_clips: int, num_rows: int, num_features: int)
     clips, rows = (round(each * num_features / SMALLEST) for each in (CLIPS, ROWS))
     if num_clips < clips or num_rows < rows:
         raise NoValueError(
-            f"{name} is of {num_clips} clips with {num_rows} rows of {num_features} numbers, which give no limit;"
+            f"{num_clips} clips with {num_rows} rows of {num_features} numbers give no limit;"
             f" score at least {clips} clips with {rows} rows, or set at_infinity to false"
         )
 

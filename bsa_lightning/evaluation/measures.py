@@ -219,7 +219,7 @@ class Measures:
         name, (num_rows, num_features) = f"{metric}_inf", generated.rows.shape
         found: dict[str, float] = {}
         with self._left_out_without_value(name):
-            refuse_short(name, num_clips=len(generated), num_rows=num_rows, num_features=num_features)
+            refuse_short(num_clips=len(generated), num_rows=num_rows, num_features=num_features)
             line = at_infinity(lambda at: self.frechet(generated.at(at)), num_clips=len(generated))
             found |= {name: finite(name, line.distance), f"{name}_r2": line.r_squared}
         return found

@@ -14,6 +14,7 @@ from bsa_lightning.data.soundscape_questions import ASKED, NUM_ANSWERS, answers,
 from bsa_lightning.data.synthesis import SAMPLE_RATE
 from bsa_lightning.evaluation.embeddings import Features
 from bsa_lightning.evaluation.kernel import NoValueError
+from bsa_lightning.evaluation.reading import Reading
 from bsa_lightning.evaluation.weights import Pretrained
 from bsa_lightning.files import sha256_of_file
 from bsa_lightning.teachers.mel import LogMel
@@ -48,6 +49,9 @@ class SoundscapeListener(Pretrained):
     right is what the caption says. The network has heard soundscapes alone, so other captions have no obedience. It
     hears the first 2.56 s of a clip, and not its level. Its rows are the scores of all answers, which no distance is
     taken of: they say nothing about sound that is no soundscape, and a clip has a single one.
+
+    Args:
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
     """
 
     name = "listener"
@@ -56,10 +60,10 @@ class SoundscapeListener(Pretrained):
     sample_rate = SAMPLE_RATE
     num_features = sum(NUM_ANSWERS[question] for question in ASKED.values())
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading | None = None) -> None:
         from safetensors.torch import load_file
 
-        super().__init__()
+        super().__init__(reading)
         self.log_mel = LogMel(SAMPLE_RATE)
         self.network = ListenerNetwork()
         self.network.load_state_dict(load_file(WEIGHTS))

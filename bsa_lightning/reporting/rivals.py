@@ -32,7 +32,7 @@ def matches(results: Sequence[Result], metric: str, *, higher_is_better: bool) -
     teachers = [r for r in results if r.model == "teacher" and r.metrics.get(TRAJECTORY_ERROR, _UNKNOWN)[0] != 0]
     found = []
     for student in (result for result in results if result.model == "student" and metric in result.metrics):
-        rivals = [rival for rival in teachers if metric in rival.metrics and _compete(rival, student)]
+        rivals = [rival for rival in teachers if metric in rival.metrics and is_rival(student, rival)]
         equal, more = ([r for r in rivals if (r.nfe > student.nfe) == is_more] for is_more in (False, True))
         for some in filter(None, (equal, more)):
             rival = min(some, key=lambda result: sign * three_digits(result.metrics[metric][0]))
@@ -40,9 +40,13 @@ def matches(results: Sequence[Result], metric: str, *, higher_is_better: bool) -
     return found
 
 
-def _compete(rival: Result, student: Result) -> bool:
-    return rival.nfe >= student.nfe and compete(
-        student_steps=student.num_steps, student_nfe=student.nfe, rival_steps=rival.num_steps, rival_nfe=rival.nfe
+def is_rival(student: Result, rival: Result) -> bool:
+    """Whether ``rival`` is an undistilled teacher at the student's steps or evaluations, of as many or more."""
+    sizes = {"student_steps": student.num_steps, "student_nfe": student.nfe}
+    return (
+        rival.model == "teacher"
+        and rival.nfe >= student.nfe
+        and compete(**sizes, rival_steps=rival.num_steps, rival_nfe=rival.nfe)
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bsa_lightning.evaluation.names import DDIM
-from bsa_lightning.evaluation.scores import crossed_interval
+from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, crossed_interval
+from bsa_lightning.reporting.rivals import is_rival
 from bsa_lightning.reporting.run_folder import Result, crossed
 from bsa_lightning.reporting.table import TITLES
 
@@ -44,21 +45,33 @@ class Difference:
 
     @property
     def is_one(self) -> bool:
-        """Whether the interval excludes zero."""
-        return abs(self.mean) > self.half_width
+        """Whether the interval excludes zero; one without width, of seeds that agree by chance, tells nothing."""
+        return abs(self.mean) > self.half_width > 0
 
 
 def differences(results: Sequence[Result]) -> list[Difference]:
-    """Of all pairs of trained systems at equal steps, and of each and its teacher at the teacher's full steps."""
+    """Of all pairs of trained systems at equal steps, of each and its rivals, and of each and its teacher in full."""
     trained = [result for result in results if result.training_seeds]
-    teachers = [result for result in results if result.model == "teacher" and result.sampler == DDIM]
-    full = max(teachers, key=lambda result: (result.num_steps, result.nfe), default=None)
+    teachers = [result for result in results if result.model == "teacher"]
+    full = max(
+        (teacher for teacher in teachers if teacher.sampler == DDIM),
+        key=lambda teacher: (teacher.num_steps, teacher.nfe),
+        default=None,
+    )
     pairs = [(first, second) for first, second in combinations(trained, 2) if first.num_steps == second.num_steps]
     found = [
         _difference(first, second, metric)
         for first, second in pairs
         for metric in first.metrics
         if metric in second.metrics
+    ]
+    found += [
+        _difference(student, teacher, metric)
+        for student in trained
+        for teacher in teachers
+        if teacher is not full and is_rival(student, teacher)
+        for metric in student.metrics
+        if metric in teacher.metrics
     ]
     if full is not None:
         found += [
@@ -71,7 +84,10 @@ def differences(results: Sequence[Result]) -> list[Difference]:
 
 
 def cells(found: Sequence[Difference]) -> list[list[str]]:
-    """Rows under ``HEADER``: against BSA where it is there (else all), and against the teacher."""
+    """Rows under ``HEADER``: against BSA where it is there (else all), against rivals, and against the teacher in full.
+
+    Against rivals it is the trajectory error alone, which leads; the file has the other metrics too.
+    """
     has_baseline = any(BASELINE in (d.first.weighting, d.second.weighting) for d in found)
     rows = []
     for difference in found:
@@ -79,6 +95,8 @@ def cells(found: Sequence[Difference]) -> list[list[str]]:
         if one.first.weighting == BASELINE != one.second.weighting and one.second.model != "teacher":
             one = _swapped(one)
         if has_baseline and one.second.weighting != BASELINE and one.second.model != "teacher":
+            continue
+        if is_rival(one.first, one.second) and one.metric != TRAJECTORY_ERROR:
             continue
         steps = str(one.first.num_steps)
         if one.second.num_steps != one.first.num_steps:

@@ -56,7 +56,7 @@ class Limit:
     def _has_value(self) -> str:
         try:
             rows = self.num_clips * self.num_rows
-            refuse_short("fd", num_clips=self.num_clips, num_rows=rows, num_features=self.num_features)
+            refuse_short(num_clips=self.num_clips, num_rows=rows, num_features=self.num_features)
         except NoValueError:
             return "no"
         return "yes"

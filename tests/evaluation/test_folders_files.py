@@ -66,7 +66,7 @@ def test_what_has_no_pair_is_counted_and_named(sides, monkeypatch, caplog):
     write(sides[1], ["more"])
     card = score_folders(*sides)
     assert card["num_without_pair"] == {"reference": 0, "generated": 1}
-    assert "1 generated files have no pair, so divergences leave them out: more" in caplog.text
+    assert "1 generated files have no pair, and count in distances alone: more" in caplog.text
 
 
 @pytest.mark.parametrize(

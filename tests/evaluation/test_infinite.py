@@ -39,10 +39,10 @@ def test_too_few_clips_are_refused():
 
 @pytest.mark.parametrize(("num_clips", "num_rows"), [(255, 2550), (511, 511), (110, 110)])
 def test_fewer_clips_or_rows_than_a_line_needs_give_no_value(num_clips, num_rows):
-    message = f"fd_x_inf is of {num_clips} clips with {num_rows} rows of 64 .* at least 256 clips with 512 rows"
+    message = f"{num_clips} clips with {num_rows} rows of 64 .* at least 256 clips with 512 rows"
     with pytest.raises(NoValueError, match=message):
-        refuse_short("fd_x_inf", num_clips=num_clips, num_rows=num_rows, num_features=64)
-    refuse_short("fd_x_inf", num_clips=256, num_rows=512, num_features=64)
+        refuse_short(num_clips=num_clips, num_rows=num_rows, num_features=64)
+    refuse_short(num_clips=256, num_rows=512, num_features=64)
 
 
 def test_with_as_many_as_are_asked_for_little_of_the_bias_is_left():

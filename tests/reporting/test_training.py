@@ -208,3 +208,11 @@ def test_scores_of_another_evaluator_are_not_put_beside_these(tmp_path):
         read_results(runs)
     (runs[1] / "scores.json").write_text('{"readings": {"b": "as-audioldm-eval"}}')
     assert read_results(runs)
+
+
+def test_seeds_that_agree_by_chance_tell_nothing(tmp_path):
+    """Without spread an interval has no width, and two training seeds are no reason for a mark."""
+    runs = [write_run(tmp_path / str(seed), weighting="bsa", seed=seed, fd=21.0) for seed in range(2)]
+    (found,) = differences(read_results(runs))
+    assert (found.mean, found.half_width) == (1.0, 0)
+    assert not found.is_one
