@@ -14,7 +14,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "experiments" / "weightings" 
 METRICS = ("fd_logmel", "trajectory_error", "seconds_per_clip")
 
 
-@pytest.mark.parametrize("part", ["budget", "ladder", "esc10"])
+@pytest.mark.parametrize("part", ["budget", "caps", "esc10", "guidance", "ladder"])
 def test_tables_are_those_of_the_scores(part, tmp_path):
     results = read_results(rebuild(RESULTS / part / "scores.csv", tmp_path, METRICS))
     assert table.comma_separated(results) == (RESULTS / part / "table.csv").read_text()
