@@ -74,16 +74,22 @@ def test_weightings_differ_in_one_line():
 
 
 @pytest.mark.parametrize(
-    ("further", "start_steps", "batch_size", "scale"),
+    ("further", "start_steps", "batch_size", "scale", "num_embeddings"),
     [
-        (["experiments/weightings/study.yaml"], 16, 8, 1.0),
-        (["experiments/esc10/ladder.yaml"], 8, 16, 2.0),
-        ([f"experiments/{name}.yaml" for name in ("weightings/study", "esc10/ladder", "weightings/esc10")], 16, 8, 1.0),
+        (["experiments/weightings/study.yaml"], 16, 8, 1.0, 2),
+        (["experiments/esc10/ladder.yaml"], 8, 16, 2.0, 0),
+        (
+            [f"experiments/{name}.yaml" for name in ("weightings/study", "esc10/ladder", "weightings/esc10")],
+            16,
+            8,
+            1.0,
+            0,
+        ),
     ],
     ids=["study", "esc10", "study on esc10"],
 )
 def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
-    further, start_steps, batch_size, scale, monkeypatch, tmp_path, capsys
+    further, start_steps, batch_size, scale, num_embeddings, monkeypatch, tmp_path, capsys
 ):
     """Later configurations add to earlier ones, in the settings of a callback too."""
     words = " ".join(f"--config {path}" for path in ["configs/demo.yaml", *further])
@@ -98,4 +104,4 @@ def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
     assert found["data"]["init_args"]["batch_size"] == batch_size
     assert found["trainer"]["val_check_interval"] == 60
     (scoring,) = [c for c in found["trainer"]["callbacks"] if c["class_path"].endswith("Scoring")]
-    assert scoring["init_args"]["embeddings"] == []
+    assert len(scoring["init_args"]["embeddings"]) == num_embeddings

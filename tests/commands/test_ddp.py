@@ -117,7 +117,7 @@ def test_both_ranks_hold_the_same_networks_after_every_update_and_promotion(run)
 def test_scores_are_those_of_all_clips_together(run, latents_folder, teacher_folder, tmp_path, guidance):
     ddp = {tuple(row[name] for name in ("model", "num_steps")): row for row in ScoreFile(run / "scores.csv").rows()}
     (tmp_path / "rounds").symlink_to(run / "rounds")
-    scoring = Scoring(ToyClips(7), seeds=[0])
+    scoring = Scoring(ToyClips(7), seeds=[0], rivals=[])
     trainer_of(tmp_path, scoring).test(
         module_of(teacher_folder, guidance=guidance), data_of(latents_folder), verbose=False
     )
