@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bsa_lightning.evaluation.divergence import clap_score
 from bsa_lightning.evaluation.embeddings import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.paired import paired_difference, resample
@@ -17,6 +18,18 @@ from bsa_lightning.evaluation.row_store import ClipRows
 from experiments.coverage.tally import Coverage, tally
 
 NUM_CLASSES = 50
+
+
+class _Captioned(LogMelStatistics):
+    """Compares rows with captions, as CLAP does."""
+
+    caption_metric = "logmel_score"
+
+    def text(self, captions: Sequence[str]) -> Tensor:
+        raise NotImplementedError(captions)  # made captions are rows already
+
+    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
+        return clap_score(rows, captions)
 
 
 class Drawn(NamedTuple):
@@ -67,7 +80,7 @@ class Made:
 
         ``error`` is the mean of one number a clip, as trajectory error is, whose logarithm has a deviation of 0.6.
         """
-        found = Measures(LogMelStatistics(), drawn.reference, captions=drawn.captions).by_name(drawn.first)
+        found = Measures(_Captioned(), drawn.reference, captions=drawn.captions).by_name(drawn.first)
         short = {"fd_logmel": "fd", "kad_logmel": "kad", "kl_logmel": "kl", "is_logmel": "is", "logmel_score": "clap"}
         return {short[name]: measure for name, measure in found.items() if name in short} | {"error": _error}
 
