@@ -34,7 +34,7 @@ study: $(READY) ## compare the weightings, as experiments/weightings says; hours
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks.bench
 
-coverage: $(READY) ## simulate the intervals that are printed; 95 % or wider (kept in experiments/coverage; half an hour)
+coverage: $(READY) ## simulate the intervals that are printed; 95 % or wider (kept in experiments/coverage; some five minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.run $(PARTS)
 
 endurance: $(READY) ## kill runs at random moments; each must end in the same bytes as one left alone (half an hour)

@@ -71,7 +71,7 @@ def paired_difference(first: Resampled, second: Resampled) -> Difference:
     The spread of random halves is that of the whole (a delete-half jackknife), and unlike in a bootstrap no clip comes
     twice, which would bias a Frechet distance of fewer rows than dimensions. The interval lies around the difference of
     all clips, with the quantile of Student's t whose degrees of freedom are those of a spread known from n clips and so
-    many halves. It covers 95 %, less where a few clips make the difference (86 % of Frechet distances then), and more
+    many halves. It covers 95 %, less where a few clips make the difference (85 % of Frechet distances then), and more
     where the second order of a distance in the clips matters, as between two systems that differ in nothing
     (``experiments/coverage``).
 

@@ -131,7 +131,7 @@ class Paired:
 
     made: Made
     names: tuple[str, ...]
-    repeats: int = 400
+    repeats: int = 200
     num_resamples: int = 100
 
     def run(self) -> Iterator[Coverage]:
