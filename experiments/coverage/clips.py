@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,18 +19,6 @@ from bsa_lightning.evaluation.row_store import ClipRows
 from experiments.coverage.tally import Coverage, tally
 
 NUM_CLASSES = 50
-
-
-class _Captioned(LogMelStatistics):
-    """Compares rows with captions, as CLAP does."""
-
-    caption_metric = "logmel_score"
-
-    def text(self, captions: Sequence[str]) -> Tensor:
-        raise NotImplementedError(captions)  # made captions are rows already
-
-    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
-        return clap_score(rows, captions)
 
 
 class Drawn(NamedTuple):
@@ -80,9 +69,10 @@ class Made:
 
         ``error`` is the mean of one number a clip, as trajectory error is, whose logarithm has a deviation of 0.6.
         """
-        found = Measures(_Captioned(), drawn.reference, captions=drawn.captions).by_name(drawn.first)
-        short = {"fd_logmel": "fd", "kad_logmel": "kad", "kl_logmel": "kl", "is_logmel": "is", "logmel_score": "clap"}
-        return {short[name]: measure for name, measure in found.items() if name in short} | {"error": _error}
+        found = Measures(LogMelStatistics(), drawn.reference).by_name(drawn.first)
+        short = {"fd": "fd_logmel", "kad": "kad_logmel", "kl": "kl_logmel", "is": "is_logmel"}
+        of_clips: dict[str, Callable[[ClipRows], float]] = {"clap": partial(_clap, drawn.captions), "error": _error}
+        return {name: found[column] for name, column in short.items()} | of_clips
 
     def _spectrum(self) -> Tensor:
         return torch.arange(1, self.num_features + 1, dtype=torch.float64) ** -0.5
@@ -100,6 +90,10 @@ class Made:
     def _clips(self, rows: Tensor, logits: Tensor) -> ClipRows:
         counts = torch.full((self.num_clips,), self.num_rows)
         return ClipRows(torch.arange(self.num_clips), counts, rows.flatten(0, 1), logits)
+
+
+def _clap(captions: Tensor, clips: ClipRows) -> float:
+    return float(clap_score(clips.rows, captions[clips.clip_of_rows()]).mean())
 
 
 def _error(clips: ClipRows) -> float:

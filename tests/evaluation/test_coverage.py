@@ -6,6 +6,7 @@ from bsa_lightning.evaluation.scores import crossed_interval
 from experiments.coverage import seeds
 from experiments.coverage.clips import Made, Paired
 from experiments.coverage.limit import Limit
+from experiments.coverage.run import ALL
 from experiments.coverage.seeds import Crossed, Scores
 from experiments.coverage.tally import Coverage
 
@@ -32,6 +33,16 @@ def test_scores_over_sampling_seeds_are_covered():
     for found in Scores(Made(20, 2, 8), ("fd", "error"), repeats=60).run():
         assert found.verdict != "BELOW"
         assert 1.2 < found.width < 1.5  # Student's quantile of four degrees of freedom is 1.42 times 1.96
+
+
+def test_everything_that_is_asked_of_made_clips_is_measured():
+    made = Made(20, 2, 8)
+    drawn = made.draw(0)
+    found = {name: measure(drawn.first) for name, measure in made.measures(drawn).items()}
+    assert set(found) == set(ALL)
+    assert abs(found["clap"]) < 100
+    assert found["fd"] > 0
+    assert made.measures(drawn)["kl"](drawn.first) == found["kl"] != made.measures(drawn)["kl"](drawn.second)
 
 
 def test_paired_differences_over_clips_are_covered():
