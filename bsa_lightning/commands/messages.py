@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
+from bsa_lightning.commands.classes import MODULES
 from bsa_lightning.errors import UserError
 from bsa_lightning.files import disk_trouble
 
@@ -75,16 +77,16 @@ def _types(text: str) -> str:
 
 
 def unknown_class(name: str) -> str:
-    """Says that a configuration names no class, and which it may have meant."""
+    """Says that a configuration names no class, and which it may have meant, of those that a bare name can mean."""
     if name == "None":  # what jsonargparse makes of a null for a nested class on the command line
         return "null is understood in a YAML file, not on the command line; write it there, and give it as --config"
     known = [
         attribute
         for module_name, module in list(sys.modules.items())
-        if module_name.startswith("bsa_lightning.")
+        if module_name in MODULES
         for attribute, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module_name and not attribute.startswith("_")
-        if attribute != name
+        if attribute != name and not inspect.isabstract(value)
     ]
     return f'there is no class "{name}"{did_you_mean(name, known)} (a dotted path names one from elsewhere)'
 

@@ -163,6 +163,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        ("--model.weighting Schedulr", 'model.weighting: there is no class "Schedulr" (a dotted path'),
         ("--model.weighting BSAA", 'model.weighting: there is no class "BSAA", did you mean BSA?'),
         ("--model.weighting.gamma -1", "gamma is -1.0, but must be a finite number, above 0"),
         ("--model.steps.num_steps 3", "num_steps is 3, which cannot be halved"),
