@@ -2,6 +2,6 @@
 
 import sys
 
-from bsa_lightning.commands.main import main
+from bsa_lightning.cli.main import main
 
 sys.exit(main())

@@ -19,9 +19,9 @@ import torch
 from fault_case import Build, Case
 from toys import TOY_CONFIG
 
-from bsa_lightning.commands import fit  # noqa: F401 - its log handlers must not hold a captured stream
-from bsa_lightning.commands.main import main
-from bsa_lightning.errors import UserError
+from bsa_lightning.cli import fit  # noqa: F401 - its log handlers must not hold a captured stream
+from bsa_lightning.cli.main import main
+from bsa_lightning.common.errors import UserError
 
 
 def run(words: list[str]) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 import jsonargparse
 
 # Imported here, because Lightning's log handlers keep the stderr of their import, which a test would close.
-from bsa_lightning.commands import fit
-from bsa_lightning.commands.fit import Command
-from bsa_lightning.commands.main import main
+from bsa_lightning.cli import fit
+from bsa_lightning.cli.fit import Command
+from bsa_lightning.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = {
@@ -42,7 +42,7 @@ def read(command, *, monkeypatch, run, instantiate, root=ROOT):
     assert words[0] == "lightning"
     monkeypatch.chdir(root)
     if words[1] in FUNCTIONS:
-        module = importlib.import_module(f"bsa_lightning.commands.{words[1]}")
+        module = importlib.import_module(f"bsa_lightning.cli.{words[1]}")
         function = getattr(module, FUNCTIONS[words[1]])
         monkeypatch.setattr(module, function.__name__, functools.wraps(function)(lambda **_: None))
         monkeypatch.setattr(jsonargparse.ArgumentParser, "instantiate", lambda _, config: config)
@@ -50,7 +50,7 @@ def read(command, *, monkeypatch, run, instantiate, root=ROOT):
         words += ["--run", str(run), "--wandb", "disabled"]
         monkeypatch.setattr(Command, "_run_subcommand", lambda *_: None)
         monkeypatch.setattr(fit, "print_plan", lambda *_: None)
-        monkeypatch.setattr(Command, "_parse_ckpt_path", lambda *_: None)
+        monkeypatch.setattr(Command, "_resolve_checkpoint", lambda *_: None)
         if not instantiate:
             monkeypatch.setattr(Command, "instantiate_classes", lambda *_: None)
     monkeypatch.setattr(sys, "argv", words)

@@ -63,8 +63,8 @@ CONFIGS: dict[str, Build] = {
     "a truth that is none": option("--overwrite", "maybe", "2"),
     "a checkpoint that is not there": option("--ckpt_path", "nowhere.ckpt", "/nowhere/x.ckpt", "x" * 300),
     "two callbacks of one kind": config(
-        "trainer: {callbacks: [{class_path: bsa_lightning.distillation.bad_updates.BadUpdates},"
-        " {class_path: bsa_lightning.distillation.bad_updates.BadUpdates}]}\n"
+        "trainer: {callbacks: [{class_path: bsa_lightning.training.bad_updates.BadUpdates},"
+        " {class_path: bsa_lightning.training.bad_updates.BadUpdates}]}\n"
     ),
     "a run folder that can be none": lambda folder, rng: fitted(
         folder, "--run", rng.choice([f"{folder}/toy.yaml", f"{folder}/toy.yaml/x", "x" * 300, "", "/proc/x"])
@@ -79,7 +79,7 @@ CONFIGS: dict[str, Build] = {
 OUTSIDE = [
     (f"--model.{name}", value)
     for name, values in {
-        "caption_dropout": ("2", "-1", "nan", "x"),
+        "guidance": ("Nothing", "3"),
         "ema_decay": ("0", "1", "-1", "nan", "2"),
         "seed": ("-1", "x", "1.5"),
         "optimizer.lr": ("-1", "0", "nan", "inf"),

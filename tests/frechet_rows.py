@@ -2,7 +2,7 @@
 
 import torch
 
-from bsa_lightning.evaluation.embeddings import Features
+from bsa_lightning.evaluation.embeddings.base import Features
 from bsa_lightning.evaluation.row_store import RowStore
 
 

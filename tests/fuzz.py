@@ -42,9 +42,9 @@ from reporting.runs import write_run
 from tiny_model import write_model
 from toy_clips import ToyClips
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.prepare import prepare_folder
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.folder import load_teacher
+from bsa_lightning.models.loading import load_model
 
 SECONDS, MEGABYTES = 60, 4000
 """That a case may take at most."""
@@ -101,7 +101,7 @@ def kinds(home: Path) -> dict[str, Kind]:
 def _model(damage: model_faults.Damage) -> Build:
     def build(folder: Path, rng: Random) -> Case:
         damage(folder, rng)
-        return Case(lambda: load_teacher(folder) and "read", "read")
+        return Case(lambda: load_model(folder) and "read", "read")
 
     return build
 

@@ -3,7 +3,7 @@
 import torch
 
 from bsa_lightning.diffusion.process import Prediction, expand
-from bsa_lightning.teachers.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Conditioning, Denoiser
 
 
 class GaussianTeacher:

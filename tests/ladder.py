@@ -8,12 +8,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.diffusion.weighting import BSA
-from bsa_lightning.distillation.bad_updates import BadUpdates
 from bsa_lightning.distillation.draws import Draws, draw
-from bsa_lightning.distillation.guidance import Baked
+from bsa_lightning.distillation.guidance_modes import Baked
 from bsa_lightning.distillation.module import ProgressiveDistillation
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.distillation.promotion import RoundPromotion
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.training.bad_updates import BadUpdates
 
 
 def module_of(teacher_folder, **settings):
@@ -60,7 +59,7 @@ def trainer_of(run, *callbacks, **settings):
     }
     checkpoint = ModelCheckpoint(run / "checkpoints", monitor=None, save_top_k=0, save_last=True, every_n_train_steps=1)
     guard = [] if any(isinstance(callback, BadUpdates) for callback in callbacks) else [BadUpdates()]
-    return Trainer(callbacks=[*guard, RoundPromotion(), *callbacks, checkpoint], **defaults | settings)
+    return Trainer(callbacks=[*guard, *callbacks, checkpoint], **defaults | settings)
 
 
 class Watch(Callback):

@@ -1,6 +1,6 @@
 """Damage to a whole model folder, by name and seed: what must be refused, and what must not matter.
 
-Each function changes a copy of a good folder of any family, whose weights are in safetensors. ``load_teacher`` must
+Each function changes a copy of a good folder of any family, whose weights are in safetensors. ``load_model`` must
 raise UserError after one of ``FAULTS``, and read the same model after one of ``HARMLESS``.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from bsa_lightning.teachers import provenance
+from bsa_lightning.models import provenance
 
 Damage = Callable[[Path, random.Random], None]
 

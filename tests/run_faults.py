@@ -17,7 +17,7 @@ import soundfile
 from fault_case import Build, Case
 
 from bsa_lightning.reporting.report import report
-from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.results import read_results
 from bsa_lightning.reporting.table import cells
 
 CSVS = ("scores.csv", "metrics.csv", "differences.csv")

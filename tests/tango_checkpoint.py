@@ -37,7 +37,7 @@ def networks(seed):
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig, T5Config, T5EncoderModel
 
-    from bsa_lightning.teachers.tango_shapes import UNET, VOCODER
+    from bsa_lightning.models.tango.shapes import UNET, VOCODER
 
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(

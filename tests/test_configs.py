@@ -9,7 +9,7 @@ import yaml
 from command_lines import ROOT, read
 from tiny_model import write_model
 
-from bsa_lightning.teachers import folder
+from bsa_lightning.models import loading, registry
 
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for name in ("configs", "experiments") for path in (ROOT / name).rglob("*.yaml")
@@ -36,15 +36,16 @@ def root(tmp_path, monkeypatch, tango):
     (root / "data" / "esc10" / "test.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,a,0,A tone\n")
     for name in ("configs", "experiments"):
         (root / name).symlink_to(ROOT / name)
-    resolve = folder.resolve_folder
+    resolve = registry.resolve_folder
 
     def stand_in(model):
-        other = tango if str(model).startswith("models/") else folder.BUILT_IN
+        other = tango if str(model).startswith("models/") else registry.BUILT_IN
         return resolve(model if Path(model).is_dir() else other)
 
-    monkeypatch.setattr(folder, "resolve_folder", stand_in)
+    for module in (loading, registry):
+        monkeypatch.setattr(module, "resolve_folder", stand_in)
     for name in ("vggish", "pann"):  # whose weights nobody has here
-        monkeypatch.setattr(f"bsa_lightning.evaluation.{name}.fill", lambda *_: "0")
+        monkeypatch.setattr(f"bsa_lightning.evaluation.embeddings.{name}.fill", lambda *_: "0")
     return root
 
 
@@ -91,7 +92,6 @@ def test_weightings_differ_in_one_line():
 def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
     further, start_steps, batch_size, scale, num_embeddings, monkeypatch, tmp_path, capsys
 ):
-    """Later configurations add to earlier ones, in the settings of a callback too."""
     words = " ".join(f"--config {path}" for path in ["configs/demo.yaml", *further])
     command = f"lightning fit {words} --print_config"
     assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False) == 0
@@ -103,5 +103,4 @@ def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
     assert model["guidance"]["init_args"] == {"scale": scale}
     assert found["data"]["init_args"]["batch_size"] == batch_size
     assert found["trainer"]["val_check_interval"] == 60
-    (scoring,) = [c for c in found["trainer"]["callbacks"] if c["class_path"].endswith("Scoring")]
-    assert len(scoring["init_args"]["embeddings"]) == num_embeddings
+    assert len(found["scoring"]["embeddings"]) == num_embeddings

@@ -26,14 +26,14 @@ def test_target_exists(target):
 
 
 def test_tree_lists_every_module_once():
-    folder, listed = "", []
+    folders, listed = [], []
     for line in TREE.splitlines():
-        name = line.split()[0]
-        indent = len(line) - len(line.lstrip())
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        del folders[depth:]
         if name.endswith("/"):
-            folder = name if indent == 0 else f"bsa_lightning/{name}"
+            folders.append(name)
         elif name.endswith(".py"):
-            listed.append(f"{folder if indent > 2 else 'bsa_lightning/'}{name}")
+            listed.append("".join([*folders, name]))
     modules = [
         str(path.relative_to(ROOT))
         for path in (ROOT / "bsa_lightning").rglob("*.py")

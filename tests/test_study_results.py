@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bsa_lightning.reporting import table, training_differences
-from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.results import read_results
 from experiments.weightings.rebuild import rebuild
 
 RESULTS = Path(__file__).resolve().parent.parent / "experiments" / "weightings" / "results"

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.weighting import Weighting
-from bsa_lightning.errors import UserError
 
 TOY_CONFIG = """
 trainer: {max_steps: 6, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}

@@ -3,6 +3,7 @@
 import torch
 
 from bsa_lightning.data.order import PADDING, validation_batches
+from bsa_lightning.diffusion.losses import Errors
 from bsa_lightning.distillation.validation import ValidationErrors, WeightedMean
 
 
@@ -13,6 +14,10 @@ def values_of(num_clips):
     return {"weight": 1 + weight, "distance": distance, "error": error, "snr": 10 ** (3 * spread - 1.5)}
 
 
+def add(errors, values, counts=None):
+    errors.update(Errors(values["weight"], values["error"], values["snr"]), distance=values["distance"], counts=counts)
+
+
 def validated(num_clips, *, batch_size, rank=0, world_size=1):
     """The errors of one rank; what only fills a batch has a value that would show."""
     errors, values = ValidationErrors(), values_of(num_clips)
@@ -20,7 +25,7 @@ def validated(num_clips, *, batch_size, rank=0, world_size=1):
         index = torch.tensor(batch)
         counts = index != PADDING
         found = {name: torch.where(counts, value[index], 1e6) for name, value in values.items()}
-        errors.update(**found, counts=counts)
+        add(errors, found, counts)
     return errors
 
 

@@ -9,9 +9,9 @@ from itertools import chain
 import torch
 from torch.utils.data import Sampler
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import EpochSampler, Order
-from bsa_lightning.errors import UserError
 
 Batches = EpochSampler | list[list[tuple[int, int]]]
 

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import whole
 from bsa_lightning.data.resampling import resample
 from bsa_lightning.data.truncation import lacking, lacking_frames
-from bsa_lightning.errors import UserError
-from bsa_lightning.files import whole
 
 if TYPE_CHECKING:
     import soundfile

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.audio import suffixes
-from bsa_lightning.errors import UserError
 
 Parts = tuple[str, ...]
 

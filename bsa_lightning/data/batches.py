@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from bsa_lightning.data.latents import LatentReader, Row
 from bsa_lightning.data.order import PADDING, seeded
-from bsa_lightning.teachers.base import Conditioning, Posterior
+from bsa_lightning.models.base import Conditioning, Posterior
 
 
 @dataclass(frozen=True)

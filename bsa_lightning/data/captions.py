@@ -9,13 +9,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.lists import plain_text, read_csv, read_json_lines, read_lines
+from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data import audio
 from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.errors import UserError
-from bsa_lightning.lists import plain_text, read_csv, read_json_lines, read_lines
-from bsa_lightning.ranges import check_number
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.audio import Recording
-from bsa_lightning.errors import UserError
 
 
 class Clips(ABC):

@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.data.ahead import Ahead, Announced, Batches, coming_shards
 from bsa_lightning.data.batches import Collate, Items, LatentBatch
 from bsa_lightning.data.clips import Clips
@@ -18,9 +20,7 @@ from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import EpochSampler, Order, epoch_order, seeded, validation_batches, windowed_order
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
 from bsa_lightning.data.store import is_url
-from bsa_lightning.errors import UserError
-from bsa_lightning.ranges import check_number, check_seed
-from bsa_lightning.teachers.base import Conditioning
+from bsa_lightning.models.base import Conditioning
 
 
 @dataclass(frozen=True)

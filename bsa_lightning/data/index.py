@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.lists import parse_object
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.lists import parse_object
 
 INDEX, NULL = "index.json", "null.safetensors"
 FORMAT = 1

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.audio import Recording
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Codec
+from bsa_lightning.models.base import Codec
 
 _log = logging.getLogger(__name__)
 

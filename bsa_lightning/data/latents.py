@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bsa_lightning.common.files import sha256_of_file, write_json, write_tensors
+from bsa_lightning.common.lists import parse_object
 from bsa_lightning.data.index import FORMAT, INDEX, NULL, parse_index
+from bsa_lightning.data.local_store import open_store
 from bsa_lightning.data.rows import check_null, check_shard, refuse_not_finite
-from bsa_lightning.data.store import damaged, open_store
-from bsa_lightning.files import sha256_of_file, write_json, write_tensors
-from bsa_lightning.lists import parse_object
-from bsa_lightning.teachers.base import Conditioning
+from bsa_lightning.data.store import damaged
+from bsa_lightning.models.base import Conditioning
 
 
 @dataclass(frozen=True)

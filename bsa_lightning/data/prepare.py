@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import is_partial, read_json, refuse_file, remove_partial, write_json
+from bsa_lightning.common.locks import LOCK, locked
+from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.clips import Clips, Selected
 from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.inspection import Inspection, inspect
 from bsa_lightning.data.latents import SHARD_NAME, EncodedClip, Finished, finished_shards, write_index, write_shard
 from bsa_lightning.data.reuse import Work, plan
 from bsa_lightning.data.store import is_url
-from bsa_lightning.errors import UserError
-from bsa_lightning.files import is_partial, read_json, refuse_file, remove_partial, write_json
-from bsa_lightning.locks import LOCK, locked
-from bsa_lightning.ranges import check_number
-from bsa_lightning.teachers.base import Codec, Conditioner
-from bsa_lightning.teachers.folder import load_codec, load_conditioner
+from bsa_lightning.models.base import Codec, Conditioner
+from bsa_lightning.models.loading import load_codec, load_conditioner
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.lists import parse_object
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.lists import parse_object
 
 
 def check_shard(

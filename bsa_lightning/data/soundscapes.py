@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.data import synthesis
 from bsa_lightning.data.audio import fit_length, normalise
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.errors import UserError
-from bsa_lightning.ranges import check_number, check_seed
 
 EVENTS = ("beep", "buzz", "bell", "chirp", "click", "knock")
 BACKGROUNDS = ("hum", "engine", "wind", "rain")

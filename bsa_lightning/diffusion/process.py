@@ -1,4 +1,4 @@
-"""The forward process z_t = alpha_t x + sigma_t eps, what networks predict of it, and the DDIM step.
+"""The forward process z_t = alpha_t x + sigma_t eps, and what networks predict of it.
 
 ``alpha`` and ``sigma`` are scalars or (batch,); latents are (batch, ...). SNR is alpha^2 / sigma^2.
 """
@@ -26,11 +26,6 @@ def expand(values: Tensor, like: Tensor) -> Tensor:
 def add_noise(*, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """z_t = alpha_t x + sigma_t eps."""
     return expand(alpha, x) * x + expand(sigma, x) * eps
-
-
-def ddim_step(*, prediction: Prediction, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
-    """z_s = alpha_s x + sigma_s eps: the deterministic step to time s (Song et al. 2021; Liu et al., Algorithm 1)."""
-    return add_noise(x=prediction.x, eps=prediction.eps, alpha=alpha_s, sigma=sigma_s)
 
 
 class Parametrization(ABC):

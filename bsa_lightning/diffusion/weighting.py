@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number
 from bsa_lightning.diffusion.schedule import Schedule
-from bsa_lightning.errors import UserError
-from bsa_lightning.ranges import check_number
 
 _log = logging.getLogger(__name__)
 
@@ -146,10 +146,3 @@ def check_weights(weighting: Weighting, schedule: Schedule, times: Tensor, *, wh
         )
     if vanished:
         _log.warning("the weighting %s is 0 at t = %s %s: nothing is learnt there", weighting.name, vanished, where)
-
-
-def weighted_mse(*, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """mean over batch of weight (batch,) times mean over dimensions of (target - x)^2, in float32 or float64."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    error = (target.to(dtype) - x.to(dtype)).square().flatten(1).mean(1)
-    return (weight.to(dtype) * error).mean()

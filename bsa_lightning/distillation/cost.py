@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from bsa_lightning.distillation.module import ProgressiveDistillation
-from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.guided import predictor
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.predictor import predictor
 
 _PROBE = (1024, 1024)
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

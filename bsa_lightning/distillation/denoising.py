@@ -7,23 +7,25 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import whole
+from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.datamodule import LatentBatch
-from bsa_lightning.diffusion.process import add_noise
-from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, check_weights, weighted_mse
+from bsa_lightning.diffusion.losses import Errors, denoising_loss
+from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, check_weights
 from bsa_lightning.distillation.draws import draw, seed_networks
-from bsa_lightning.distillation.ema import EMA
-from bsa_lightning.distillation.latent_module import LatentModule, OptimizerFactory, check_training
-from bsa_lightning.distillation.sharding import unsharded
 from bsa_lightning.distillation.validation import WeightedMean
-from bsa_lightning.errors import UserError
-from bsa_lightning.files import whole
-from bsa_lightning.ranges import check_number
-from bsa_lightning.teachers import provenance as origin
-from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import family_of, load_denoiser, read_provenance, resolve_folder
-from bsa_lightning.teachers.model_folder import ModelFolder
+from bsa_lightning.models import provenance as origin
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.loading import load_denoiser, read_provenance
+from bsa_lightning.models.model_folder import ModelFolder
+from bsa_lightning.models.predictor import predictor
+from bsa_lightning.models.registry import family_of, resolve_folder
+from bsa_lightning.training.ema import EMA
+from bsa_lightning.training.latent_module import LatentModule, OptimizerFactory, check_training
+from bsa_lightning.training.sharding import unsharded
 
 _CHECKED_TIMES = 100
 """At which a weighting is tried before the training."""
@@ -57,7 +59,8 @@ class Denoising(LatentModule):
         compile: bool = False,
     ) -> None:
         super().__init__(teacher, compiled=compile)
-        check_training(optimizer, caption_dropout=caption_dropout, seed=seed)
+        check_training(optimizer, seed=seed)
+        check_number("caption_dropout", caption_dropout, at_least=0, at_most=1)
         check_number("warmup", warmup, whole=True, at_least=0)
         self.weighting = SNRPlusOne() if weighting is None else weighting
         self.optimizer = optimizer
@@ -93,15 +96,15 @@ class Denoising(LatentModule):
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        loss = self._loss(self.network, batch, self.global_step, micro_batch, self.caption_dropout)
+        loss = self._errors_of(self.network, batch, self.global_step, micro_batch, self.caption_dropout).loss()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         counts = batch.counts
         # A batch that is only there so that all ranks have as many still needs a loss, for a weight of zero.
-        loss = self._loss(self.trained, batch, -1, batch_idx, 0.0, counts if counts.any() else ~counts)
-        self._val_loss.update(loss, counts.sum())
+        errors = self._errors_of(self.trained, batch, -1, batch_idx, 0.0)
+        self._val_loss.update(errors.loss(counts if counts.any() else ~counts), counts.sum())
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/loss", self._val_loss.compute(), prog_bar=True, batch_size=1, sync_dist=True)
@@ -140,33 +143,26 @@ class Denoising(LatentModule):
         """Refuses to pass on parts of the starting folder that are not as they were written."""
         ModelFolder(resolve_folder(self.teacher_name)).verify()
 
-    def _loss(
-        self,
-        network: nn.Module,
-        batch: LatentBatch,
-        step: int,
-        micro_batch: int,
-        dropout: float,
-        counts: Tensor | None = None,
-    ) -> Tensor:
-        """w(SNR_t) ||x - x_network(z_t)||^2 at uniform times, over the clips where ``counts`` or all."""
+    def _errors_of(
+        self, network: Denoiser, batch: LatentBatch, step: int, micro_batch: int, caption_dropout: float
+    ) -> Errors:
         draws = draw(
             seed=self.seed,
             step=step,
             micro_batch=micro_batch,
             rank=self.global_rank,
             latents=batch.posterior.mean,
-            caption_dropout=dropout,
+            caption_dropout=caption_dropout,
         )
         seed_networks(draws.seed, self.device)
-        schedule = self.network.schedule
-        t = schedule.trained_times(draws.uniform)
-        alpha, sigma = schedule.alpha_sigma(t)
-        x = batch.posterior.sample(draws.posterior_noise)
-        z_t = add_noise(x=x, eps=draws.eps, alpha=alpha, sigma=sigma)
-        conditioning = batch.conditioning.where(draws.keep_caption, self._null()) if dropout else batch.conditioning
-        prediction = network(z_t, t, conditioning)
-        prediction_x, weight = prediction.x, self.weighting(schedule.snr(t))
-        if counts is not None:
-            prediction_x, x, weight = prediction_x[counts], x[counts], weight[counts]
-        return weighted_mse(x=prediction_x, target=x, weight=weight)
+        conditioning = batch.conditioning
+        if caption_dropout:
+            conditioning = conditioning.where(draws.keep_caption, self._null())
+        return denoising_loss(
+            x=batch.posterior.sample(draws.posterior_noise),
+            eps=draws.eps,
+            uniform=draws.uniform,
+            schedule=self.network.schedule,
+            network=predictor(network, conditioning),
+            weighting=self.weighting,
+        )

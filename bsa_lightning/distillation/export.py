@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.files import refuse_existing, whole
-from bsa_lightning.teachers import provenance as origin
-from bsa_lightning.teachers.folder import PROVENANCE, family_of, lender, load_teacher, read_provenance, read_sampling
-from bsa_lightning.teachers.model_card import FACTS, model_card
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import refuse_existing, whole
+from bsa_lightning.models import provenance as origin
+from bsa_lightning.models.loading import lender, load_model, read_provenance, read_sampling
+from bsa_lightning.models.model_card import FACTS, model_card
+from bsa_lightning.models.provenance import PROVENANCE
+from bsa_lightning.models.registry import family_of
 
 
 def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> None:
@@ -34,7 +36,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     for folder in (student, teacher):
         if dst.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"dst is {dst}, which lies in {folder}; name a folder outside of it")
-    load_teacher(student)
+    load_model(student)
     known = read_provenance(teacher)
     # A path of this machine means nothing elsewhere.
     provenance["teacher"] = known.get("source", known.get("name", teacher.name))

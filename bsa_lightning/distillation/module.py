@@ -4,50 +4,48 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import LatentBatch
-from bsa_lightning.diffusion.process import add_noise
-from bsa_lightning.diffusion.sampling import sample
-from bsa_lightning.diffusion.target import distillation_target
-from bsa_lightning.diffusion.weighting import Weighting, weighted_mse
-from bsa_lightning.distillation import checkpoint
+from bsa_lightning.diffusion.ddim import sample
+from bsa_lightning.diffusion.losses import Errors, distillation_loss, squared_error
+from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.draws import Draws, draw, seed_networks
-from bsa_lightning.distillation.ema import EMA, copy_weights
-from bsa_lightning.distillation.first_teacher import FirstTeacher
-from bsa_lightning.distillation.guidance import Guidance
-from bsa_lightning.distillation.latent_module import LatentModule, OptimizerFactory, check_training
-from bsa_lightning.distillation.plan import Plan, Round
-from bsa_lightning.distillation.sharding import unsharded
+from bsa_lightning.distillation.guidance_modes import GuidanceMode
+from bsa_lightning.distillation.promotion import RoundPromotion
+from bsa_lightning.distillation.rounds import Plan, Round
 from bsa_lightning.distillation.student import save_student
+from bsa_lightning.distillation.teachers import FirstTeacher, TeacherReference, drop_teacher, restore_teacher
 from bsa_lightning.distillation.validation import ValidationErrors
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, read_sampling
-from bsa_lightning.teachers.guided import predictor
+from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
+from bsa_lightning.models.predictor import predictor
+from bsa_lightning.training.ema import EMA, copy_weights
+from bsa_lightning.training.latent_module import LatentModule, NetworkOptions, OptimizerFactory, check_training
+from bsa_lightning.training.lightning_internals import restart_optimizers
+from bsa_lightning.training.sharding import unsharded
 
 
 class ProgressiveDistillation(LatentModule):
     """Teacher and student of one round, and the step from a round to the next.
 
     Args:
-        plan: the ladder of rounds.
-        weighting: of the x-space error, as a function of SNR.
+        plan: the rounds: how many steps each student samples in, and how many updates it gets.
+        weighting: the weight w(SNR) of the squared error in x.
         guidance: where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
-        optimizer: of the student's parameters, made anew each round; its rate falls linearly to zero in a round.
-        ema_decay: of the average of the student that a round ends with, between 0 and 1; None ends with the last
-            weights.
-        caption_dropout: share of captions replaced by none, from 0 to 1, where the mode of guidance needs the null
-            branch.
-        seed: of noise, times and dropout; at least 0.
-        teacher_dtype: of the teacher's weights; bfloat16 halves their memory.
-        gradient_checkpointing: whether the student computes activations anew in the backward pass, which saves memory.
-        compile: whether torch.compile makes faster code of the networks, which takes minutes at the start.
+        optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
+            to zero over a round.
+        ema_decay: the decay of the moving average of the student that a round ends with, between 0 and 1; ``None`` ends
+            a round with the last weights.
+        seed: the seed of noise, times and caption dropout, at least 0.
+        networks: how the networks are held in memory and run; ``None`` is ``NetworkOptions()``.
     """
 
     round: Tensor
@@ -57,38 +55,33 @@ class ProgressiveDistillation(LatentModule):
         self,
         plan: Plan,
         weighting: Weighting,
-        guidance: Guidance,
+        guidance: GuidanceMode,
         teacher: str = "tiny",
         optimizer: OptimizerFactory = torch.optim.Adam,
         ema_decay: float | None = None,
-        caption_dropout: float = 0.1,
         seed: int = 0,
-        teacher_dtype: Literal["float32", "bfloat16"] = "float32",
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
+        networks: NetworkOptions | None = None,
     ) -> None:
-        super().__init__(teacher, compiled=compile)
-        if teacher_dtype not in ("float32", "bfloat16"):
-            raise UserError(f"teacher_dtype is {teacher_dtype!r}, but must be float32 or bfloat16")
-        check_training(optimizer, caption_dropout=caption_dropout, seed=seed)
+        networks = NetworkOptions() if networks is None else networks
+        super().__init__(teacher, compiled=networks.compile)
+        check_training(optimizer, seed=seed)
         self.plan = plan
         self.weighting = weighting
         self.guidance = guidance
         self.optimizer = optimizer
-        self.caption_dropout = caption_dropout
         self.seed = seed
-        self.teacher_dtype = getattr(torch, teacher_dtype)
+        self.teacher_dtype = networks.dtype
         self.student = self._untrained_student().train()
         self.teacher = load_denoiser(teacher, dtype=self.teacher_dtype).requires_grad_(False).eval()
-        self.gradient_checkpointing = gradient_checkpointing
-        if gradient_checkpointing:
+        self.gradient_checkpointing = networks.gradient_checkpointing
+        if networks.gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
         self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
         self.register_buffer("round", torch.tensor(0))
         self.register_buffer("round_start", torch.tensor(0))
         plan.check_schedule(self.teacher.schedule)
         plan.check_weighting(weighting, self.teacher.schedule)
-        self._reference = checkpoint.TeacherReference("", None, "")
+        self._reference = TeacherReference("", None, "")
         self._resumed_at: int | None = None
         self._errors = ValidationErrors()
         self._first = FirstTeacher(self._load_first_teacher)
@@ -106,6 +99,14 @@ class ProgressiveDistillation(LatentModule):
     def updates_in_round(self) -> int:
         """Optimizer steps since the round began."""
         return self.global_step - int(self.round_start)
+
+    @property
+    def current_budget(self) -> int:
+        return self.current_round.updates
+
+    @property
+    def place(self) -> str:
+        return f" in round {int(self.round) + 1}"
 
     @property
     def learner(self) -> Denoiser:
@@ -130,15 +131,12 @@ class ProgressiveDistillation(LatentModule):
     def setup(self, stage: str) -> None:
         del stage
         first = folder_sha256(self.teacher_name)
-        self._reference = checkpoint.TeacherReference(first, None, first)
+        self._reference = TeacherReference(first, None, first)
         self.guidance.check_teacher(self.teacher_name, read_sampling(self.teacher_name).guidance)
         self.check_data()
 
-    def on_fit_start(self) -> None:
-        from bsa_lightning.distillation.promotion import RoundPromotion
-
-        if not any(isinstance(callback, RoundPromotion) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
-            raise UserError("trainer.callbacks has no RoundPromotion, so that no round would ever end; add it")
+    def configure_callbacks(self) -> list[Callback]:
+        return [RoundPromotion()]
 
     def train(self, mode: bool = True) -> ProgressiveDistillation:
         """The teacher is never in training mode."""
@@ -156,10 +154,9 @@ class ProgressiveDistillation(LatentModule):
         draws = self._draw(batch, self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
         seed_networks(draws.seed, self.device)
         conditioning = batch.conditioning
-        if self.guidance.drops_captions:
+        if self.guidance.caption_dropout:
             conditioning = conditioning.where(draws.keep_caption, self._null())
-        t, student_x, target = self._student_and_target(batch, draws, conditioning, self.student)
-        loss = weighted_mse(x=student_x, target=target, weight=self.weighting(self.student.schedule.snr(t)))
+        loss = self._errors_of(self.student, batch, draws, conditioning).loss()
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({"round": float(self.round + 1), "num_steps": float(self.current_round.num_steps)})
         return loss
@@ -167,9 +164,7 @@ class ProgressiveDistillation(LatentModule):
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Distillation error with fixed draws, and the distance of final latents from the first teacher's."""
         draws = self._draw(batch, -1, batch_idx)
-        t, student_x, target = self._student_and_target(batch, draws, batch.conditioning, self.finished_student)
-        error = (student_x - target).square().flatten(1).mean(1)
-        snr = self.student.schedule.snr(t)
+        errors = self._errors_of(self.finished_student, batch, draws, batch.conditioning)
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
         final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
         first = self._first.final(
@@ -179,9 +174,7 @@ class ProgressiveDistillation(LatentModule):
                 teacher, batch.conditioning, draws.eps, self.plan.start_steps, self.guidance.scale
             ),
         )
-        distance = (final - first.to(self.device)).square().flatten(1).mean(1)
-        weight = self.weighting(snr).float()
-        self._errors.update(weight=weight, distance=distance, error=error, snr=snr, counts=batch.counts)
+        self._errors.update(errors, distance=squared_error(final, first.to(self.device)), counts=batch.counts)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/num_steps", float(self.current_round.num_steps), batch_size=1)
@@ -210,7 +203,6 @@ class ProgressiveDistillation(LatentModule):
                 folder,
                 round_=self.current_round,
                 teacher=self.teacher_name,
-                teacher_sha256=folder_sha256(self.teacher_name),
                 weighting=self.weighting,
                 guidance=self.guidance,
                 updates=self.updates_in_round,
@@ -228,41 +220,39 @@ class ProgressiveDistillation(LatentModule):
         self.round_start.fill_(self.global_step)
         student = str(folder.relative_to(self.run_folder))
         self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
-        self.trainer.strategy.setup_optimizers(self.trainer)
+        restart_optimizers(self.trainer)
 
-    def on_save_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
-        checkpoint.drop_teacher(checkpoint_, self._reference)
-        checkpoint_["clips"] = self.data.fingerprint
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        drop_teacher(checkpoint, self._reference)
+        checkpoint["clips"] = self.data.fingerprint
 
-    def on_load_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
-        self._resumed_at = checkpoint_["global_step"]
-        if self.trainer.state.fn == "fit" and checkpoint_["clips"] != self.data.fingerprint:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._resumed_at = checkpoint["global_step"]
+        if self.trainer.state.fn == "fit" and checkpoint["clips"] != self.data.fingerprint:
             raise UserError(
                 f"data.train is {self.data.train.folder}, which holds other clips than the run was trained on; name the"
                 " folder that holds those"
             )
-        self._reference = checkpoint.TeacherReference(**checkpoint_["teacher"])
+        self._reference = TeacherReference(**checkpoint["teacher"])
         teacher = self._reference.load(first=self.teacher_name, run_folder=self.run_folder, dtype=self.teacher_dtype)
-        checkpoint.restore_teacher(checkpoint_, teacher)
+        restore_teacher(checkpoint, teacher)
         self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
 
-    def _student_and_target(
-        self, batch: LatentBatch, draws: Draws, conditioning: Conditioning, student: Denoiser
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Times (batch,), the student's x-prediction at z_t, and the target x*."""
-        num_steps, factor = self.current_round.num_steps, self.plan.factor
-        i = (draws.uniform * num_steps).floor() + 1  # uniform on 1..N
-        times = [(i - k / factor) / num_steps for k in range(factor + 1)]
-        t = times[0]
-        alpha, sigma = student.schedule.alpha_sigma(t)
-        z_t = add_noise(x=batch.posterior.sample(draws.posterior_noise), eps=draws.eps, alpha=alpha, sigma=sigma)
+    def _errors_of(self, student: Denoiser, batch: LatentBatch, draws: Draws, conditioning: Conditioning) -> Errors:
+        """Algorithm 1 for a batch: against the teacher of the round, at the guidance of the round."""
         scale = self.guidance.target_scale(int(self.round), draws.guidance)
-        with torch.no_grad():
-            teacher = predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale)
-            target = distillation_target(teacher=teacher, schedule=self.teacher.schedule, z_t=z_t, times=times)
-        # What the teacher is guided by, a student has in its weights, or is told.
-        x, _ = predictor(student, conditioning, guidance_scale=scale if student.takes_guidance else 1.0)(z_t, t)
-        return t, x, target
+        return distillation_loss(
+            x=batch.posterior.sample(draws.posterior_noise),
+            eps=draws.eps,
+            uniform=draws.uniform,
+            num_steps=self.current_round.num_steps,
+            factor=self.plan.factor,
+            schedule=self.teacher.schedule,
+            teacher=predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale),
+            # The guidance of its teacher is in the weights of a student, or an input that it takes.
+            student=predictor(student, conditioning, guidance_scale=scale if student.takes_guidance else 1.0),
+            weighting=self.weighting,
+        )
 
     def _draw(self, batch: LatentBatch, step: int, micro_batch: int) -> Draws:
         return draw(
@@ -271,7 +261,7 @@ class ProgressiveDistillation(LatentModule):
             micro_batch=micro_batch,
             rank=self.global_rank,
             latents=batch.posterior.mean,
-            caption_dropout=self.caption_dropout,
+            caption_dropout=self.guidance.caption_dropout,
         )
 
     def _untrained_student(self) -> Denoiser:

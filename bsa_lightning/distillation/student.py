@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bsa_lightning.common.files import whole
 from bsa_lightning.diffusion.weighting import Weighting
-from bsa_lightning.distillation.guidance import Guidance
-from bsa_lightning.distillation.plan import Round
-from bsa_lightning.files import whole
-from bsa_lightning.teachers.base import Denoiser
-from bsa_lightning.teachers.folder import PROVENANCE, folder_sha256, pipeline_name, read_licence, resolve_folder
+from bsa_lightning.distillation.guidance_modes import GuidanceMode
+from bsa_lightning.distillation.rounds import Round
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.loading import folder_sha256, read_licence
+from bsa_lightning.models.provenance import PROVENANCE
+from bsa_lightning.models.registry import pipeline_name, resolve_folder
 
 
 def save_student(
@@ -19,9 +21,8 @@ def save_student(
     *,
     round_: Round,
     teacher: str,
-    teacher_sha256: str,
     weighting: Weighting,
-    guidance: Guidance,
+    guidance: GuidanceMode,
     updates: int,
     data_fingerprint: str,
 ) -> None:
@@ -29,7 +30,7 @@ def save_student(
     provenance = {
         "pipeline": pipeline_name(teacher),
         "teacher": teacher if teacher == "tiny" else str(resolve_folder(teacher).resolve()),
-        "teacher_sha256": teacher_sha256,
+        "teacher_sha256": folder_sha256(teacher),
         "licence": read_licence(teacher),
         "weighting": weighting.name,
         "weighting_parameters": {name: value for name, value in vars(weighting).items() if name != "name"},

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, SumMetric
 
+from bsa_lightning.diffusion.losses import Errors
+
 _EDGES = (0.1, 1.0, 5.0)
 ERROR_BINS = ("val/error_snr<0.1", "val/error_snr<1", "val/error_snr<5", "val/error_snr>5")
 """The distillation error without its weight, by the SNR at which it was made."""
@@ -23,13 +25,15 @@ class ValidationErrors(nn.Module):
         super().__init__()
         self.means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in _NAMES)
 
-    def update(
-        self, *, weight: Tensor, distance: Tensor, error: Tensor, snr: Tensor, counts: Tensor | None = None
-    ) -> None:
-        """Adds a batch: weight and mean squared error of the distillation, trajectory error, and the SNR, (batch,).
+    def update(self, errors: Errors, *, distance: Tensor, counts: Tensor | None = None) -> None:
+        """Adds a batch.
 
-        Clips that only fill the batch, where ``counts`` (batch,) is False, are left out.
+        Args:
+            errors: the parts of the distillation loss.
+            distance: the trajectory error, (batch,).
+            counts: False for clips that only fill the batch, (batch,); they are left out.
         """
+        weight, error, snr = errors.weight.float(), errors.error, errors.snr
         if counts is not None:
             weight, distance, error, snr = (part[counts] for part in (weight, distance, error, snr))
         bins = torch.bucketize(snr, torch.tensor(_EDGES, device=snr.device, dtype=snr.dtype))

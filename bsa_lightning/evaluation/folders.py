@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import sha256_of_file
+from bsa_lightning.common.lists import plain_text, read_object
 from bsa_lightning.data.audio import length_of, recorded, suffixes
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.card import score_card
-from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.measures import (
     Measures,
     ReadsCaptions,
@@ -27,8 +28,7 @@ from bsa_lightning.evaluation.measures import (
 )
 from bsa_lightning.evaluation.reference import RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
-from bsa_lightning.files import sha256_of_file
-from bsa_lightning.lists import plain_text, read_object
+from bsa_lightning.evaluation.score_card import score_card
 
 _log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bsa_lightning.common.files import write_json
 from bsa_lightning.data import audio
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.evaluation.systems import System
-from bsa_lightning.files import write_json
 
 
 class KeptSamples:

@@ -12,12 +12,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import inception_score, kl_divergence, kl_divergence_sigmoid
-from bsa_lightning.evaluation.embeddings import Embedding
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.infinite import at_infinity, refuse_short
-from bsa_lightning.evaluation.kernel import KernelDistance, NoValueError, as_kadtk
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.embeddings.base import Embedding
+from bsa_lightning.evaluation.metrics.divergence import inception_score, kl_divergence, kl_divergence_sigmoid
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
+from bsa_lightning.evaluation.metrics.frechet_at_infinity import at_infinity, refuse_short
+from bsa_lightning.evaluation.metrics.kernel import KernelDistance, NoValueError, as_kadtk
 from bsa_lightning.evaluation.row_store import ClipRows
 
 _log = logging.getLogger(__name__)

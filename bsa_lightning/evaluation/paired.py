@@ -12,19 +12,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import whole
 from bsa_lightning.data.order import seeded
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.kernel import NoValueError
 from bsa_lightning.evaluation.measures import Measures
+from bsa_lightning.evaluation.metrics.kernel import NoValueError
 from bsa_lightning.evaluation.row_store import ClipRows, mean
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR
-from bsa_lightning.files import whole
 
 FEWEST = 20
 """Clips from which halves say how much a distance varies."""
 
 
-class Difference(NamedTuple):
+class ClipDifference(NamedTuple):
     """A metric of one system less that of another, with its 95 % interval over clips."""
 
     difference: float
@@ -65,7 +65,7 @@ def resample(
     return Resampled(rows.clips, measure(rows), halves)
 
 
-def paired_difference(first: Resampled, second: Resampled) -> Difference:
+def paired_difference(first: Resampled, second: Resampled) -> ClipDifference:
     """A measure of one system less that of another, from the same captions and noise, over the clips of both.
 
     The spread of random halves is that of the whole (a delete-half jackknife), and unlike in a bootstrap no clip comes
@@ -87,7 +87,7 @@ def paired_difference(first: Resampled, second: Resampled) -> Difference:
     spread = float((first.halves - second.halves).std()) * math.sqrt(m / (n - m))
     half_width = float(t.ppf(0.975, 1 / (1 / (n - 1) + 1 / (num_resamples - 1)))) * spread
     difference = first.value - second.value
-    return Difference(difference, difference - half_width, difference + half_width, n)
+    return ClipDifference(difference, difference - half_width, difference + half_width, n)
 
 
 def resample_all(
@@ -109,7 +109,7 @@ def resample_all(
     return found
 
 
-def compare(first: Mapping[str, Resampled], second: Mapping[str, Resampled]) -> dict[str, Difference]:
+def compare(first: Mapping[str, Resampled], second: Mapping[str, Resampled]) -> dict[str, ClipDifference]:
     """:func:`paired_difference` in every column that both have."""
     return {column: paired_difference(first[column], second[column]) for column in first if column in second}
 
@@ -121,7 +121,7 @@ class PairedRow(NamedTuple):
     second: str
     seed: int
     metric: str
-    found: Difference
+    found: ClipDifference
     best_rival: bool
     """Whether ``second`` is the strongest system that ``first`` has to beat."""
 
@@ -130,7 +130,7 @@ def write_differences(path: Path, rows: Iterable[PairedRow]) -> None:
     """Writes ``differences.csv``; ``best_rival`` is "yes" or empty."""
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["first", "second", "seed", "metric", *Difference._fields, "best_rival"])
+        writer.writerow(["first", "second", "seed", "metric", *ClipDifference._fields, "best_rival"])
         for *names, found, best_rival in rows:
             numbers = [f"{number:.9g}" for number in found[:3]]
             writer.writerow([*names, *numbers, found.num_clips, "yes" if best_rival else ""])

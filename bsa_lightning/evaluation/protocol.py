@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
-from bsa_lightning.evaluation.generation import generate_latents, noise_of
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
 from bsa_lightning.evaluation.reference import RowCache, embed
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore, mean
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, Score
 from bsa_lightning.evaluation.systems import System
-from bsa_lightning.teachers.base import Conditioning, Denoiser
-from bsa_lightning.teachers.folder import Teacher, folder_sha256, load_denoiser
-from bsa_lightning.teachers.guided import CountEvaluations
+from bsa_lightning.generation.generate import generate_latents, noise_of
+from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.loading import TextToAudioModel, folder_sha256, load_denoiser
+from bsa_lightning.models.predictor import CountEvaluations
 
 
 class Sampled(NamedTuple):
@@ -70,7 +70,7 @@ class Protocol:
         num_captions: int,
         batch_size: int,
         embeddings: Sequence[Embedding] = (),
-        teacher: Teacher,
+        teacher: TextToAudioModel,
         zero: System,
         at_infinity: bool = False,
         kadtk: bool = False,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bsa_lightning.cache import read_shared_tensors, write_shared_tensors
+from bsa_lightning.common.cache import read_shared_tensors, write_shared_tensors
 from bsa_lightning.data import audio
 from bsa_lightning.data.captions import TangoManifest
-from bsa_lightning.evaluation.embeddings import Embedding, Features
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features
 
 _CODE = "reading by name, 1"
 """What :func:`embed` does to sound; a change must change this."""

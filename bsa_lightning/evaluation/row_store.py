@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics import Metric
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.embeddings import Features
-from bsa_lightning.files import write_tensors
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import write_tensors
+from bsa_lightning.evaluation.embeddings.base import Features
 
 
 class ClipRows:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bsa_lightning.cache import read_shared_tensors, write_shared_tensors
-from bsa_lightning.evaluation.samplers import Sampler
-from bsa_lightning.teachers.base import Conditioning
-from bsa_lightning.teachers.folder import folder_sha256
+from bsa_lightning.common.cache import read_shared_tensors, write_shared_tensors
+from bsa_lightning.generation.samplers import Sampler
+from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.loading import folder_sha256
 
 
 class SampledBatch(NamedTuple):

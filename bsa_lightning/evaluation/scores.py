@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.names import DDIM, SystemName
-from bsa_lightning.files import whole
-from bsa_lightning.lists import read_csv
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import whole
+from bsa_lightning.common.lists import read_csv
+from bsa_lightning.evaluation.system_name import DDIM, SystemName
 
 TRAJECTORY_ERROR = "trajectory_error"
 """The metric that leads: how far a system lands from the guided teacher at its full steps, from the same noise."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bsa_lightning.evaluation.names import compete
-from bsa_lightning.evaluation.samplers import DDIM, Sampler
 from bsa_lightning.evaluation.scores import Score
-from bsa_lightning.teachers.folder import read_sampling
-from bsa_lightning.teachers.provenance import read_student
+from bsa_lightning.evaluation.system_name import compete
+from bsa_lightning.generation.samplers import DDIM, Sampler
+from bsa_lightning.models.loading import read_sampling
+from bsa_lightning.models.provenance import read_student
 
 _DDIM = DDIM()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsa_lightning.reporting.run_folder import REFERENCE, metrics_of, read_results
+from bsa_lightning.reporting.results import REFERENCE, metrics_of, read_results
 from bsa_lightning.reporting.table import TITLES
 
 if TYPE_CHECKING:

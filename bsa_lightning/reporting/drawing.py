@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bsa_lightning.files import whole
+from bsa_lightning.common.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

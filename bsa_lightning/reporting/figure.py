@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsa_lightning.reporting import drawing
-from bsa_lightning.reporting.run_folder import REFERENCE, Result, metrics_of
+from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
 from bsa_lightning.reporting.table import TITLES
 
 if TYPE_CHECKING:

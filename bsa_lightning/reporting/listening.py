@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bsa_lightning.reporting import spectrogram
-from bsa_lightning.reporting.samples import System
+from bsa_lightning.reporting.samples import SampledSystem
 
 _KEYS = (
     "<kbd>Space</kbd> plays and pauses; <kbd>↑</kbd> <kbd>↓</kbd> go to another system of the caption, "
@@ -16,7 +16,7 @@ _KEYS = (
 )
 
 
-def section(captions: Sequence[str], systems: Sequence[System]) -> str:
+def section(captions: Sequence[str], systems: Sequence[SampledSystem]) -> str:
     """The section as HTML; without samples it says so."""
     if not captions:
         return '<section id="listen"><h2>Listen</h2><p class="note">This run kept no samples.</p></section>'
@@ -38,14 +38,14 @@ def section(captions: Sequence[str], systems: Sequence[System]) -> str:
 </section>"""
 
 
-def _box(system: System) -> str:
+def _box(system: SampledSystem) -> str:
     return (
         f'<label><input type="checkbox" data-shows="{_escape(system.id)}"{" checked" if system.shown else ""}>'
         f"<span>{_escape(system.name)}</span></label>"
     )
 
 
-def _card(number: int, caption: str, systems: Sequence[System]) -> str:
+def _card(number: int, caption: str, systems: Sequence[SampledSystem]) -> str:
     rows = "".join(_row(system, system.sounds[caption]) for system in systems if caption in system.sounds)
     return (
         f'<article class="card" aria-labelledby="caption-{number}"><h3 id="caption-{number}">{_escape(caption)}</h3>'
@@ -53,7 +53,7 @@ def _card(number: int, caption: str, systems: Sequence[System]) -> str:
     )
 
 
-def _row(system: System, path: Path) -> str:
+def _row(system: SampledSystem, path: Path) -> str:
     wave = spectrogram.read(path)
     picture = base64.b64encode(spectrogram.mel_png(wave)).decode()
     sound = base64.b64encode(path.read_bytes()).decode()

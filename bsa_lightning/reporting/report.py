@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.files import refuse_file, whole
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import refuse_file, whole
 from bsa_lightning.reporting import figure, page, snr, table, training_differences
-from bsa_lightning.reporting.run_folder import read_results
-from bsa_lightning.reporting.training import REPORT_FILES, one_of_each
+from bsa_lightning.reporting.repeats import one_of_each
+from bsa_lightning.reporting.results import read_results
+from bsa_lightning.training.run_files import REPORT_FILES
 
 PAGE = "index.html"
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bsa_lightning.evaluation.names import compete
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, three_digits
-from bsa_lightning.reporting.run_folder import Result
+from bsa_lightning.evaluation.system_name import compete
+from bsa_lightning.reporting.results import Result
 
 _UNKNOWN = (math.nan, math.nan)
 

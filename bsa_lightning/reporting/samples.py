@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.names import DDIM, SystemName
-from bsa_lightning.files import read_json
-from bsa_lightning.reporting.run_folder import REFERENCE, Result
-from bsa_lightning.reporting.training import label, readable
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import read_json
+from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.reporting.repeats import label, readable
+from bsa_lightning.reporting.results import REFERENCE, Result
 
 CAPTIONS = "captions.json"
 """In ``samples/``, if a run wrote it: file name -> caption. Without it captions are read off the file names."""
@@ -19,7 +19,7 @@ _SLUG_LENGTH = 60
 
 
 @dataclass
-class System:
+class SampledSystem:
     """What made some of the sounds. ``id`` is the folder's name, with the run's where runs differ."""
 
     id: str
@@ -31,7 +31,7 @@ class System:
     """Whether a page shows it before anybody has chosen."""
 
 
-def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[str], list[System]]:
+def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[str], list[SampledSystem]]:
     """Captions, and the systems that sound them: the reference, the teacher, then students, many steps first.
 
     A folder that several runs hold with the same bytes is one system.
@@ -95,7 +95,9 @@ def _order(folder: Path) -> tuple[int, str, int]:
     return kinds.index(system.model) if system.model in kinds else len(kinds), system.title, -system.num_steps
 
 
-def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str, is_guided: bool) -> System:
+def _system(
+    folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str, is_guided: bool
+) -> SampledSystem:
     system = SystemName.from_folder(folder)
     name = friendly(folder)
     counted = {result.nfe for result in results if result.system == system and system.num_steps}
@@ -106,4 +108,6 @@ def _system(folder: str, sounds: dict[str, Path], results: Sequence[Result], *, 
     folder = readable(folder)
     # Rivals are many rows, which wait to be switched on. Of a ladder without guidance the teacher itself has none.
     shown = system.sampler == DDIM and not (is_guided and system.unguided)
-    return System(f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown)
+    return SampledSystem(
+        f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown
+    )

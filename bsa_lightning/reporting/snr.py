@@ -9,11 +9,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.lists import read_csv
 from bsa_lightning.evaluation.scores import finite
-from bsa_lightning.lists import read_csv
 from bsa_lightning.reporting import drawing
-from bsa_lightning.reporting.training import label
+from bsa_lightning.reporting.repeats import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

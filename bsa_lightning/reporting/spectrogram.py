@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
 
 NUM_BANDS = 64
 MAX_COLUMNS = 320

@@ -7,9 +7,9 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
-from bsa_lightning.evaluation.names import is_unguided
+from bsa_lightning.evaluation.system_name import is_unguided
 from bsa_lightning.reporting import rivals
-from bsa_lightning.reporting.run_folder import REFERENCE, Result, metrics_of
+from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
 
 TITLES = {
     "fd_logmel": "FD log-mel ↓",

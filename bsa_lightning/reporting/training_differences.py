@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from bsa_lightning.evaluation.names import DDIM
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, crossed_interval
+from bsa_lightning.evaluation.system_name import DDIM
+from bsa_lightning.reporting.results import Result, crossed
 from bsa_lightning.reporting.rivals import is_rival
-from bsa_lightning.reporting.run_folder import Result, crossed
 from bsa_lightning.reporting.table import TITLES
 
 HEADER = ["System", "Less", "Steps", "Metric", "Difference", "95 % interval", "Training seeds", "Sampling seeds"]
@@ -27,7 +27,7 @@ _EXACT = {"trajectory_error"}
 
 
 @dataclass(frozen=True)
-class Difference:
+class TrainingDifference:
     """A metric of one system less that of another: the mean over seeds, with its 95 % interval over both kinds."""
 
     first: Result
@@ -49,7 +49,7 @@ class Difference:
         return abs(self.mean) > self.half_width > 0
 
 
-def differences(results: Sequence[Result]) -> list[Difference]:
+def differences(results: Sequence[Result]) -> list[TrainingDifference]:
     """Of all pairs of trained systems at equal steps, of each and its rivals, and of each and its teacher in full."""
     trained = [result for result in results if result.training_seeds]
     teachers = [result for result in results if result.model == "teacher"]
@@ -83,7 +83,7 @@ def differences(results: Sequence[Result]) -> list[Difference]:
     return [difference for difference in found if difference is not None]
 
 
-def cells(found: Sequence[Difference]) -> list[list[str]]:
+def cells(found: Sequence[TrainingDifference]) -> list[list[str]]:
     """Rows under ``HEADER``: against BSA where it is there (else all), against rivals, and against the teacher in full.
 
     Against rivals it is the trajectory error alone, which leads; the file has the other metrics too.
@@ -116,7 +116,7 @@ def cells(found: Sequence[Difference]) -> list[list[str]]:
     return rows
 
 
-def comma_separated(found: Sequence[Difference]) -> str:
+def comma_separated(found: Sequence[TrainingDifference]) -> str:
     """All pairs, every number in full."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -129,7 +129,7 @@ def comma_separated(found: Sequence[Difference]) -> str:
     return buffer.getvalue()
 
 
-def _difference(first: Result, second: Result, metric: str) -> Difference | None:
+def _difference(first: Result, second: Result, metric: str) -> TrainingDifference | None:
     """On the sampling seeds that all runs have; ``None`` where fewer than two training seeds pair the two."""
     ours, theirs = first.values[metric], second.values[metric]
     if not second.training_seeds:  # one model for all of them
@@ -137,8 +137,8 @@ def _difference(first: Result, second: Result, metric: str) -> Difference | None
     rows = crossed({seeds: ours[seeds] - theirs[seeds] for seeds in ours.keys() & theirs.keys()})
     if len(rows) < 2 or not rows[0]:
         return None
-    return Difference(first, second, metric, *crossed_interval(rows), len(rows), len(rows[0]))
+    return TrainingDifference(first, second, metric, *crossed_interval(rows), len(rows), len(rows[0]))
 
 
-def _swapped(d: Difference) -> Difference:
+def _swapped(d: TrainingDifference) -> TrainingDifference:
     return replace(d, first=d.second, second=d.first, mean=-d.mean)

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.latents import EncodedClip, write_index, write_shard
-from bsa_lightning.teachers.base import Conditioning
+from bsa_lightning.models.base import Conditioning
 from experiments.benchmarks.measure import Row, seconds
 
 CLIPS, SHARDS, BATCH_SIZE, REPEATS = 1024, 4, 16, 5

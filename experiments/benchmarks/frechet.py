@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
 from experiments.benchmarks.measure import Row, typical_seconds
 
 ROWS = 886

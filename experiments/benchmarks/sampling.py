@@ -1,15 +1,15 @@
-"""Sampling over the bare forwards of the network, and over diffusers' own loop."""
+"""SamplingSettings over the bare forwards of the network, and over diffusers' own loop."""
 
 from __future__ import annotations
 
 import torch
 
 from bsa_lightning.data.soundscapes import Soundscapes
-from bsa_lightning.diffusion.sampling import sample
-from bsa_lightning.teachers.base import Conditioning
-from bsa_lightning.teachers.folder import load_teacher
-from bsa_lightning.teachers.guided import predictor
-from bsa_lightning.teachers.unet import UNetDenoiser
+from bsa_lightning.diffusion.ddim import sample
+from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.predictor import predictor
+from bsa_lightning.models.unet import UNetDenoiser
 from experiments.benchmarks.measure import Row, seconds
 
 REPEATS, NUM_STEPS, BATCH_SIZE, SCALE = 60, 8, 16, 2.0
@@ -20,7 +20,7 @@ def rows() -> list[Row]:
     """The same network, steps and guidance in all three."""
     from diffusers import DDIMScheduler
 
-    teacher = load_teacher("tiny")
+    teacher = load_model("tiny")
     denoiser = teacher.denoiser.eval()
     assert isinstance(denoiser, UNetDenoiser)
     unet = denoiser.unet

@@ -14,7 +14,7 @@ from experiments.benchmarks.measure import Row, seconds
 REPEATS = 3
 FLOOR = """
 import torch, lightning.pytorch
-from bsa_lightning.teachers.folder import load_denoiser
+from bsa_lightning.models.loading import load_denoiser
 for _ in range(2):
     denoiser = load_denoiser("tiny")
 z, conditioning = denoiser.example_inputs(16)
@@ -22,7 +22,7 @@ denoiser(z, torch.full((16,), 0.5), conditioning).x.mean().backward()
 """
 UPDATE = """
 data: {{init_args: {{train: {{folder: {folder}/latents, clips: null}}, val: null}}}}
-trainer: {{accelerator: cpu, max_steps: 1, callbacks: [RoundPromotion], enable_progress_bar: false}}
+trainer: {{accelerator: cpu, max_steps: 1, enable_progress_bar: false}}
 """
 """On top of the demo's configuration: one update on data that is there."""
 

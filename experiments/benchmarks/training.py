@@ -16,14 +16,13 @@ from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch, Prepare
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.diffusion.weighting import BSA
-from bsa_lightning.distillation.bad_updates import BadUpdates
 from bsa_lightning.distillation.cost import PeakMemory
-from bsa_lightning.distillation.ema import EMA
-from bsa_lightning.distillation.guidance import Baked, Guidance, Outside
+from bsa_lightning.distillation.guidance_modes import Baked, GuidanceMode, Outside
 from bsa_lightning.distillation.module import ProgressiveDistillation
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.distillation.promotion import RoundPromotion
-from bsa_lightning.teachers.base import Conditioning
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.models.base import Conditioning
+from bsa_lightning.training.bad_updates import BadUpdates
+from bsa_lightning.training.ema import EMA
 from experiments.benchmarks.measure import Row, seconds
 
 UPDATES, SKIPPED, NUM_STEPS, BATCH_SIZE, SCALE = 244, 2, 8, 16, 2.0
@@ -109,7 +108,7 @@ class Silent(SimpleProfiler):
 
 
 def fit(
-    latents: Path, guidance: Guidance, callback: Callback, *, ema_decay: float | None = None, updates: int = UPDATES
+    latents: Path, guidance: GuidanceMode, callback: Callback, *, ema_decay: float | None = None, updates: int = UPDATES
 ) -> SimpleProfiler:
     """A round of the built-in teacher, with what ``lightning fit`` adds to it."""
     profiler = Silent()
@@ -124,7 +123,7 @@ def fit(
         trainer = Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_epochs=-1,
             enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder, profiler=profiler,
-            callbacks=[BadUpdates(), RoundPromotion(), callback],
+            callbacks=[BadUpdates(), callback],
         )  # fmt: skip
         trainer.fit(module, AudioCapsLatents(Prepared(str(latents)), batch_size=BATCH_SIZE))
     return profiler

@@ -72,7 +72,7 @@ def package(folder: Path, out: Path) -> None:
     """Copies a model folder with its UNet in float16; the other parts are in float16 already."""
     from diffusers import UNet2DConditionModel
 
-    from bsa_lightning.teachers import provenance
+    from bsa_lightning.models import provenance
 
     shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet"))
     UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(out / "unet")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from bsa_lightning.data.soundscapes import Soundscapes
-from bsa_lightning.teachers.mel import HOP_LENGTH, LogMel
+from bsa_lightning.models.mel import HOP_LENGTH, LogMel
 
 SAMPLE_RATE = 16_000
 

@@ -17,13 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsa_lightning.common.files import write_tensors
 from bsa_lightning.data.soundscape_questions import ASKED, NUM_ANSWERS, answers
 from bsa_lightning.data.soundscapes import Soundscapes
-from bsa_lightning.evaluation.generation import generate, noise_of
-from bsa_lightning.evaluation.soundscape_listener import NUM_SAMPLES, WEIGHTS, ListenerNetwork, SoundscapeListener
-from bsa_lightning.files import write_tensors
-from bsa_lightning.teachers.folder import load_teacher
-from bsa_lightning.teachers.mel import LogMel
+from bsa_lightning.evaluation.embeddings.soundscape_listener import (
+    NUM_SAMPLES,
+    WEIGHTS,
+    ListenerNetwork,
+    SoundscapeListener,
+)
+from bsa_lightning.generation.generate import generate, noise_of
+from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.mel import LogMel
 
 LENGTH = {"sample_rate": 16_000, "num_samples": NUM_SAMPLES}
 TRAIN, TEST = Soundscapes(8000, seed=300), Soundscapes(256, seed=301)
@@ -75,7 +80,7 @@ def right(waves: Tensor) -> dict[str, float]:
 @torch.no_grad()
 def generated(model: str, num_steps: int | None) -> Tensor:
     """What a model makes of the test captions (clips, samples)."""
-    teacher, waves = load_teacher(model), []
+    teacher, waves = load_model(model), []
     for first in range(0, len(TEST), 32):
         clips = range(first, first + 32)
         waves.append(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bsa_lightning.evaluation.frechet import frechet_distance
-from bsa_lightning.evaluation.infinite import at_infinity, refuse_short
-from bsa_lightning.evaluation.kernel import NoValueError
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance
+from bsa_lightning.evaluation.metrics.frechet_at_infinity import at_infinity, refuse_short
+from bsa_lightning.evaluation.metrics.kernel import NoValueError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from bsa_lightning.data.captions import AudioCapsManifest
-from bsa_lightning.evaluation.embeddings import LogMelStatistics
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.teachers.folder import load_codec
+from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
+from bsa_lightning.models.loading import load_codec
 
 
 def main(model: str = "tiny") -> None:

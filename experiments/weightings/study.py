@@ -30,7 +30,7 @@ def command(words: list[str], log: Path) -> None:
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    from bsa_lightning.commands.main import main
+    from bsa_lightning.cli.main import main
 
     sys.argv = ["lightning", *words]
     sys.exit(main())
@@ -48,7 +48,7 @@ class Study:
         # Processes that are forked from one that has imported everything start at once.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         self.processes = multiprocessing.get_context("forkserver")
-        self.processes.set_forkserver_preload(["bsa_lightning.commands.fit", "diffusers", "transformers"])
+        self.processes.set_forkserver_preload(["bsa_lightning.cli.fit", "diffusers", "transformers"])
 
     def lightning(self, words: list[str], log: Path) -> int:
         """The exit code of a command."""

@@ -7,8 +7,8 @@ import torch
 import torchaudio
 from tolerances import FLOAT32
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import audio
-from bsa_lightning.errors import UserError
 
 
 def tone(rate, seconds=0.5, frequency=440.0):

@@ -4,8 +4,8 @@ from random import Random
 import pytest
 from list_faults import tone
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.audio_folder import AudioFolder, normal
-from bsa_lightning.errors import UserError
 
 
 @pytest.fixture

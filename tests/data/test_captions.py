@@ -5,8 +5,8 @@ import pytest
 import soundfile
 import torch
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.captions import AudioCapsManifest, TangoManifest, read_captions
-from bsa_lightning.errors import UserError
 
 HEADER = "audiocap_id,youtube_id,start_time,caption\n"
 

@@ -6,12 +6,12 @@ from ladder import Watch, data_of, module_of, trainer_of
 from tiny_model import write_model
 from toy_clips import ToyClips
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import epoch_order
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.folder import load_codec, load_conditioner
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.models.loading import load_codec, load_conditioner
 
 
 def ready(latents_folder, **settings):

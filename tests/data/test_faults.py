@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from data_faults import GOOD_LISTS, GOOD_SOUNDS, GOOD_STORES, LISTS, SOUNDS, STORES
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
 
 
 def refused(build, folder, seed=0):

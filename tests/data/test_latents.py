@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import latents
 from bsa_lightning.data.latents import LatentReader
-from bsa_lightning.errors import UserError
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from filelock import FileLock
 from tiny_model import write_model
 from toy_clips import ToyClips
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.locks import LOCK
 from bsa_lightning.data import latents, prepare
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.prepare import prepare_folder
-from bsa_lightning.errors import UserError
-from bsa_lightning.locks import LOCK
-from bsa_lightning.teachers.folder import load_codec, load_conditioner
+from bsa_lightning.models.loading import load_codec, load_conditioner
 
 HALF = {"rtol": 1e-3, "atol": 1e-3}
 """What float16 storage rounds away."""

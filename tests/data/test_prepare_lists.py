@@ -9,13 +9,13 @@ import soundfile
 from list_faults import line, tone
 from toy_clips import ToyClips
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import prepare
 from bsa_lightning.data.captions import TangoManifest
 from bsa_lightning.data.clips import Selected
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.prepare import prepare_folder
-from bsa_lightning.errors import UserError
 
 RATE = 16_000
 

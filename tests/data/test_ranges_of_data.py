@@ -1,10 +1,10 @@
 import pytest
 from toy_clips import ToyClips
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.soundscapes import Soundscapes
-from bsa_lightning.errors import UserError
 
 WRONG = [True, -1, 0.5, float("nan"), float("inf"), "2", None]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import synthesis
 from bsa_lightning.data.soundscapes import BACKGROUNDS, EVENTS, Background, Event, Soundscape, Soundscapes, draw
-from bsa_lightning.errors import UserError
 
 LENGTH = {"sample_rate": 16_000, "num_samples": 40_960}
 

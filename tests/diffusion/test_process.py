@@ -3,8 +3,9 @@ import torch
 from gaussian import noise
 from tolerances import IDENTITY
 
+from bsa_lightning.diffusion.ddim import ddim_step
 from bsa_lightning.diffusion.guidance import guide
-from bsa_lightning.diffusion.process import Eps, Prediction, V, X, add_noise, ddim_step, expand
+from bsa_lightning.diffusion.process import Eps, Prediction, V, X, add_noise, expand
 
 ANGLE = torch.tensor([0.1, 0.8, 1.5], dtype=torch.float64)
 ALPHA, SIGMA = ANGLE.cos(), ANGLE.sin()

@@ -5,6 +5,8 @@ import torch
 from gaussian import noise
 from tolerances import IDENTITY
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.losses import Errors, squared_error
 from bsa_lightning.diffusion.process import Eps, V, add_noise
 from bsa_lightning.diffusion.weighting import (
     BSA,
@@ -15,9 +17,7 @@ from bsa_lightning.diffusion.weighting import (
     TruncatedSNR,
     Uniform,
     Weighting,
-    weighted_mse,
 )
-from bsa_lightning.errors import UserError
 
 SNRS = torch.tensor([0.0047, 0.5, 1.0, 4.0, 5.0, 5.1, 1175.0], dtype=torch.float64)
 FORMULAS = [
@@ -43,6 +43,10 @@ def test_formula(weighting: Weighting, formula):
     torch.testing.assert_close(weighting(SNRS), expected, **IDENTITY)
 
 
+def loss(x, target, weight):
+    return Errors(weight, squared_error(x, target), weight).loss()
+
+
 @weightings
 def test_the_loss_is_the_same_in_every_space(weighting):
     alpha, sigma = (SNRS / (1 + SNRS)).sqrt(), (1 / (1 + SNRS)).sqrt()
@@ -51,10 +55,10 @@ def test_the_loss_is_the_same_in_every_space(weighting):
     z_t = add_noise(x=x, eps=eps, **scales)
     student_x = x + noise(len(SNRS), 6, seed=2)
     student_eps = (z_t - alpha[:, None] * student_x) / sigma[:, None]
-    in_x = weighted_mse(x=student_x, target=x, weight=weighting(SNRS))
+    in_x = loss(student_x, x, weighting(SNRS))
     for space, weight in ((Eps(), weighting.in_eps(SNRS)), (V(), weighting.in_v(SNRS))):
         ours, truth = (space.output(x=a, eps=b, **scales) for a, b in ((student_x, student_eps), (x, eps)))
-        torch.testing.assert_close(weighted_mse(x=ours, target=truth, weight=weight), in_x, **IDENTITY)
+        torch.testing.assert_close(loss(ours, truth, weight), in_x, **IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +86,4 @@ def test_a_cap_must_be_positive(weighting):
 
 def test_loss_is_float32_whatever_comes_in():
     x = torch.ones(2, 3, dtype=torch.bfloat16)
-    assert weighted_mse(x=x, target=x + 1, weight=torch.ones(2)).dtype == torch.float32
+    assert loss(x, x + 1, torch.ones(2)).dtype == torch.float32

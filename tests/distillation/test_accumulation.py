@@ -7,8 +7,8 @@ import torch
 from ladder import data_of, draw_in_halves, module_of, trainer_of
 from tolerances import FLOAT32
 
-from bsa_lightning.distillation.guidance import Baked, Outside
-from bsa_lightning.teachers.folder import load_denoiser
+from bsa_lightning.distillation.guidance_modes import Baked, Outside
+from bsa_lightning.models.loading import load_denoiser
 
 
 def weights(network):

@@ -9,9 +9,10 @@ from ladder import StopAt, Watch, data_of, module_of, trainer_of
 from tolerances import FLOAT32
 from torch._dynamo.utils import counters
 
-from bsa_lightning.distillation.guidance import Baked, Embedded
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.teachers.base import Conditioning, Denoiser
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.training.latent_module import NetworkOptions
 
 ROUNDS = Plan(8, 1, 3)
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ here, which is missing")
@@ -63,7 +64,11 @@ def test_promotions_and_lengths_of_captions_cost_no_graph(guidance, graphs, teac
 
     settings = {"guidance": guidance, "ema_decay": 0.5}
     compiled = ladder(
-        tmp_path / "a", teacher_folder, latents_folder, Watch(look), settings={**settings, "compile": True}
+        tmp_path / "a",
+        teacher_folder,
+        latents_folder,
+        Watch(look),
+        settings=settings | {"networks": NetworkOptions(compile=True)},
     )
     assert len(lengths) > 1
     assert seen == graphs
@@ -78,12 +83,12 @@ def test_promotions_and_lengths_of_captions_cost_no_graph(guidance, graphs, teac
 @pytest.mark.timeout(600)
 def test_a_resumed_ladder_is_compiled_as_well(teacher_folder, latents_folder, tmp_path):
     """Its teacher is another one than that of the start, loaded from the student's folder."""
-    settings = {"ema_decay": 0.5, "compile": True}
+    settings = {"ema_decay": 0.5, "networks": NetworkOptions(compile=True)}
     last = tmp_path / "checkpoints" / "last.ckpt"
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         ladder(tmp_path, teacher_folder, latents_folder, StopAt(4), settings=settings)
     module = ladder(tmp_path, teacher_folder, latents_folder, settings=settings, ckpt_path=last)
-    assert all(network.network._compiled_call_impl is not None for network in module.networks)
+    assert all(network.is_compiled for network in module.networks)
     names = torch.load(last, weights_only=True)["state_dict"]
     assert not any("_orig_mod" in name for name in names)
 
@@ -106,7 +111,13 @@ def test_padding_changes_nothing_but_the_length():
 def test_students_of_generated_code_are_the_same(teacher_folder, latents_folder, tmp_path):
     settings = {"plan": Plan(8, 2, 4), "ema_decay": 0.5}
     compiled, plain = (
-        ladder(tmp_path / str(on), teacher_folder, latents_folder, settings={**settings, "compile": on}, **VALIDATED)
+        ladder(
+            tmp_path / str(on),
+            teacher_folder,
+            latents_folder,
+            settings=settings | {"networks": NetworkOptions(compile=on)},
+            **VALIDATED,
+        )
         for on in (True, False)
     )
     assert counters["stats"]["unique_graphs"] <= 5

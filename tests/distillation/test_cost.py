@@ -6,11 +6,12 @@ import pytest
 import torch
 from ladder import module_of
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.distillation.cost import PeakMemory, cost, sampling_flops
-from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.folder import load_denoiser, without_weights
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.models.loading import load_denoiser, without_weights
+from bsa_lightning.training.latent_module import NetworkOptions
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_parts_of_memory_are_those_of_their_numbers(teacher_folder):
     assert plain.teacher == plain.student == plain.gradients == 4 * parameters
     assert plain.average == 0
     assert plain.optimizer == pytest.approx(8 * parameters, rel=1e-3)
-    assert planned(teacher_folder, teacher_dtype="bfloat16").teacher == 2 * parameters
+    assert planned(teacher_folder, networks=NetworkOptions("bfloat16")).teacher == 2 * parameters
     assert planned(teacher_folder, ema_decay=0.9).average == 4 * parameters
     sgd = planned(teacher_folder, optimizer=functools.partial(torch.optim.SGD, lr=0.1))
     assert sgd.optimizer == 0
@@ -61,7 +62,10 @@ def test_flops_are_those_of_the_evaluations(teacher_folder, guidance, evaluation
 def test_activations_grow_with_clips_and_shrink_with_checkpointing(teacher_folder):
     few, many = (planned(teacher_folder, batch_size=size).activations for size in (16, 32))
     assert many == pytest.approx(2 * few, rel=0.3)
-    assert planned(teacher_folder, batch_size=32, gradient_checkpointing=True).activations < 0.8 * many
+    assert (
+        planned(teacher_folder, batch_size=32, networks=NetworkOptions(gradient_checkpointing=True)).activations
+        < 0.8 * many
+    )
     assert planned(teacher_folder, batch_size=32, precision="bf16-mixed").activations < many
 
 

@@ -7,12 +7,12 @@ import torch
 from ladder import data_of
 from lightning.pytorch import Trainer
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.process import V, add_noise
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.draws import draw
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers import provenance as origin
-from bsa_lightning.teachers.folder import folder_sha256, load_teacher
+from bsa_lightning.models import provenance as origin
+from bsa_lightning.models.loading import folder_sha256, load_model
 
 
 def train(module, latents_folder, run, **settings):
@@ -37,7 +37,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_model(teacher_folder, laten
         trainer = train(module, latents_folder, tmp_path / run, max_steps=steps)
         losses.append(trainer.validate(module, data_of(latents_folder), verbose=False)[0]["val/loss"])
     assert losses[1] < 0.9 * losses[0]
-    teacher = load_teacher(tmp_path / "after" / "model")
+    teacher = load_model(tmp_path / "after" / "model")
     trained = module.ema.average.state_dict()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in teacher.denoiser.state_dict().items())
     provenance = json.loads((tmp_path / "after" / "model" / "provenance.json").read_text())
@@ -55,7 +55,7 @@ def test_the_default_loss_is_plain_v_mse(teacher_folder, latents_folder):
     module.trainer.datamodule = data
     batch = next(iter(data.train_dataloader()))
     with torch.no_grad():
-        loss = module._loss(module.network, batch, 3, 0, 0.0)
+        loss = module._errors_of(module.network, batch, 3, 0, 0.0).loss()
         draws = draw(seed=0, step=3, micro_batch=0, rank=0, latents=batch.posterior.mean)
         schedule = module.network.schedule
         t = schedule.trained_times(draws.uniform)

@@ -5,21 +5,22 @@ import pytest
 import torch
 from gaussian import COND, NULL, Gaussian, noise
 from ladder import Watch, data_of, module_of, trainer_of
-from lightning.pytorch import Trainer
 from tolerances import FLOAT32, IDENTITY
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion import weighting
+from bsa_lightning.diffusion.ddim import sample
+from bsa_lightning.diffusion.losses import Errors
 from bsa_lightning.diffusion.process import Prediction
-from bsa_lightning.diffusion.sampling import sample
 from bsa_lightning.distillation.draws import draw
-from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
-from bsa_lightning.distillation.plan import Plan
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.distillation.validation import ValidationErrors
-from bsa_lightning.errors import UserError
-from bsa_lightning.teachers.base import Posterior
-from bsa_lightning.teachers.folder import folder_sha256, load_denoiser, load_teacher
-from bsa_lightning.teachers.guided import predictor
+from bsa_lightning.models.base import Posterior
+from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_model
+from bsa_lightning.models.predictor import predictor
+from bsa_lightning.training.latent_module import NetworkOptions
 
 
 def weights(network):
@@ -81,7 +82,7 @@ def test_provenance(ladder, teacher_folder):
     expected = {"weighting": "bsa", "round": 2, "num_steps": 2, "guidance": "baked", "guidance_scale": 2.0}
     assert expected.items() <= provenance.items()
     assert provenance["teacher"] == str(teacher_folder.resolve())
-    assert load_teacher(run / "rounds" / "2-2steps").sampling.num_steps == 2
+    assert load_model(run / "rounds" / "2-2steps").sampling.num_steps == 2
 
 
 def test_a_student_whose_bytes_have_changed_is_refused(ladder, tmp_path):
@@ -102,12 +103,12 @@ def test_checkpoints_refer_to_their_teacher(ladder):
 
 
 def test_students_at_half_precision_teachers_stay_in_full(teacher_folder, latents_folder, tmp_path):
-    settings = {"teacher_dtype": "bfloat16", "gradient_checkpointing": True, "guidance": Embedded(2.0)}
+    settings = {"networks": NetworkOptions("bfloat16", gradient_checkpointing=True), "guidance": Embedded(2.0)}
     module = module_of(teacher_folder, **settings)
     trainer_of(tmp_path).fit(module, data_of(latents_folder))
     assert {parameter.dtype for parameter in module.teacher.parameters()} == {torch.bfloat16}
     assert {parameter.dtype for parameter in module.student.parameters()} == {torch.float32}
-    student = load_teacher(tmp_path / "rounds" / "2-2steps")
+    student = load_model(tmp_path / "rounds" / "2-2steps")
     assert student.denoiser.takes_guidance
     assert (student.sampling.scale(), student.sampling.scale(5.0)) == (2.0, 5.0)
 
@@ -116,7 +117,7 @@ def test_gradient_checkpointing_changes_no_weight(teacher_folder, latents_folder
     digests = []
     for checkpointing in (False, True):
         run = tmp_path / str(checkpointing)
-        module = module_of(teacher_folder, gradient_checkpointing=checkpointing)
+        module = module_of(teacher_folder, networks=NetworkOptions(gradient_checkpointing=checkpointing))
         trainer_of(run).fit(module, data_of(latents_folder))
         digests.append(folder_sha256(run / "rounds" / "2-2steps"))
     assert digests[0] == digests[1]
@@ -129,20 +130,20 @@ def test_weightings_see_the_same_batches_times_and_noise(teacher_folder, latents
     records = []
     for number, weight in enumerate(WEIGHTINGS):
         module, record = module_of(teacher_folder, weighting=weight), []
-        original = module._student_and_target
+        original = module._errors_of
 
-        def spy(batch, draws, conditioning, student, original=original, record=record):
-            t, x, target = original(batch, draws, conditioning, student)
-            record.append((batch.index, draws, t))
-            return t, x, target
+        def spy(student, batch, draws, conditioning, original=original, record=record):
+            errors = original(student, batch, draws, conditioning)
+            record.append((batch.index, draws, errors.snr))
+            return errors
 
-        monkeypatch.setattr(module, "_student_and_target", spy)
+        monkeypatch.setattr(module, "_errors_of", spy)
         trainer_of(tmp_path / str(number), max_steps=6).fit(module, data_of(latents_folder))
         records.append(record)
     for other in records[1:]:
-        for (index, draws, t), (other_index, other_draws, other_t) in zip(records[0], other, strict=True):
+        for (index, draws, snr), (other_index, other_draws, other_snr) in zip(records[0], other, strict=True):
             assert torch.equal(index, other_index)
-            assert torch.equal(t, other_t)
+            assert torch.equal(snr, other_snr)
             torch.testing.assert_close(draws, other_draws, rtol=0, atol=0)
 
 
@@ -181,7 +182,8 @@ def test_the_first_target_is_the_guided_two_step_result(teacher_folder, monkeypa
     batch = LatentBatch(torch.arange(3), Posterior(noise(3, 4, seed=1), torch.zeros(3, 4)), COND, [""] * 3)
     draws = draw(seed=0, step=0, micro_batch=0, rank=0, latents=batch.posterior.mean)
     draws = draws._replace(eps=draws.eps.double())
-    t, _, target = module._student_and_target(batch, draws, COND, teacher)
+    errors = module._errors_of(teacher, batch, draws, COND)
+    t = ((draws.uniform * 4).floor() + 1) / 4
     mid, s = t - 0.5 / 4, t - 1 / 4
 
     def guided(z, times):
@@ -192,12 +194,14 @@ def test_the_first_target_is_the_guided_two_step_result(teacher_folder, monkeypa
         return (value[:, None] for value in teacher.schedule.alpha_sigma(times, dtype=torch.float64))
 
     (alpha, sigma), (alpha_s, sigma_s), (alpha_mid, sigma_mid) = at(t), at(s.clamp(min=0)), at(mid)
-    z_t = alpha.float() * batch.posterior.mean + sigma.float() * draws.eps
+    z_t = alpha * batch.posterior.mean + sigma * draws.eps
     first = guided(z_t, t)
     second = guided(alpha_mid * first.x + sigma_mid * first.eps, mid)
     z_s = alpha_s * second.x + sigma_s * second.eps
     ratio = sigma_s / sigma
-    torch.testing.assert_close(target, (z_s - ratio * z_t) / (alpha_s - ratio * alpha), **IDENTITY)
+    target = (z_s - ratio * z_t) / (alpha_s - ratio * alpha)
+    expected = (target - teacher(z_t, t, COND).x).square().mean(1)
+    torch.testing.assert_close(errors.error, expected, **IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_a_student_as_first_teacher(guidance, again, refused):
 def test_what_bins_of_snr_add_sums_up_to_the_loss():
     errors = ValidationErrors()
     weight, error = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 0.25, 1.0])
-    errors.update(weight=weight, distance=torch.zeros(4), error=error, snr=torch.tensor([0.01, 0.5, 0.5, 9.0]))
+    errors.update(Errors(weight, error, torch.tensor([0.01, 0.5, 0.5, 9.0])), distance=torch.zeros(4))
     found = {name.removeprefix("val/"): float(value) for name, value in errors.compute().items()}
     losses, gradients = (
         [found[f"{part}_snr{bin_}"] for bin_ in ("<0.1", "<1", "<5", ">5")] for part in ("loss", "gradient")
@@ -244,12 +248,6 @@ def test_trajectory_error_is_the_distance_to_the_teacher_on_its_own_grid(teacher
     expected = (finals[0] - finals[1]).square().mean()
     torch.testing.assert_close(torch.tensor(metrics["val/trajectory_error"]), expected, **FLOAT32)
     assert metrics["val/distillation_error"] > 0
-
-
-def test_a_ladder_without_promotion_is_refused(teacher_folder, latents_folder, tmp_path):
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
-    with pytest.raises(UserError, match="has no RoundPromotion"):
-        trainer.fit(module_of(teacher_folder), data_of(latents_folder))
 
 
 def test_latents_of_another_model_are_refused_before_training(latents_folder, tmp_path):

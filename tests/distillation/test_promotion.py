@@ -1,12 +1,8 @@
 import pytest
 import torch
 from ladder import Watch, data_of, module_of, trainer_of
-from lightning.pytorch import Trainer
 
-from bsa_lightning.distillation.denoising import Denoising
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.distillation.promotion import RoundPromotion
-from bsa_lightning.errors import UserError
+from bsa_lightning.distillation.rounds import Plan
 
 
 @pytest.mark.parametrize(("errors", "ends"), [([3.0, 2.0, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0], 8), ([3.0, 2.0, 1.0], 12)])
@@ -31,9 +27,3 @@ def test_a_round_ends_when_its_validation_error_has_stopped_falling(
     trainer.fit(module, data_of(latents_folder))
     assert rounds == list(range(1, ends + 1))
     assert (tmp_path / "rounds" / "1-4steps" / "unet").is_dir()
-
-
-def test_it_works_on_distillation_alone(teacher_folder, latents_folder, tmp_path):
-    trainer = Trainer(callbacks=[RoundPromotion()], default_root_dir=tmp_path, accelerator="cpu", logger=False)
-    with pytest.raises(UserError, match="model is Denoising, but RoundPromotion works on ProgressiveDistillation"):
-        trainer.fit(Denoising(str(teacher_folder)), data_of(latents_folder))

@@ -2,8 +2,9 @@ import pytest
 import torch
 from ladder import StopAt, data_of, module_of, trainer_of
 
-from bsa_lightning.distillation.guidance import Baked, Embedded
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded
+from bsa_lightning.training.latent_module import NetworkOptions
 
 
 def students(run):
@@ -14,7 +15,7 @@ def students(run):
 MODES = {
     "baked": {"guidance": Baked(2.0)},
     "embedded": {"guidance": Embedded(2.0)},
-    "bfloat16": {"guidance": Baked(2.0), "teacher_dtype": "bfloat16"},
+    "bfloat16": {"guidance": Baked(2.0), "networks": NetworkOptions("bfloat16")},
 }
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from ladder import Watch, data_of, module_of, trainer_of
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
 from bsa_lightning.diffusion.weighting import BSA, SNR, MinSNR, Tango, TruncatedSNR, Uniform, Weighting, check_weights
-from bsa_lightning.distillation.bad_updates import BadUpdates
 from bsa_lightning.distillation.denoising import Denoising
-from bsa_lightning.distillation.guidance import Baked, Embedded, Outside
-from bsa_lightning.distillation.plan import Plan
-from bsa_lightning.errors import UserError
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.training.bad_updates import BadUpdates
 
 NAN, INF = math.nan, math.inf
 
@@ -26,7 +26,6 @@ def adam(**settings):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        *(({"caption_dropout": value}, f"caption_dropout is {value}, but") for value in (2, -1, NAN)),
         *(({"ema_decay": value}, f"ema_decay is {value}, but") for value in (0.0, 1.0, -0.5, NAN, INF)),
         *(({"seed": value}, f"seed is {value}, but") for value in (-1, 2**63)),
         *(({"optimizer": adam(lr=lr)}, "the learning rate of optimizer is") for lr in (0.0, INF)),
@@ -46,6 +45,8 @@ def test_numbers_outside_their_range(teacher_folder, kind, settings, text):
         *(functools.partial(kind, scale) for kind in (Baked, Outside, Embedded) for scale in (NAN, INF, -1.0, 1e30)),
         *(functools.partial(Embedded, 2.0, low=low) for low in (NAN, -1.0, -INF)),
         functools.partial(Embedded, 2.0, high=INF),
+        *(functools.partial(Outside, 2.0, caption_dropout=share) for share in (2, -1, NAN)),
+        *(functools.partial(Denoising, caption_dropout=share) for share in (2, -1, NAN)),
         *(functools.partial(kind, gamma) for kind in (BSA, MinSNR, Tango) for gamma in (NAN, INF, 0.0, -5.0)),
         *(functools.partial(BadUpdates, explosion=value) for value in (NAN, INF, 1.0)),
         functools.partial(BadUpdates, most=0),

@@ -5,9 +5,10 @@ import torch
 from ladder import data_of
 from lightning.pytorch import Trainer
 from tolerances import FLOAT32
-from validation_ranks import validate_rank, validated, values_of
+from validation_ranks import add, validate_rank, validated, values_of
 
 from bsa_lightning.data.order import PADDING
+from bsa_lightning.diffusion.losses import Errors
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.validation import ValidationErrors, WeightedMean
 
@@ -37,7 +38,7 @@ def test_two_ranks_say_what_one_process_says(tmp_path):
 def test_one_process_has_the_bits_it_had_without_padding(num_clips, batch_size):
     plain, values = ValidationErrors(), values_of(num_clips)
     for first in range(0, num_clips, batch_size):
-        plain.update(**{name: value[first : first + batch_size] for name, value in values.items()})
+        add(plain, {name: value[first : first + batch_size] for name, value in values.items()})
     found, expected = validated(num_clips, batch_size=batch_size).compute(), plain.compute()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -59,7 +60,7 @@ def test_the_loss_of_a_denoiser_leaves_filling_out(teacher_folder, latents_folde
     data = data_of(latents_folder, batch_size=2, num_val_clips=5)
     module = Denoising(str(teacher_folder), ema_decay=None)
     monkeypatch.setattr(data, "_rank_and_world_size", lambda: (rank, world_size))
-    monkeypatch.setattr(module, "_loss", lambda *arguments: arguments[1].index[arguments[-1]].float().mean())
+    monkeypatch.setattr(module, "_errors_of", lambda _, batch, *__: Errors(torch.ones(()), batch.index.float(), None))
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         use_distributed_sampler=False,
@@ -77,14 +78,20 @@ def test_a_loss_that_is_no_number_is_not_hidden():
     assert mean.compute() == 1.0
 
 
-@pytest.mark.parametrize("errors", [ValidationErrors(), WeightedMean()], ids=["errors", "mean"])
-def test_a_validation_may_follow_one_in_inference_mode(errors):
+@pytest.mark.parametrize(
+    ("errors", "update"),
+    [
+        (ValidationErrors(), lambda errors, one: errors.update(Errors(one, one, one), distance=one)),
+        (WeightedMean(), lambda mean, one: mean.update(one, one)),
+    ],
+    ids=["errors", "mean"],
+)
+def test_a_validation_may_follow_one_in_inference_mode(errors, update):
     one = torch.ones(1)
-    names = ("value", "weight") if isinstance(errors, WeightedMean) else ("weight", "distance", "error", "snr")
     with torch.inference_mode():
-        errors.update(**dict.fromkeys(names, one))
+        update(errors, one)
         first = errors.compute()
-    errors.update(**dict.fromkeys(names, one))
+    update(errors, one)
     assert errors.compute() == first
 
 

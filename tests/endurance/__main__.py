@@ -14,7 +14,10 @@ from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="disabled", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
-from bsa_lightning.commands import fit, prepare  # noqa: F401 - what children need not import again
+from bsa_lightning.cli import (
+    fit,  # noqa: F401 - what children need not import again
+    prepare,  # noqa: F401 - what children need not import again
+)
 from endurance.choosing import CLASSICS, Census, plan, short
 from endurance.contents import contents, differences, state
 from endurance.jobs import Job, earlier, jobs, write_inputs

@@ -97,17 +97,18 @@ def _ladder(
         },
     }
     scoring = {"clips": _clips(4), "seeds": [0], "batch_size": 3, "num_samples": 2}
-    callbacks = [{"class_path": "RoundPromotion"}, {"class_path": "Scoring", "init_args": scoring}]
-    trainer = {"callbacks": callbacks, "accumulate_grad_batches": accumulate}
-    return _fit(inputs, model, trainer, prepares=prepares)
+    trainer = {"accumulate_grad_batches": accumulate}
+    return _fit(inputs, model, trainer, scoring, prepares=prepares)
 
 
 def _denoising(inputs: Path) -> Job:
     model = {"class_path": "Denoising", "init_args": {"teacher": str(inputs / "teacher"), "ema_decay": 0.5}}
-    return _fit(inputs, model, {"max_steps": 10})
+    return _fit(inputs, model, {"max_steps": 10}, {})
 
 
-def _fit(inputs: Path, model: dict[str, Any], trainer: dict[str, Any], *, prepares: bool = False) -> Job:
+def _fit(
+    inputs: Path, model: dict[str, Any], trainer: dict[str, Any], scoring: dict[str, Any], *, prepares: bool = False
+) -> Job:
     store: dict[str, Any] = {"folder": str(inputs / "latents")}
     if prepares:
         store = {"folder": "data", "clips": _clips(NUM_CLIPS), "teacher": str(inputs / "teacher")}
@@ -122,7 +123,7 @@ def _fit(inputs: Path, model: dict[str, Any], trainer: dict[str, Any], *, prepar
         "check_val_every_n_epoch": None,
         "log_every_n_steps": 2,
     }
-    return Job("fit", {"model": model, "data": data, "trainer": common | trainer})
+    return Job("fit", {"model": model, "data": data, "trainer": common | trainer, "scoring": scoring})
 
 
 def _prepare(inputs: Path) -> Job:

@@ -25,7 +25,7 @@ FUNCTIONS = (
     "bsa_lightning.evaluation.protocol:Protocol.score",
     "bsa_lightning.evaluation.scores:ScoreFile.append",
     "bsa_lightning.evaluation.row_store:save_rows",
-    "bsa_lightning.commands.metrics_file:MetricsFile.log_metrics",
+    "bsa_lightning.training.metrics_file:MetricsFile.log_metrics",
     "bsa_lightning.data.latents:write_shard",
     "bsa_lightning.data.latents:write_index",
     "lightning.pytorch:Trainer.save_checkpoint",

@@ -92,7 +92,7 @@ def run(
             sys.argv = job.words(resumed=resumed, ranks=ranks)
             mine = moment if moment and moment.rank == rank else None
             Watch(folder, mine, census and Path(f"{census}.{rank}")).start()
-            from bsa_lightning.commands.main import main
+            from bsa_lightning.cli.main import main
 
             code = main()
             if census:

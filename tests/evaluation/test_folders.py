@@ -6,14 +6,14 @@ import soundfile
 import torch
 from frechet_rows import rows
 
-from bsa_lightning.commands.score import run
-from bsa_lightning.errors import UserError
+from bsa_lightning.cli.score import run
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation import folders as module
-from bsa_lightning.evaluation.divergence import clap_score
-from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.reading import AsAudioldmEval
 from bsa_lightning.evaluation.folders import score_folders
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.reading import AsAudioldmEval
+from bsa_lightning.evaluation.metrics.divergence import clap_score
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
 
 RATE, NUM_CLIPS = 16_000, 16
 

@@ -5,12 +5,17 @@ import torch
 from frechet_rows import features, store_of
 from tolerances import IDENTITY
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.divergence import clap_score, inception_score, kl_divergence, kl_divergence_sigmoid
-from bsa_lightning.evaluation.embeddings import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
-from bsa_lightning.evaluation.kernel import KernelDistance, as_kadtk
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures, refuse_few
+from bsa_lightning.evaluation.metrics.divergence import (
+    clap_score,
+    inception_score,
+    kl_divergence,
+    kl_divergence_sigmoid,
+)
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
+from bsa_lightning.evaluation.metrics.kernel import KernelDistance, as_kadtk
 from bsa_lightning.evaluation.paired import resample_all
 from bsa_lightning.evaluation.row_store import ClipRows
 

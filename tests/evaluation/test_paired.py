@@ -5,8 +5,8 @@ import torch
 from frechet_rows import features, store_of
 from tolerances import IDENTITY
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.embeddings import LogMelStatistics
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.paired import (
     PairedRow,

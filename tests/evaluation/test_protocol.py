@@ -7,13 +7,13 @@ import torch
 from toy_clips import ToyClips
 
 from bsa_lightning.data.order import seeded
-from bsa_lightning.evaluation.divergence import clap_score
-from bsa_lightning.evaluation.embeddings import Embedding, Features, LogMelStatistics
-from bsa_lightning.evaluation.generation import noise_of
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.reading import AsPublishedTango, Plain
+from bsa_lightning.evaluation.metrics.divergence import clap_score
 from bsa_lightning.evaluation.protocol import Protocol
-from bsa_lightning.evaluation.reading import AsPublishedTango, Plain
 from bsa_lightning.evaluation.systems import teacher_system
-from bsa_lightning.teachers.folder import load_teacher
+from bsa_lightning.generation.generate import noise_of
+from bsa_lightning.models.loading import load_model
 
 
 class Words(Embedding):
@@ -56,7 +56,7 @@ class Lengths(Embedding):
 
 @pytest.mark.parametrize("reading", [Plain(), AsPublishedTango()])
 def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, reading):
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    teacher, zero = load_model(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
     clips, embedding = Recorded(12), Lengths(reading)
     protocol = Protocol(clips, num_captions=12, batch_size=5, embeddings=[embedding], teacher=teacher, zero=zero)
     found = protocol.measures[0].reference
@@ -67,7 +67,7 @@ def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, 
 
 
 def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder, tmp_path, monkeypatch):
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    teacher, zero = load_model(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
     settings = {"num_captions": 20, "batch_size": 7, "teacher": teacher, "zero": zero, "cache": tmp_path}
     first = Protocol(ToyClips(24), **settings).score(zero, seed=0)
     assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3  # of 24 clips and of 20, in batches of 7
@@ -87,7 +87,7 @@ def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder
 
 
 def test_every_embedding_adds_its_columns(teacher_folder):
-    teacher, zero = load_teacher(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
+    teacher, zero = load_model(teacher_folder), teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
     settings = {"batch_size": 8, "teacher": teacher, "zero": zero, "embeddings": [LogMelStatistics(), Words()]}
     score = Protocol(ToyClips(40), num_captions=40, at_infinity=True, **settings).score(zero, seed=0)
     assert list(score.metrics) == [
@@ -102,7 +102,7 @@ def test_every_embedding_adds_its_columns(teacher_folder):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_scores_do_not_depend_on_batches_or_ranks(teacher_folder, batch_size):
-    teacher = load_teacher(teacher_folder)
+    teacher = load_model(teacher_folder)
     zero = teacher_system(teacher_folder, num_steps=2, guidance_scale=2.0)
     latents = []
     for rank in range(2):

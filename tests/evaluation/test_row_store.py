@@ -4,9 +4,9 @@ import pytest
 import torch
 from frechet_rows import features, rank_of_several, store_of
 
-from bsa_lightning.errors import UserError
-from bsa_lightning.evaluation.embeddings import Features
-from bsa_lightning.evaluation.frechet import frechet_distance_of_rows
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.embeddings.base import Features
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
 
 CLIPS = list(range(11))

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bsa_lightning.evaluation.samplers import DDIM, DPMSolver
 from bsa_lightning.evaluation.systems import System, rivals_of, teacher_system
+from bsa_lightning.generation.samplers import DDIM, DPMSolver
 
 TEACHER = Path("teacher")
 SAMPLERS = (DDIM(), DPMSolver())

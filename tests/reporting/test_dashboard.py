@@ -6,7 +6,7 @@ import sys
 import pytest
 from reporting.runs import write_scores
 
-from bsa_lightning.commands.main import main
+from bsa_lightning.cli.main import main
 from bsa_lightning.reporting.dashboard import WEIGHTING, as_json, workspace
 
 # wandb-workspaces is written for pydantic 1 and runs on 2.

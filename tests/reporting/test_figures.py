@@ -4,9 +4,9 @@ import pytest
 from matplotlib import image
 from reporting.runs import write_scores
 
-from bsa_lightning.evaluation.names import SystemName
+from bsa_lightning.evaluation.system_name import SystemName
 from bsa_lightning.reporting import drawing, figure, snr
-from bsa_lightning.reporting.run_folder import Result, read_results
+from bsa_lightning.reporting.results import Result, read_results
 
 HEADER = (
     "step,epoch,num_steps,train/loss,val/error_snr<0.1,val/error_snr<1,val/num_steps,val/loss_snr<0.1,val/loss_snr<1\n"

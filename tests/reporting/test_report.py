@@ -5,12 +5,12 @@ import shutil
 import pytest
 from reporting.runs import sine, write_run, write_scores, write_wav
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.reporting import table
-from bsa_lightning.reporting.differences import read_differences
+from bsa_lightning.reporting.clip_differences import read_differences
 from bsa_lightning.reporting.report import report
-from bsa_lightning.reporting.run_folder import Result, read_results
+from bsa_lightning.reporting.results import Result, read_results
 
 
 @pytest.fixture

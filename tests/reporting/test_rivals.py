@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from bsa_lightning.evaluation.names import SystemName
+from bsa_lightning.evaluation.system_name import SystemName
 from bsa_lightning.reporting import table
+from bsa_lightning.reporting.results import Result
 from bsa_lightning.reporting.rivals import matches
-from bsa_lightning.reporting.run_folder import Result
 
 ERROR = "trajectory_error"
 

@@ -6,7 +6,7 @@ import pytest
 from reporting.runs import write_run
 from run_faults import GOOD_RUNS, RUNS
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -4,7 +4,7 @@ import pytest
 from reporting.runs import sine, write_run, write_wav
 
 from bsa_lightning.evaluation.scores import Score, ScoreFile
-from bsa_lightning.reporting.run_folder import read_results
+from bsa_lightning.reporting.results import read_results
 from bsa_lightning.reporting.samples import read_samples
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reporting.runs import RATE, sine, write_wav
 
-from bsa_lightning.errors import UserError
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.reporting.spectrogram import LEVELS, NUM_BANDS, Wave, mel_decibels, mel_png, outline, read
 
 

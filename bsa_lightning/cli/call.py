@@ -1,0 +1,88 @@
+"""A function as a command: its signature is the options, its docstring the help."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeVar
+
+from jsonargparse import ArgumentParser
+
+from bsa_lightning.cli.config_files import PARSER_MODE, PLAIN_MODE, prepare_parser
+from bsa_lightning.cli.messages import unknown_option
+from bsa_lightning.common.errors import UserError
+
+Result = TypeVar("Result")
+
+
+def call(
+    function: Callable[..., Result], words: list[str], *, several: str | None = None, positional: bool = False
+) -> Result:
+    """Calls ``function`` with what ``words`` (the command, then its arguments) say.
+
+    Args:
+        function: with typed and documented parameters.
+        words: options as ``--name value``, in ``--config`` files too; hyphens pass for underscores.
+        several: the parameter that takes all plain words, one or more, as they are: none is a setting or refers to one.
+        positional: whether parameters without a default are plain words, in their order.
+    """
+    prepare_parser(words)
+    # Only what stands in a file refers to other settings: a word on the command line is what it is.
+    mode = PARSER_MODE if any(word.startswith("--config") for word in words) else PLAIN_MODE
+    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=mode)
+    parser.add_argument("--config", action="config", help="a YAML file with any of the options")
+    if several is not None:
+        parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")
+    skip: set[str | int] | None = {several} if several is not None else None
+    parser.add_function_arguments(function, as_positional=positional, skip=skip, sub_configs=True)
+    plain, options = _split(words[1:]) if several is not None else ([], words[1:])
+    _refuse_empty(options)
+    try:
+        config = parser.parse_args([_underscored(word) for word in options])
+    except ArgumentError as error:
+        if text := unknown_option(error, parser):
+            raise UserError(text) from error
+        raise
+    arguments = parser.instantiate(config).as_dict()
+    arguments.pop("config", None)
+    if several is not None:
+        arguments[several] = plain or arguments[several]
+        if not arguments[several]:
+            raise UserError(f"there are no {several}; `lightning {words[0]} --help` says how they are given")
+    return function(**arguments)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuses an option or a plain word without a character, as a variable of the shell that is not set gives."""
+    for before, word in pairwise(["the first word", *words]):
+        name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if equals and not value:
+            raise UserError(f"{name} is empty; give it a value, or leave it out")
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Plain words, and the options with the value of each; what follows ``--`` is plain."""
+    plain: list[str] = []
+    options: list[str] = []
+    waiting = False
+    for number, word in enumerate(words):
+        if word == "--" and not waiting:
+            return plain + words[number + 1 :], options
+        if waiting or word.startswith("--") or word == "-h":
+            options.append(word)
+            waiting = not waiting and word.startswith("--") and "=" not in word and word not in _WITHOUT_VALUE
+        else:
+            plain.append(word)
+    return plain, options
+
+
+_WITHOUT_VALUE = ("--help", "--print_config", "--print-config")
+"""Options that stand alone; all others have one value."""
+
+
+def _underscored(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

@@ -1,0 +1,31 @@
+"""The classes that a configuration may name by their bare names (``class_path: BSA``)."""
+
+from __future__ import annotations
+
+import importlib
+
+MODULES = (
+    "bsa_lightning.diffusion.weighting",
+    "bsa_lightning.data.captions",
+    "bsa_lightning.data.soundscapes",
+    "bsa_lightning.data.datamodule",
+    "bsa_lightning.training.bad_updates",
+    "bsa_lightning.distillation.denoising",
+    "bsa_lightning.distillation.guidance_modes",
+    "bsa_lightning.distillation.module",
+    "bsa_lightning.evaluation.embeddings.reading",
+    "bsa_lightning.evaluation.reference",
+    "bsa_lightning.generation.samplers",
+    "bsa_lightning.evaluation.embeddings.base",
+    "bsa_lightning.evaluation.embeddings.vggish",
+    "bsa_lightning.evaluation.embeddings.pann",
+    "bsa_lightning.evaluation.embeddings.clap",
+    "bsa_lightning.evaluation.embeddings.soundscape_listener",
+    "bsa_lightning.generation.predict",
+)
+
+
+def register() -> None:
+    """Imports them: jsonargparse finds a bare name among the subclasses that exist."""
+    for name in MODULES:
+        importlib.import_module(name)

@@ -1,0 +1,63 @@
+"""The YAML files of ``--config``: looked at before the parser reads them, so that a mistake is said with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.yaml_text import check_yaml, read_yaml
+
+PLAIN_MODE, PARSER_MODE = "yaml", "omegaconf+"
+"""jsonargparse's: YAML, and YAML in which ``${...}`` refers to other settings."""
+_STREAMS = ("/dev/", "/proc/")
+"""Where a shell puts what can be read only once, as of ``--config <(command)``."""
+
+
+def prepare_parser(words: Sequence[str]) -> None:
+    """Checks the files that ``words`` name with ``--config``, and has the parser check whatever else it loads.
+
+    Raises:
+        UserError: about the first file that cannot be read.
+    """
+    for name in _config_files(words):
+        if not name:
+            raise UserError("config is empty; name a YAML file, or leave it out")
+        if not name.startswith(_STREAMS):
+            if "\0" in name or not Path(name).exists():
+                raise UserError(f"config is {name!r}, but there is no such file; name a YAML file")
+            read_yaml(Path(name))
+            if not Path(name).read_bytes().strip():
+                raise UserError(f"config is {name}, which is empty; write a setting, such as `seed_everything: 0`")
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    for mode in (PLAIN_MODE, PARSER_MODE):
+        ArgumentParser(parser_mode=mode).parse_string("{}")  # the mode's loader is there once it was used
+        load = get_loader(mode)
+        if not isinstance(load, _Checked):
+            import yaml
+
+            set_loader(mode, _Checked(load), exceptions=(yaml.YAMLError,))
+
+
+class _Checked:
+    """A loader that looks at the text first."""
+
+    def __init__(self, load: Callable[[str], Any]) -> None:
+        self.load = load
+
+    def __call__(self, text: str) -> Any:  # noqa: ANN401 - any value of YAML
+        check_yaml(text, where="a value")
+        value = self.load(text)
+        return {} if value is None and text.lstrip().startswith("#") else value  # a file of comments alone
+
+
+def _config_files(words: Sequence[str]) -> Iterator[str]:
+    words = words[: words.index("--")] if "--" in words else words
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--config" and following is not None:
+            yield following
+        elif word.startswith("--config="):
+            yield word.partition("=")[2]

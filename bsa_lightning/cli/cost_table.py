@@ -1,0 +1,65 @@
+"""``lightning fit --config C --plan``: what an update will cost, before any weight is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.models.loading import without_weights
+
+_GIB = 2**30
+
+
+def print_plan(parser: ArgumentParser, config: Namespace) -> None:
+    """Makes the model of a ``fit`` in its shapes alone, counts, and prints.
+
+    Raises:
+        UserError: if the model is not ``ProgressiveDistillation``.
+    """
+    from bsa_lightning.distillation.cost import Cost, cost, sampling_flops
+    from bsa_lightning.distillation.module import ProgressiveDistillation
+
+    with without_weights():
+        module = parser.instantiate_classes(Namespace(model=config.model)).model
+    if not isinstance(module, ProgressiveDistillation):
+        raise UserError(f"model is {type(module).__name__}, but --plan plans ProgressiveDistillation; leave it out")
+    settings = config.data.get("init_args") or Namespace()
+    batch_size, accumulate = settings.get("batch_size", 1), config.trainer.accumulate_grad_batches or 1
+    precision = str(config.trainer.precision or "32-true")
+    found: Cost = cost(module, batch_size=batch_size, precision=precision, accumulate=accumulate)
+    rows: list[tuple[str, str, str]] = [
+        ("teacher", _size(found.teacher), f"{module.teacher_dtype}".removeprefix("torch.")),
+        ("student", _size(found.student), f"{found.parameters:,} parameters, float32"),
+        ("average", _size(found.average), "of the student, on the same device" if found.average else "none"),
+        ("gradients", _size(found.gradients), "float32"),
+        ("optimizer", _size(found.optimizer), _optimizer_name(config)),
+        ("activations", _size(found.activations), f"peak, {batch_size} clips, {precision}, {_checkpointing(module)}"),
+        ("together", _size(found.total), "and the allocator's own, and DDP's buckets (again the gradients)"),
+    ]
+    for name, size, note in rows:
+        print(f"{name:<12}{size:>10}  {note}")
+    clips = batch_size * accumulate
+    evaluation = sampling_flops(module.teacher)
+    print(f"\nan update of {clips} clips on one device, in the first round:")
+    print(f"{'teacher':<12}{found.teacher_flops / 1e12:>10.3g}  TFLOP")
+    print(f"{'student':<12}{found.student_flops / 1e12:>10.3g}  TFLOP, forward and backward")
+    print(f"\none evaluation of the network for one clip: {evaluation / 1e12:.3g} TFLOP")
+    for round_ in module.plan.rounds:
+        before = module.plan.factor * round_.num_steps
+        print(f"round {round_.index + 1}: {before} to {round_.num_steps} steps, {round_.updates} updates")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / _GIB:.2f} GiB"
+
+
+def _optimizer_name(config: Namespace) -> str:
+    optimizer: Any = config.model.init_args.optimizer
+    name = optimizer.class_path if isinstance(optimizer, Namespace) else getattr(optimizer, "__name__", optimizer)
+    return str(name).rsplit(".", 1)[-1]
+
+
+def _checkpointing(module: Any) -> str:  # noqa: ANN401
+    return "gradient checkpointing" if module.gradient_checkpointing else "all kept"

@@ -1,0 +1,75 @@
+"""``lightning export RUN DST``: the best or last student of a run as a complete model folder."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from bsa_lightning.cli.call import call
+from bsa_lightning.common.errors import UserError
+
+
+def run(words: list[str]) -> None:
+    """Runs the command."""
+    call(export, words, positional=True)
+
+
+def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel") -> None:
+    """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
+
+    Args:
+        run: folder of the run.
+        dst: folder to write; it must not exist.
+        student: "last" has the fewest steps, "best" the lowest score; or the name of a folder in rounds/.
+        metric: column of scores.csv that "best" goes by.
+    """
+    from bsa_lightning.distillation.export import export_student
+    from bsa_lightning.models.provenance import read_student
+
+    if not Path(run).is_dir():
+        raise UserError(f"run is {run}, but no such folder exists; name the folder of a run, such as runs/demo")
+    rounds = Path(run) / "rounds"
+    if rounds.resolve() in Path(dst).resolve().parents:
+        raise UserError(f"dst is {dst}, which is among the students of the run; name a folder elsewhere")
+    # Folders are named <round>-<N>steps; one that is being written has a dot before its name.
+    found = (path.name for path in rounds.glob("*") if re.fullmatch(r"\d+-\d+steps", path.name))
+    names = sorted(found, key=lambda name: int(name.split("-")[0]))
+    if not names:
+        raise UserError(f"run is {run}, but it has no finished student in rounds/; name a run that lightning fit made")
+    if student not in ("last", "best", *names):
+        raise UserError(f'student is "{student}", but must be last, best or one of {", ".join(names)}')
+    if student == "last":
+        student = names[-1]
+    elif student == "best":
+        student = _best(Path(run), names, metric)
+    read_student(rounds / student)
+    export_student(rounds / student, Path(dst), scores=_scores(Path(run)))
+    print(f"{student} of {run}: {dst}")
+
+
+def _best(run: Path, names: list[str], metric: str) -> str:
+    """The student with the lowest mean over its repeats."""
+    from bsa_lightning.reporting.results import read_results
+
+    means = {
+        result.num_steps: result.metrics.get(metric, (math.nan, math.nan))[0]
+        for result in read_results([run])
+        if result.model == "student"
+    }
+    scored = {name: mean for name in names if not math.isnan(mean := means.get(_num_steps(name), math.nan))}
+    if not scored:
+        raise UserError(f'student is "best", but scores.csv of {run} has no {metric} of any; run lightning test first')
+    return min(scored, key=lambda name: scored[name])
+
+
+def _scores(run: Path) -> list[str]:
+    """The table of a run for the card; empty where it was not scored."""
+    from bsa_lightning.reporting.results import read_results
+    from bsa_lightning.reporting.table import markdown
+
+    return markdown(read_results([run])).splitlines() if (run / "scores.csv").is_file() else []
+
+
+def _num_steps(name: str) -> int:
+    return int(name.split("-")[1].removesuffix("steps"))

@@ -1,0 +1,254 @@
+"""``lightning fit|validate|test|predict``: Lightning's own command line, with a run folder around it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from argparse import ArgumentError
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from bsa_lightning.cli import classes
+from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
+from bsa_lightning.cli.cost_table import print_plan
+from bsa_lightning.cli.messages import unknown_option
+from bsa_lightning.cli.trainer_settings import check_trainer
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number
+from bsa_lightning.evaluation.scoring import Scoring
+from bsa_lightning.evaluation.scoring_settings import ScoringSettings
+from bsa_lightning.training.bad_updates import BadUpdates
+from bsa_lightning.training.checkpoint_file import CheckpointFile
+from bsa_lightning.training.interruption import Interruption
+from bsa_lightning.training.metrics_file import MetricsFile
+from bsa_lightning.training.rank_watch import RankWatch
+from bsa_lightning.training.resume import ResumePoint
+from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
+from bsa_lightning.training.run_files import TRAINED_BY
+from bsa_lightning.training.run_folder import RunFolder, settings_of
+from bsa_lightning.training.wandb_run import WandbRun
+
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the data module shards by itself, so that a resume is exact
+    "max_epochs": -1,  # the plan of rounds, or max_steps, says when to stop
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10,
+    "enable_model_summary": False,
+}
+
+NEEDLESS_WARNINGS = (
+    r"Found \d+ module\(s\) in eval mode",  # the teacher, on purpose
+    r"The '\w+' does not have many workers",  # latents are memory-mapped: reading ahead gains nothing
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # short epochs, long runs
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # the data module knows where it was
+    r"\s+(By default only one Jsonargparse|``instantiate_classes``)",  # Lightning's command line
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
+)
+
+_NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
+
+
+def run(words: list[str]) -> None:
+    """Runs the subcommand that ``sys.argv`` names; other ranks are started from the same words."""
+    for word in words:
+        if not word.isprintable() and word != word.encode("utf-8", "replace").decode():
+            raise UserError(f"{word!r} is no text in UTF-8, which the names of a run's settings must be; rename it")
+    prepare_parser(words)
+    for message in NEEDLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    # Advertisements for cloud services.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    reader = CheckpointFile()
+    with ExitStack() as locks:
+        try:
+            Command(locks, reader)
+        except MisconfigurationException as error:
+            raise UserError(str(error)) from error
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            if reader.unproven is None or isinstance(error, UserError):
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"{reader.unproven} does not fit this run ({type(error).__name__}: {reason});"
+                " bring the run's own checkpoint back, or replace the run (--overwrite true, without --ckpt_path)"
+            ) from error
+
+
+class Command(LightningCLI):
+    """Any LightningModule with any LightningDataModule, in a run folder.
+
+    Args:
+        locks: keeps the lock of the run folder, until the command has ended.
+        reader: of checkpoints.
+    """
+
+    begins: bool
+    """Whether a run that was to go on has nothing to go on from, and so begins."""
+
+    def __init__(self, locks: ExitStack, reader: CheckpointFile) -> None:
+        self.locks, self.reader = locks, reader
+        self.begins = False
+        classes.register()
+        settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=None,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=0,
+            parser_kwargs={**settings, **{name: dict(settings) for name in self.subcommands()}},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=str, required=True, help="folder of the run, such as runs/demo")
+        parser.add_argument("--plan", action="store_true", help="fit: print what an update costs, load nothing, stop")
+        parser.add_argument("--overwrite", type=bool, default=False, help="fit, predict: replace the run that is there")
+        parser.add_argument(
+            "--wandb", type=Literal["offline", "online", "disabled"], default="offline", help="Weights & Biases"
+        )
+        parser.add_argument(
+            "--checkpoint_every", type=int, default=100, help="updates between two checkpoints to resume from"
+        )
+        parser.add_class_arguments(ScoringSettings, "scoring", fail_untyped=False)
+
+    def before_instantiate_classes(self) -> None:
+        self.config[self.subcommand].ckpt_path = self.checkpoint
+        if self._get(self.config, "plan"):
+            if self.subcommand != "fit":
+                raise UserError(f"--plan is given, but only fit can be planned, not {self.subcommand}; leave it out")
+            print_plan(self._parser(self.subcommand), self.config[self.subcommand])
+            raise SystemExit(0)
+        self.resumed = self._get(self.config, "ckpt_path") is not None
+        fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
+        self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
+        # Other ranks start when the first has made the folder.
+        if fresh and not self.begins:
+            rank_zero_only(self.folder.refuse_if_used)(overwrite=self._get(self.config, "overwrite"))
+        self.callbacks: list[Callback] = [
+            RunRecord(self.folder, self._dumped(), fresh=fresh),
+            ResumePoint(
+                self.folder.last_checkpoint,
+                reader=self.reader,
+                folder=self.folder,
+                settings=settings_of(self._dumped()),
+                every=self._get(self.config, "checkpoint_every"),
+                interruption=Interruption(),
+            ),
+        ]
+
+    def after_fit(self) -> None:
+        rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")
+
+    after_test = after_predict = after_fit
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        trainer = self._get(self.config_init, "trainer")
+        own: dict[str, Any] = {"default_root_dir": self.folder.path}
+        if trainer.logger is not False:
+            given = [] if trainer.logger in (None, True) else trainer.logger
+            own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
+        callbacks = trainer.callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        before = self.callbacks
+        before += [
+            kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(given, kind) for given in callbacks)
+        ]
+        if trainer.enable_checkpointing is None:
+            own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+        plugins = trainer.plugins or []
+        own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), self.reader]
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if trainer.enable_progress_bar is not False and not own_bar:
+            # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
+            before.append(RunProgressBar(refresh_rate=10))
+        # A checkpoint comes before what a user's callbacks do at the end of a round, such as scoring it.
+        own["callbacks"] = [*before, *callbacks, Scoring(self._get(self.config_init, "scoring"))]
+        check_trainer(trainer, fits=self.subcommand == "fit")
+        try:
+            return super().instantiate_trainer(**own, **kwargs)
+        except UserError:
+            raise
+        except (ValueError, TypeError, RuntimeError) as error:  # Lightning's words about its own settings
+            raise UserError(f"the settings of trainer do not fit together or this machine: {error}") from error
+
+    def _loggers(self) -> list[Logger]:
+        loggers: list[Logger] = []
+        if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
+            loggers.append(MetricsFile(self.folder.path))
+        mode = self._get(self.config, "wandb")
+        if mode != "disabled":
+            loggers.append(
+                WandbRun(self.folder.path, id=self.folder.wandb_id, config=self._dumped(), online=mode == "online")
+            )
+        return loggers
+
+    def _dumped(self) -> dict[str, Any]:
+        """The resolved configuration, without what only says how this one process was started."""
+        assert self.subcommand is not None
+        parser = self._parser(self.subcommand)
+        dumped: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_unset=False))
+        return {key: value for key, value in dumped.items() if key not in _NOT_RECORDED}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Reads the settings, and refuses what contradicts the run that is to go on."""
+        try:
+            super().parse_arguments(parser, args)
+            seed = self.config[self.config["subcommand"]].get("seed_everything")
+            if not isinstance(seed, bool | None):
+                check_number("seed_everything", seed, whole=True, at_least=0, at_most=2**32 - 1)
+        except ArgumentError as error:
+            if text := unknown_option(error, self._parser("fit")):
+                raise UserError(text) from error
+            raise
+        self.subcommand = self.config["subcommand"]
+        # Out of sight of Lightning, which would read the whole file to look for settings in it.
+        self.checkpoint, self.config[self.subcommand].ckpt_path = self._resolve_checkpoint(), None
+
+    def _resolve_checkpoint(self) -> str | None:
+        """The checkpoint to go on from, or to validate; refuses a configuration that contradicts its run's.
+
+        What is validated is what a run has trained: its last checkpoint, unless another is named. "last" goes on where
+        the run was stopped, which is the beginning if it was stopped before the first checkpoint.
+
+        Raises:
+            UserError: if there is no such checkpoint, or naming the settings that differ.
+        """
+        config, fit = self.config[self.subcommand], self.subcommand == "fit"
+        if config.plan:
+            return None
+        if not config.run.strip():
+            raise UserError("run is empty; name a folder, such as runs/demo")
+        folder = RunFolder(Path(config.run))
+        if self.subcommand != "validate":
+            rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()
+        path = config.get("ckpt_path")
+        if path == "last" or (path is None and self.subcommand == "validate"):
+            path = str(folder.last_checkpoint)
+            if fit and not folder.last_checkpoint.is_file():
+                rank_zero_only(folder.refuse_foreign)()
+                folder.refuse_lost_checkpoint()
+                self.begins = True
+                rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
+                config.overwrite, path = True, None
+        if path is not None and not Path(path).is_file():
+            hint = "`--ckpt_path last` goes on where the run was stopped" if fit else "run lightning fit first"
+            raise UserError(f"ckpt_path is {path}, but there is no such file; {hint}")
+        if path is not None or self.subcommand == "test":
+            run = folder if path is None else RunFolder(Path(path).parent.parent)
+            run.refuse_contradiction(self._dumped(), sections=TRAINED_BY if fit else ("model.",))
+        return path

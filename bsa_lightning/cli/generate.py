@@ -1,0 +1,59 @@
+"""``lightning generate "A dog barks" --model FOLDER``: one or more captions to wav files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bsa_lightning.cli.call import call
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import refuse_file
+from bsa_lightning.common.lists import plain_text
+from bsa_lightning.common.ranges import check_number
+
+
+def run(words: list[str]) -> None:
+    """Runs the command."""
+    call(generate, words, several="captions")
+
+
+def generate(
+    captions: list[str],
+    model: str = "tiny",
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    num_samples: int = 1,
+    out: Path = Path("generated"),
+) -> None:
+    """Makes sound from captions and writes wav files.
+
+    Args:
+        captions: what to hear.
+        model: folder of a model or student, or "tiny" for the built-in teacher.
+        steps: of the sampler, at least 1; None takes what the model was made for.
+        guidance: of the sampler, at least 0; None takes what the model was made for.
+        seed: of the noise, at least 0; the same seed gives the same sound.
+        num_samples: clips a caption, from 1 to 10000.
+        out: folder for the wav files; those of an earlier call are replaced.
+    """
+    check_number("num_samples", num_samples, whole=True, at_least=1, at_most=10_000)
+    if not all(caption.strip() for caption in captions):
+        raise UserError("a caption is empty; say what is to be heard")
+    for caption in captions:
+        plain_text(caption, where="the command line", what="caption")
+    refuse_file(out, setting="out")
+    import torch
+
+    from bsa_lightning.generation.sounds import Sounds
+
+    repeated = [caption for caption in captions for _ in range(num_samples)]
+    Sounds.paths(out, repeated, range(len(repeated)))
+    sounds = Sounds(model, num_steps=steps, guidance_scale=guidance, seed=seed)
+    sounds.to("cuda" if torch.cuda.is_available() else "cpu")
+    for first in range(0, len(repeated), _BATCH_SIZE):
+        batch = repeated[first : first + _BATCH_SIZE]
+        for path in sounds.write(out, batch, range(first, first + len(batch))):
+            print(path)
+
+
+_BATCH_SIZE = 16

@@ -1,0 +1,94 @@
+"""The ``lightning`` command: looks at the first word, and imports only what that command needs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import io
+import logging
+import sys
+from collections.abc import Callable
+
+from bsa_lightning.cli.messages import did_you_mean, sentence
+from bsa_lightning.common.errors import StoppedError, UserError
+
+COMMANDS = {
+    "fit": ("fit", "train: a whole ladder of distillation rounds, or a teacher"),
+    "validate": ("fit", "distillation and trajectory error of a run, on its validation clips"),
+    "test": ("fit", "score teacher and students at every step count, with repeats and intervals"),
+    "predict": ("fit", "captions file to audio files, over all devices"),
+    "prepare": ("prepare", "audio and captions to latents and text states, over all devices; resumable"),
+    "convert": ("convert", "a checkpoint in Tango's original layout to a model folder"),
+    "generate": ("generate", "one or more captions to wav files"),
+    "export": ("export", "best or last student of a run to a whole model folder with a model card"),
+    "score": ("score", "any two folders of audio files to the same scores"),
+    "dashboard": ("dashboard", "the W&B workspace that compares runs, as code"),
+    "report": ("report", "run folders to a table, a figure and a listening page"),
+}
+"""Command: the module of this package that runs it, and its line of help."""
+
+_LONGEST = 40
+"""Characters of a word that is said again."""
+
+_USAGE = """usage: lightning COMMAND [OPTIONS]
+
+Progressive distillation of text-to-audio diffusion models.
+
+commands:
+{commands}
+
+options:
+  --help      this text; `lightning COMMAND --help` lists the options of a command
+  --version   print the version
+"""
+
+
+def main() -> int:
+    """Runs the command that ``sys.argv`` names; the console scripts call this.
+
+    Returns:
+        The exit code: 2 after a mistake of the user's, which is answered in one sentence on stderr; 143 after SIGTERM.
+    """
+    words = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not words or words[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
+        print(_USAGE.format(commands=lines), end="")
+        return 0
+    if words[0] == "--version":
+        print(f"bsa-lightning {_version()}")
+        return 0
+    name = words[0] if len(words[0]) <= _LONGEST else f"{words[0][:_LONGEST]}..."
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by diffusers, it advises another package
+    try:
+        _command(words[0])(words)
+    except KeyboardInterrupt:
+        print(f"\nlightning {name}: stopped by the keyboard", file=sys.stderr)
+        return 130
+    except StoppedError as error:
+        print(f"\nlightning {name}: {error}", file=sys.stderr)  # below the progress bar
+        return 143  # what a shell says of a process that SIGTERM ended
+    except Exception as error:
+        if (text := sentence(error)) is None:
+            raise
+        print(f"lightning {name}: {text}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    if name not in COMMANDS:
+        hint = did_you_mean(name, list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS)}"
+        raise UserError(f'there is no command "{name[:_LONGEST]}"{hint}')
+    module = importlib.import_module(f"bsa_lightning.cli.{COMMANDS[name][0]}")
+    command: Callable[[list[str]], None] = module.run
+    return command
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("bsa-lightning")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a folder that is not installed"

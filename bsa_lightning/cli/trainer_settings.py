@@ -1,0 +1,41 @@
+"""The settings of Lightning's trainer that it would take as they are, though no training could follow from them."""
+
+from __future__ import annotations
+
+from jsonargparse import Namespace
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number
+
+_MOST_DEVICES = 1024
+
+
+def check_trainer(trainer: Namespace, *, fits: bool) -> None:
+    """Refuses numbers outside of their range, and for a ``fit`` those with which nothing would be trained.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    if trainer.default_root_dir is not None:
+        raise UserError(
+            f"trainer.default_root_dir is {trainer.default_root_dir}, but a run writes to the folder that --run names;"
+            " leave it out"
+        )
+    if trainer.enable_checkpointing is False:
+        raise UserError(
+            "trainer.enable_checkpointing is false, but a run always keeps the checkpoint that it goes on from; leave"
+            " it out, and raise checkpoint_every to write that one less often"
+        )
+    if str(trainer.devices).isdigit():  # or a list of them, or "auto"
+        check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")
+    if trainer.gradient_clip_val is not None:
+        check_number("trainer.gradient_clip_val", trainer.gradient_clip_val, at_least=0)
+    check_number("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, whole=True, at_least=1)
+    check_number("trainer.log_every_n_steps", trainer.log_every_n_steps, whole=True, at_least=0)
+    if trainer.check_val_every_n_epoch is not None:
+        check_number("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, whole=True, at_least=1)
+    if isinstance(trainer.val_check_interval, int | float):  # or a length of time
+        check_number("trainer.val_check_interval", trainer.val_check_interval, above=0)
+    if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
+        name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
+        raise UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")

@@ -1,0 +1,119 @@
+"""CLAP (Wu et al. 2023): sounds and captions in one space, for its own Frechet distance and for CLAP scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import sha256_of_file
+from bsa_lightning.evaluation.embeddings.base import Features
+from bsa_lightning.evaluation.embeddings.published_weights import Pretrained
+from bsa_lightning.evaluation.embeddings.reading import Reading
+from bsa_lightning.evaluation.metrics.divergence import clap_score
+from bsa_lightning.models.audioldm import longest_caption
+from bsa_lightning.models.hub import fetch
+from bsa_lightning.models.model_folder import read_network, readable
+from bsa_lightning.models.tokens import CaptionTokens
+
+
+class CLAP(Pretrained):
+    """One row of length 1 a clip (512 numbers at 48 kHz), and one a caption.
+
+    A longer clip than CLAP was trained on (10 s) is cut to its beginning, where the original crops it at random; a
+    shorter one is repeated as often as it fits, then padded with silence.
+
+    Args:
+        checkpoint: a folder in transformers' layout, or the name of one on the Hugging Face hub.
+        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
+
+    Raises:
+        UserError: if it cannot be had or read, or its tokenizer is not that of its text encoder.
+    """
+
+    name = "clap"
+    metric = "fd_clap"
+    caption_metric = "clap_score"
+
+    def __init__(self, checkpoint: str = "laion/clap-htsat-unfused", reading: Reading | None = None) -> None:
+        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+        super().__init__(reading)
+        folder = _folder(checkpoint)
+        try:
+            self.model = read_network(ClapModel, folder)
+            with readable(folder, "a CLAP"):
+                self.extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+                self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except UserError as error:
+            raise UserError(
+                f'checkpoint is "{checkpoint}", but {error}: it is no whole CLAP in transformers\' layout;'
+                f" name a folder with {', '.join(_NEEDED)}"
+            ) from error
+        known = self.model.config.text_config.vocab_size
+        # Without its files transformers makes a tokenizer of five special tokens, to which all captions are one.
+        if len(self.tokenizer) != known:
+            raise UserError(
+                f"the tokenizer in {folder} has {len(self.tokenizer)} tokens where its text encoder has {known};"
+                f" put the tokenizer.json of the same checkpoint there"
+            )
+        longest = longest_caption(self.model.config.text_config)
+        self.tokens = CaptionTokens(self.tokenizer, name="the CLAP that scores", longest=longest)
+        self.sample_rate = self.extractor.sampling_rate
+        self.num_features = self.model.config.projection_dim
+        self.fingerprint = f"clap-1-{_sha256(folder)}"
+        self.requires_grad_(False).eval()
+
+    def num_rows(self, num_samples: int) -> int:  # noqa: ARG002
+        return 1
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Features:
+        waveform = waveform[:, : self.extractor.nb_max_samples]
+        mel = self.extractor(waveform.double().cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="np")
+        pixels = torch.from_numpy(mel["input_features"]).to(self.model.device, torch.float32)
+        # The extractor calls a clip of the batch longer at random where none is, for models that fuse crops.
+        longer = torch.zeros(len(pixels), 1, dtype=torch.bool, device=pixels.device)
+        pooled = self.model.audio_model(pixels, is_longer=longer).pooler_output
+        return Features(normalize(self.model.audio_projection(pooled), dim=-1)[:, None])
+
+    @torch.no_grad()
+    def text(self, captions: Sequence[str]) -> Tensor:
+        """Rows of length 1, (captions, num_features), in the space of the clips' rows."""
+        ids, mask = self.tokens(captions, device=self.model.device)
+        pooled = self.model.text_model(ids, attention_mask=mask).pooler_output
+        return normalize(self.model.text_projection(pooled), dim=-1)
+
+    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
+        """The CLAP score of each row."""
+        return clap_score(rows, captions)
+
+
+def _folder(checkpoint: str) -> Path:
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    if checkpoint.count("/") != 1 or checkpoint[0] in "./~":
+        raise UserError(
+            f'checkpoint is "{checkpoint}", but no such folder exists; name a folder in transformers\' layout,'
+            f' or one on the hub such as "laion/clap-htsat-unfused"'
+        )
+    return fetch(checkpoint, _NEEDED, optional=_OPTIONAL, option="checkpoint")
+
+
+def _sha256(folder: Path) -> str:
+    """Of the files that are read, wherever they lie."""
+    digest = hashlib.sha256()
+    for name in (*_NEEDED, *_OPTIONAL):
+        if (folder / name).is_file():
+            digest.update(f"{name} {sha256_of_file(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+_NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+_OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")

@@ -1,0 +1,53 @@
+"""What a run tells its loggers of scores: numbers for all that draw curves, sound and pictures for Weights & Biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from bsa_lightning.evaluation.scores import Score
+
+
+def tell_score(loggers: Iterable[Logger], score: Score) -> None:
+    """One row of ``scores.csv``, with the network evaluations of a clip as its axis."""
+    values = {f"scores/{score.system.line}/{metric}": value for metric, value in score.metrics.items()}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.define_metric("nfe")
+            logger.experiment.define_metric("scores/*", step_metric="nfe")
+            logger.experiment.log({**values, "num_steps": score.num_steps, "nfe": score.nfe, "seed": score.seed})
+        elif isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(values, step=score.nfe)
+
+
+def tell_samples(loggers: Iterable[Logger], name: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
+    """Wav files of a system, each with its caption and its log-mel as a picture."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_audio(f"samples/{name}", [str(path) for path in paths], caption=list(captions))
+            pictures = [picture(path).numpy() for path in paths]
+            logger.log_image(f"spectrograms/{name}", pictures, caption=list(captions))
+
+
+def tell_table(loggers: Iterable[Logger], rows: Sequence[Mapping[str, str]]) -> None:
+    """All of ``scores.csv`` as one table."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and rows:
+            logger.log_table("scores", columns=columns, data=[[row.get(name, "") for name in columns] for row in rows])
+
+
+def picture(path: Path) -> Tensor:
+    """A wav file's log-mel as grey levels (64, frames), low bands at the bottom; 80 dB from black to white."""
+    import soundfile
+
+    from bsa_lightning.models.mel import LogMel
+
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    log_mel = LogMel(rate)(torch.from_numpy(samples.mean(1))[None])[0].T.flip(0)
+    decibels = 20 / torch.log(torch.tensor(10.0)) * (log_mel - log_mel.max())
+    return (255 * (1 + decibels / 80).clamp(0, 1)).to(torch.uint8)

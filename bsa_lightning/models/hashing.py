@@ -1,0 +1,52 @@
+"""Content hashes of model files: what fingerprints and provenance are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from bsa_lightning.common.files import sha256_of_file
+
+_FOREIGN = (".*", "*~", "#*#", "*.bak", "*.orig", "*.rej", "*.swp", "*.tmp", "*.md", "__pycache__", "Thumbs.db")
+_READ = ("*.json", "*.safetensors", "*.bin", "*.model", "*.py", "*.jinja", "vocab.txt", "merges.txt")
+
+
+def model_files(part: Path) -> list[Path]:
+    """The files below a folder that belong to a model, in order.
+
+    What file managers, editors and version control put beside them does not, nor does a README.
+    """
+    return sorted(
+        path
+        for path in part.rglob("*")
+        if not any(_is_like(name, _FOREIGN) for name in path.relative_to(part).parts) and path.is_file()
+    )
+
+
+def is_read(name: str) -> bool:
+    """Whether a file is of a kind that diffusers or transformers read of themselves, where there is one."""
+    return _is_like(name.rpartition("/")[2], _READ)
+
+
+def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def digests_of(part: Path) -> dict[str, str]:
+    """Hex digest of each model file below ``part``, by its path from the folder that ``part`` is in."""
+    return {path.relative_to(part.parent).as_posix(): sha256_of_file(path) for path in model_files(part)}
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One hex digest over names and digests of files."""
+    digest = hashlib.sha256()
+    for name, sha256 in digests.items():
+        digest.update(f"{name}\0".encode() + bytes.fromhex(sha256))
+    return digest.hexdigest()
+
+
+def sha256_of(*folders: Path) -> str:
+    """One digest over names and bytes of all model files below ``folders``, wherever the folders lie."""
+    return combined({name: sha256 for folder in folders for name, sha256 in digests_of(folder).items()})

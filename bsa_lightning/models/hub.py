@@ -1,0 +1,40 @@
+"""Files from the hub, or one sentence that says which to put where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bsa_lightning.common.errors import UserError
+
+
+def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), option: str) -> Path:
+    """The local folder of a hub repository with ``files``, and of the ``optional`` ones those that it has.
+
+    Args:
+        hub_id: "owner/name".
+        files: that must be there.
+        optional: that need not.
+        option: what the user would name a folder with instead.
+
+    Raises:
+        UserError: if they cannot be had, for want of a network, a disk or such a repository.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=[*files, *optional]))
+    except (OSError, ValueError, RuntimeError) as error:  # what the hub and its transports raise, offline and on
+        raise UserError(_advice(hub_id, files, option, str(error).strip().split("\n", 1)[0])) from error
+    # Offline, a cache that holds a part is taken for the whole.
+    if lacking := [name for name in files if not (folder / name).is_file()]:
+        raise UserError(_advice(hub_id, files, option, f"no {lacking[0]}"))
+    return folder
+
+
+def _advice(hub_id: str, files: Sequence[str], option: str, reason: str) -> str:
+    return (
+        f"{hub_id} is no folder here and cannot be fetched from the hub ({reason[:150]}); on a machine that can, run"
+        f" `hf download {hub_id} {' '.join(files)} --local-dir {hub_id.split('/')[1]}`,"
+        f" copy that folder here, and name it as {option}"
+    )

@@ -1,0 +1,228 @@
+"""A model is a folder in diffusers' layout; a student's folder holds network, scheduler and provenance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.process import Prediction
+from bsa_lightning.models import provenance
+from bsa_lightning.models.base import Codec, Conditioner, Denoiser
+from bsa_lightning.models.model_card import licence_of
+from bsa_lightning.models.model_folder import readable
+from bsa_lightning.models.provenance import PROVENANCE
+from bsa_lightning.models.registry import family_of, pipeline_name, resolve_folder
+from bsa_lightning.models.sampling_settings import SamplingSettings, in_file
+from bsa_lightning.models.tango.shapes import PUBLISHED
+
+_FRAMES = 16
+"""Of a latent, that parts are tried on when they are read: seconds at most, for the largest."""
+_weightless: ContextVar[bool] = ContextVar("weightless", default=False)
+
+
+@dataclass(frozen=True)
+class TextToAudioModel:
+    """A whole model: the three seams, and how it is meant to be sampled."""
+
+    denoiser: Denoiser
+    conditioner: Conditioner
+    codec: Codec
+    folder: Path
+    sampling: SamplingSettings
+
+
+def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> Denoiser:
+    """The network and schedule of a model or student folder.
+
+    Raises:
+        UserError: if it cannot be read, or is not what its provenance says.
+    """
+    if not _weightless.get():
+        folder = resolve_folder(model)
+        family, sampling = family_of(folder), read_sampling(folder)
+        provenance.check_identity(folder)
+        denoiser = family.denoiser(folder, dtype=dtype)
+        if denoiser.takes_guidance != (sampling.guidance == "embedded"):
+            raise UserError(
+                f'guidance is "{sampling.guidance}" in {folder / PROVENANCE}, but the network has'
+                f" {'an' if denoiser.takes_guidance else 'no'} input for its scale; copy the folder again"
+            )
+        if dtype == torch.float32:  # not all of torch computes in the others on a CPU
+            _try(folder, "a network that runs", lambda: _trial(denoiser))
+        return _aligned(denoiser)
+    if not Path(model).is_dir() and Path(model).name in PUBLISHED:
+        from bsa_lightning.models.tango.family import published_shape
+
+        return published_shape(dtype=dtype)
+    return family_of(model).denoiser(resolve_folder(model), dtype=dtype, weights=False)
+
+
+def _aligned(denoiser: Denoiser) -> Denoiser:
+    """Its weights, moved from the mapped file to memory that torch has allocated.
+
+    In a file they lie wherever its header ends, and some matrix products round differently by how their factors are
+    aligned: a teacher loaded on resume would differ in the last bit from the one that was promoted.
+    """
+    for tensor in (*denoiser.parameters(), *denoiser.buffers()):
+        tensor.data = tensor.data.clone()
+    return denoiser
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Denoisers that are loaded in here have shapes but no weights; those of a published Tango need no folder."""
+    token = _weightless.set(True)
+    try:
+        with warnings.catch_warnings():
+            # Copying such a network is right, whatever torch suspects.
+            warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+            yield
+    finally:
+        _weightless.reset(token)
+
+
+def load_conditioner(model: str | Path) -> Conditioner:
+    """The text side of a model folder.
+
+    Raises:
+        UserError: if a part of it cannot be read, is not as it was written, or does not fit the others.
+    """
+    folder = _whole(resolve_folder(model))
+    conditioner = family_of(folder).conditioner(folder)
+    _try(folder, "a text encoder that runs", lambda: list(conditioner.null().tensors.values()))
+    return conditioner
+
+
+def load_codec(model: str | Path) -> Codec:
+    """The sound side of a model folder.
+
+    Raises:
+        UserError: if a part of it cannot be read or is not as it was written.
+    """
+    folder = _whole(resolve_folder(model))
+    codec = family_of(folder).codec(folder)
+    _try(folder, "a codec that runs", lambda: [codec.decode(torch.zeros(1, *codec.latent_shape)[:, :, :_FRAMES])])
+    return codec
+
+
+def load_model(model: str | Path) -> TextToAudioModel:
+    """A whole model; a student folder borrows codec and text encoder from the teacher that its provenance names.
+
+    Raises:
+        UserError: if a part cannot be read, is not as it was written, or does not fit the others.
+    """
+    folder = resolve_folder(model)
+    whole = folder if (folder / "vae").is_dir() else lender(folder)
+    teacher = TextToAudioModel(
+        denoiser=load_denoiser(folder),
+        conditioner=load_conditioner(whole),
+        codec=load_codec(whole),
+        folder=folder,
+        sampling=read_sampling(folder),
+    )
+    _check_fit(teacher)
+    return teacher
+
+
+def lender(student: Path) -> Path:
+    """The whole folder of the teacher that a student borrows codec and text encoder from.
+
+    Raises:
+        UserError: if its provenance names none, or one that is gone, of another kind, or not that which taught it.
+    """
+    known = read_provenance(student)
+    if "teacher" not in known:
+        return _whole(student)
+    named = f"{student / PROVENANCE} names the teacher {known['teacher']}, but"
+    try:
+        teacher = _whole(resolve_folder(known["teacher"]))
+    except UserError as error:
+        raise UserError(f"{named} there is no whole model folder; bring it back, or write where it is") from error
+    if (kind := pipeline_name(teacher)) != pipeline_name(student):
+        raise UserError(f"{named} that is a {kind} and not a {pipeline_name(student)}; write where the student's is")
+    if known.get("teacher_sha256", found := folder_sha256(teacher)) != found:
+        raise UserError(f"{named} another model is there now; bring the student's own teacher back")
+    return teacher
+
+
+def read_sampling(model: str | Path) -> SamplingSettings:
+    """How a model or student is meant to be sampled: as its provenance says, else as its family is.
+
+    Raises:
+        UserError: if an entry is out of its range.
+    """
+    folder, family = resolve_folder(model), family_of(model)
+    known = read_provenance(folder)
+    try:
+        return SamplingSettings.from_provenance(known, num_steps=family.num_steps, guidance_scale=family.guidance_scale)
+    except UserError as error:
+        raise in_file(folder / PROVENANCE, error) from error
+
+
+def read_provenance(model: str | Path) -> dict[str, Any]:
+    """What ``provenance.json`` says; empty where a folder has none.
+
+    Raises:
+        UserError: if it cannot be read, or an entry is of the wrong kind.
+    """
+    return provenance.read(resolve_folder(model))
+
+
+def read_licence(model: str | Path) -> str:
+    """Of the weights: as the provenance says, else the model card; "unknown" where neither does."""
+    return str(read_provenance(model).get("licence") or licence_of(resolve_folder(model)) or "unknown")
+
+
+def folder_sha256(model: str | Path) -> str:
+    """Digest of the network and its schedule: what identifies a teacher or student."""
+    return provenance.folder_sha256(resolve_folder(model))
+
+
+def _try(folder: Path, kind: str, run: Callable[[], Iterable[Tensor]]) -> None:
+    """Refuses what does not run or makes no numbers, as a configuration that asks for the impossible would."""
+    with readable(folder, kind), torch.no_grad():
+        tensors = list(run())
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise UserError(f"{folder} is not {kind}: it makes numbers that are not finite; copy the folder again")
+
+
+def _trial(denoiser: Denoiser) -> Prediction:
+    """What a network says of the beginning of a clip that is silent and has no caption."""
+    z_t, conditioning = denoiser.example_inputs(1)
+    return denoiser(z_t[:, :, :_FRAMES], torch.ones(1), conditioning)
+
+
+def _check_fit(teacher: TextToAudioModel) -> None:
+    """Refuses a network that is for other latents or another text encoder than those beside it."""
+    z_t, example = teacher.denoiser.example_inputs(1)
+    latent, null = teacher.codec.latent_shape, teacher.conditioner.null()
+    if z_t.shape[1] != latent[0]:
+        raise UserError(
+            f"the network of {teacher.folder} is for latents of {z_t.shape[1]} channels, but the codec makes"
+            f" {latent[0]}; put the parts of one model together"
+        )
+    widths, ours = (
+        {name: tuple(tensor.shape[2:] if name in null.masks else tensor.shape[1:]) for name, tensor in tensors.items()}
+        for tensors in (example.tensors, null.tensors)
+    )
+    if {name: width[-1:] for name, width in widths.items()} != {name: width[-1:] for name, width in ours.items()}:
+        raise UserError(
+            f"the network of {teacher.folder} is for text states {widths}, but its text encoder makes {ours}; put the"
+            " parts of one model together"
+        )
+
+
+def _whole(folder: Path) -> Path:
+    for name in ("vae", "text_encoder", "tokenizer"):
+        if not (folder / name).is_dir():
+            raise UserError(f"{folder} is not a whole model folder: it has no {name}/; name the teacher's folder")
+    return folder

@@ -1,0 +1,136 @@
+"""Waveform <-> scaled latent by way of the log-mel: Tango's AutoencoderKL and a vocoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.models.base import Codec, Posterior
+from bsa_lightning.models.mel import HOP_LENGTH, NUM_BANDS, GriffinLim, LogMel
+from bsa_lightning.models.model_folder import ModelFolder
+from bsa_lightning.models.provenance import INDEX, is_finite, is_whole
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+_SAMPLE_RATE = 16_000
+
+
+def latent_frames(sample_size: int | Sequence[int]) -> int:
+    """Frames of a latent, from a UNet's ``sample_size``: those alone, or (frames, bands)."""
+    return sample_size if isinstance(sample_size, int) else sample_size[0]
+
+
+class MelCodec(Codec):
+    """Latents are time x mel band, scaled by the autoencoder's ``scaling_factor``.
+
+    Args:
+        vae: on log-mels (batch, 1, frames, 64).
+        vocoder: log-mels (batch, frames, 64) to waveforms.
+        num_frames: of a clip; 100 a second at 16 kHz.
+        fingerprint: of everything that decides the latent.
+    """
+
+    def __init__(self, vae: AutoencoderKL, vocoder: nn.Module, *, num_frames: int, fingerprint: str) -> None:
+        super().__init__()
+        self.vae = vae
+        self.vocoder = vocoder
+        self.sample_rate = _SAMPLE_RATE
+        self.log_mel = LogMel(self.sample_rate)
+        self.num_samples = num_frames * HOP_LENGTH
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.latent_shape = (vae.config.latent_channels, num_frames // factor, NUM_BANDS // factor)
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> MelCodec:
+        """Reads ``vae/`` and, where there is one, ``vocoder/`` (else Griffin-Lim), in float32.
+
+        The length of a clip is that of the UNet's ``sample_size``: latent frames, or (latent frames, bands).
+
+        Raises:
+            UserError: if a part cannot be read, or is for something else than log-mels of 64 bands at 16 kHz.
+        """
+        from diffusers import AutoencoderKL
+        from transformers import SpeechT5HifiGan
+
+        model = ModelFolder(folder)
+        frames = latent_frames(sample_size(model))
+        vae = model.network(AutoencoderKL, "vae")
+        _check_vae(vae, folder / "vae" / "config.json")
+        vocoder: nn.Module = GriffinLim()
+        if _has_vocoder(model):
+            config = model.json("vocoder/config.json")
+            rate, bands = config.get("sampling_rate"), config.get("model_in_dim")
+            if (rate, bands) != (_SAMPLE_RATE, NUM_BANDS):
+                raise UserError(
+                    f"{folder / 'vocoder'} makes {rate} Hz of {bands} bands, but only {_SAMPLE_RATE} Hz of"
+                    f" {NUM_BANDS} bands are understood here; name another model"
+                )
+            vocoder = model.network(SpeechT5HifiGan, "vocoder")
+            if (hop := math.prod(config["upsample_rates"])) != HOP_LENGTH:
+                raise UserError(
+                    f"{folder / 'vocoder'} makes {hop} samples of each frame, but only {HOP_LENGTH} are understood"
+                    " here; name another model"
+                )
+        num_frames = frames * 2 ** (len(vae.config.block_out_channels) - 1)
+        return cls(vae, vocoder, num_frames=num_frames, fingerprint=model.fingerprint("vae"))
+
+    @torch.no_grad()
+    def encode(self, waveform: Tensor) -> Posterior:
+        posterior = self.vae.encode(self.log_mel(waveform)[:, None]).latent_dist
+        scale = self.vae.config.scaling_factor
+        return Posterior(scale * posterior.mean, scale * posterior.std)
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        log_mel = self.vae.decode(x / self.vae.config.scaling_factor).sample
+        # HiFi-GAN's first upsampler adds 32 samples at the end (16-wide kernel, stride 5).
+        waveform: Tensor = self.vocoder(log_mel[:, 0])[..., : self.num_samples]
+        return waveform.clamp(-1.0, 1.0)
+
+
+def sample_size(model: ModelFolder) -> int | list[int]:
+    """The UNet's, in frames or in frames and bands of a latent.
+
+    Raises:
+        UserError: if the configuration says something else.
+    """
+    found: Any = model.json("unet/config.json").get("sample_size")
+    both = isinstance(found, list) and len(found) == 2 and all(is_whole(size, least=1) for size in found)
+    if not both and not is_whole(found, least=1):
+        raise UserError(
+            f"sample_size is {found} in {model.path / 'unet' / 'config.json'}, but must be the frames of a latent, or"
+            " its frames and its bands, each at least 1; correct it"
+        )
+    return found
+
+
+def _check_vae(vae: AutoencoderKL, path: Path) -> None:
+    """Refuses an autoencoder of something else than log-mels, or whose latents are not only scaled."""
+    config = vae.config
+    if (config.in_channels, config.out_channels) != (1, 1):
+        raise UserError(
+            f"{path} has {config.in_channels} channels in and {config.out_channels} out, but log-mels have 1; name the"
+            " autoencoder of a text-to-audio model"
+        )
+    factor = config.scaling_factor
+    if not is_finite(factor, least=0) or factor == 0:
+        raise UserError(f"scaling_factor is {factor} in {path}, but must be a number above 0; correct it")
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        if config.get(name) is not None:
+            raise UserError(f"{name} is {config[name]} in {path}, but only a scaling_factor is understood here")
+
+
+def _has_vocoder(model: ModelFolder) -> bool:
+    """Whether there is a vocoder; an index that names one is not answered with another way to make sound."""
+    named = model.json(INDEX).get("vocoder") if (model.path / INDEX).is_file() else None
+    if not model.has("vocoder") and isinstance(named, list) and any(named):
+        raise UserError(f"{model.path} names a vocoder in {INDEX}, but has no vocoder/; copy the folder again")
+    return model.has("vocoder")

@@ -1,0 +1,297 @@
+"""The parts of a model folder, each read strictly: all of its weights, no other, finite, and as they were written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import read_json, sha256_of_file
+from bsa_lightning.models import provenance, weight_files
+from bsa_lightning.models.base import shapes_only
+from bsa_lightning.models.hashing import combined, digests_of, is_read
+from bsa_lightning.models.weight_files import COUNTS, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Module = TypeVar("Module", bound=nn.Module)
+_MOST_TIMES = 2
+"""How many times as many weights as its file holds a network may have before any memory is taken for it."""
+
+
+class ModelFolder:
+    """What diffusers and transformers read in a folder goes through here.
+
+    Both only log when weights are missing or left over, and neither knows whether files have changed. Where
+    ``provenance.json`` holds digests of the files, each part is compared with them when it is read.
+
+    Args:
+        path: the folder, whole or a student's.
+
+    Raises:
+        UserError: if its provenance cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: dict[str, str] | None = provenance.read(path).get("files")
+        self._found: dict[str, dict[str, str]] = {}
+
+    def has(self, part: str) -> bool:
+        """Whether there is such a part."""
+        return (self.path / part).is_dir()
+
+    def require(self, *names: str) -> None:
+        """Refuses a folder without the files that are named, relative to it."""
+        for name in names:
+            if not (self.path / name).is_file():
+                raise UserError(
+                    f"{self.path} is not a model folder: it has no {name}; name a folder in diffusers' layout"
+                )
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file of the folder.
+
+        Raises:
+            UserError: if it is missing, holds something else, or is not as it was written.
+        """
+        self.require(name)
+        if self._written is not None and "/" in name:
+            known = {name: self._written[name]} if name in self._written else {}
+            self._compare({name: sha256_of_file(self.path / name)}, known)
+        return read_json(self.path / name)
+
+    def fingerprint(self, *parts: str) -> str:
+        """One digest over the files of some parts, each compared with what the provenance knows.
+
+        Raises:
+            UserError: if a file is not as it was written.
+        """
+        return combined({name: sha256 for part in parts for name, sha256 in self._digests(part).items()})
+
+    def verify(self, *parts: str) -> None:
+        """Compares parts, or all that there are if none is named, with what the provenance knows of them, if it does.
+
+        Raises:
+            UserError: if a file is not as it was written.
+        """
+        if self._written is not None:
+            known = {name.partition("/")[0] for name in self._written}
+            for part in parts or sorted(known):
+                self._digests(part)
+
+    def network(
+        self, cls: type[Module], part: str, *, dtype: torch.dtype = torch.float32, beside: str | None = None
+    ) -> Module:
+        """A network of diffusers or transformers with the weights of a part, in evaluation mode.
+
+        Args:
+            cls: its class.
+            part: the subfolder.
+            dtype: of the weights.
+            beside: beginning, as a regular expression, of names that the file may have beyond those of ``cls``.
+
+        Raises:
+            UserError: if the part is missing or not as it was written, its configuration is for something else, or its
+                weights are not exactly those that the configuration asks for, all of them finite.
+        """
+        self._check_kind(cls, part)
+        self.verify(part)
+        return read_network(cls, self.path / part, dtype=dtype, beside=beside)
+
+    def shapes(self, cls: type[Module], part: str, *, dtype: torch.dtype) -> Module:
+        """A network of diffusers as the configuration of a part describes it, without memory for its weights.
+
+        Raises:
+            UserError: if the configuration cannot be read, or is for something else.
+        """
+        self._check_kind(cls, part)
+        with readable(self.path / part, cls.__name__):
+            return _shapes(cls, self.path / part, dtype)
+
+    def tokenizer(self, part: str) -> PreTrainedTokenizerBase:
+        """A tokenizer of transformers; code that it may name is not run.
+
+        Raises:
+            UserError: if it is missing, not as it was written, or cannot be read.
+        """
+        from transformers import AutoTokenizer
+
+        self.require(f"{part}/tokenizer_config.json")
+        self.verify(part)
+        path = self.path / part
+        for file in path.iterdir():
+            if file.is_file() and file.suffix in (".json", ".model"):
+                weight_files.check_start(file)
+        with readable(path, "a tokenizer"):
+            return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+    def _digests(self, part: str) -> dict[str, str]:
+        if part not in self._found:
+            found = digests_of(self.path / part)
+            if self._written is not None:
+                known = {name: sha256 for name, sha256 in self._written.items() if name.startswith(f"{part}/")}
+                self._compare(found, known)
+            self._found[part] = found
+        return self._found[part]
+
+    def _compare(self, found: dict[str, str], written: dict[str, str]) -> None:
+        for name in sorted(found.keys() | written.keys()):
+            if found.get(name) == written.get(name) or (name not in written and not is_read(name)):
+                continue
+            if name not in found:
+                what = "is missing"
+            elif name not in written:
+                what = "was not there when the folder was written"
+            else:
+                what = "is damaged or was changed since it was written"
+            raise UserError(
+                f'{self.path / name} {what}; copy the folder again or, if that is meant, take "files" and "sha256" out'
+                f" of its {provenance.PROVENANCE}"
+            )
+
+    def _check_kind(self, cls: type[nn.Module], part: str) -> None:
+        """Refuses the configuration of another network; both libraries would take what they know of it."""
+        config = self.json(f"{part}/config.json")
+        if _of_diffusers(cls):
+            key, known = "_class_name", [cls.__name__]
+        else:
+            key, known = "model_type", list(_model_types(cls))
+        if key in config and config[key] not in known:
+            raise UserError(
+                f'{key} is "{config[key]}" in {self.path / part / "config.json"}, but only'
+                f" {' or '.join(sorted(known))} can be read there; name another model folder"
+            )
+
+
+def read_network(
+    cls: type[Module], path: Path, *, dtype: torch.dtype = torch.float32, beside: str | None = None
+) -> Module:
+    """A network of diffusers or transformers with exactly the weights in a folder, in evaluation mode.
+
+    Args:
+        cls: its class.
+        path: the folder of its configuration and weights.
+        dtype: of the weights.
+        beside: beginning, as a regular expression, of names that the file may have beyond those of ``cls``.
+
+    Raises:
+        UserError: if the folder cannot be read, or its weights are not all of those that the configuration asks for
+            and no others, all of them finite.
+    """
+    file, elements = weight_files.check_folder(path)
+    with readable(path, cls.__name__):
+        if _of_diffusers(cls):
+            if elements is not None:
+                _check_size(path, _shapes(cls, path, torch.float32), elements)
+            options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+        else:
+            options = {"dtype": dtype}
+        network, report = cls.from_pretrained(  # type: ignore[attr-defined]
+            path, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, **options
+        )
+    _check_report(file, network, report, beside)
+    check_finite(network, file)
+    return network.eval()
+
+
+@contextmanager
+def readable(path: Path, kind: str) -> Iterator[None]:
+    """Whatever a library makes of a folder that it cannot read becomes one sentence; what it logs is not shown."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    for file in path.rglob("*"):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise UserError(f"{file} is a pipe or a device, which might never end; put the file itself there")
+    before = [(module, module.get_verbosity()) for module in (of_diffusers, of_transformers)]
+    of_transformers.disable_progress_bar()  # a bar for each half second of loading would tear those of training
+    for module, _ in before:
+        module.set_verbosity(module.CRITICAL)
+    try:
+        yield
+    except (UserError, MemoryError):  # the second says nothing of the folder
+        raise
+    except Exception as error:  # whatever a wrong file makes of its reader
+        raise UserError(f"{path} cannot be read as {kind} ({first_line(error)}); put a whole one there") from error
+    finally:
+        for module, verbosity in before:
+            module.set_verbosity(verbosity)
+
+
+def check_finite(network: nn.Module, where: object) -> None:
+    """Refuses weights that are infinite or no numbers.
+
+    Raises:
+        UserError: naming ``where`` they are from, and the first such weight.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{where} holds {name} with values that are not finite; name undamaged weights")
+
+
+def _check_report(path: Path, network: nn.Module, report: dict[str, Any], beside: str | None) -> None:
+    """Refuses weights that are missing, left over or of another shape, going by a library's own account."""
+    ours = network.state_dict()
+    missing = [name for name in report["missing_keys"] if name not in ours or ours[name].is_floating_point()]
+    missing = [name for name in missing if name not in _unused(network)]
+    surplus = [
+        name
+        for name in report["unexpected_keys"]
+        if not COUNTS.search(name) and not (beside is not None and re.match(beside, name))
+    ]
+    unequal = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
+    for what, names in (
+        ("lacks", missing),
+        ("has, beyond its configuration,", surplus),
+        ("has, in another shape,", unequal),
+    ):
+        if names:
+            others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+            raise UserError(
+                f"{path} {what} {min(names)}{others}, so weights and configuration do not belong together;"
+                " put those of one model there"
+            )
+
+
+def _unused(network: nn.Module) -> tuple[str, ...]:
+    """Weights without influence, which files may lack: the statistics of a vocoder that does not normalise."""
+    config = getattr(network, "config", None)
+    return ("mean", "scale") if getattr(config, "normalize_before", True) is False else ()
+
+
+def _check_size(path: Path, network: nn.Module, elements: int) -> None:
+    wanted = sum(weight.numel() for weight in network.state_dict().values())
+    if wanted > _MOST_TIMES * elements:
+        raise UserError(
+            f"{path / 'config.json'} describes {wanted} weights, but the files beside it hold {elements};"
+            " put those of one model there"
+        )
+
+
+def _shapes(cls: type[Module], path: Path, dtype: torch.dtype) -> Module:
+    with shapes_only(dtype):
+        return cls.from_config(cls.load_config(path))  # type: ignore[attr-defined]
+
+
+def _of_diffusers(cls: type[nn.Module]) -> bool:
+    from diffusers import ModelMixin
+
+    return issubclass(cls, ModelMixin)
+
+
+def _model_types(cls: type[nn.Module]) -> tuple[str, ...]:
+    """What a configuration of transformers may be for: the class, or a whole model that it is a side of."""
+    own = cls.config_class.model_type  # type: ignore[attr-defined]
+    return (own, *_LIKEWISE.get(own, ()))
+
+
+_LIKEWISE = {"clap_text_model": ("clap",), "t5": ("mt5",)}
+"""Other types whose weights are those of a type."""

@@ -1,0 +1,67 @@
+"""A denoiser with its conditioning bound, at a guidance scale: what the sampling loop and the target call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.guidance import guide
+from bsa_lightning.diffusion.process import Prediction
+from bsa_lightning.models.base import Conditioning, Denoiser
+
+
+def predictor(
+    denoiser: Denoiser,
+    conditioning: Conditioning,
+    *,
+    null: Conditioning | None = None,
+    guidance_scale: float | Tensor = 1.0,
+) -> Callable[[Tensor, Tensor], Prediction]:
+    """A function of ``z_t`` (batch, ...) and ``t`` (batch,) for the clips of ``conditioning``.
+
+    A network that takes the scale (one for all, or (batch,)) is told it. For any other, with a ``null`` conditioning
+    (one clip) and a scale other than 1, both branches run in one batch of twice the size.
+
+    Raises:
+        UserError: if there is a scale other than 1, but neither a null conditioning nor a network that takes the scale.
+    """
+    if denoiser.takes_guidance:
+        scales = torch.as_tensor(guidance_scale).float().expand(len(conditioning))
+        return lambda z_t, t: denoiser(z_t, t, conditioning, scales.to(z_t.device))
+    if not isinstance(guidance_scale, Tensor) and guidance_scale == 1.0:
+        return lambda z_t, t: denoiser(z_t, t, conditioning)
+    if null is None:
+        raise UserError(
+            f"guidance_scale is {guidance_scale}, but guidance outside of the network needs the conditioning of no"
+            " caption; give null, or a scale of 1"
+        )
+
+    both = Conditioning.cat([conditioning, null.repeat(len(conditioning))])
+
+    def guided(z_t: Tensor, t: Tensor) -> Prediction:
+        x, eps = denoiser(torch.cat([z_t, z_t]), torch.cat([t, t]), both)
+        (x_cond, x_uncond), (eps_cond, eps_uncond) = x.chunk(2), eps.chunk(2)
+        return guide(cond=Prediction(x_cond, eps_cond), uncond=Prediction(x_uncond, eps_uncond), scale=guidance_scale)
+
+    return guided
+
+
+class CountEvaluations:
+    """Counts what a network evaluates while this context is open, by a hook on it: ``rows`` of all its batches."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.rows = 0
+
+    def __enter__(self) -> CountEvaluations:
+        self._handle = self.denoiser.network.register_forward_hook(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _count(self, _network: object, arguments: tuple[Tensor, ...], _output: object) -> None:
+        self.rows += len(arguments[0])

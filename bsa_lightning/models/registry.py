@@ -1,0 +1,88 @@
+"""Which family of models reads a model folder; families of other packages register here, too."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from pathlib import Path
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import read_json
+from bsa_lightning.models import provenance
+from bsa_lightning.models.family import Family
+from bsa_lightning.models.provenance import INDEX
+
+BUILT_IN = "tiny"
+"""What the built-in teacher is called wherever a model folder is named."""
+ENTRY_POINTS = "bsa_lightning.families"
+"""Group of entry points in which an installed package names its families, pipeline class = "module:Family"."""
+
+_families: dict[str, type[Family] | str] = {
+    "TangoPipeline": "bsa_lightning.models.tango.family:TangoFamily",
+    "AudioLDMPipeline": "bsa_lightning.models.audioldm:AudioLDMFamily",
+    "AudioLDM2Pipeline": "bsa_lightning.models.audioldm2:AudioLDM2Family",
+    "StableAudioPipeline": "bsa_lightning.models.stable_audio.family:StableAudioFamily",
+}
+"""By pipeline class; those named by "module:Family" are imported when such a folder is read, since that is slow."""
+
+
+def register_family(pipeline: str, family: type[Family]) -> None:
+    """Has model folders of a pipeline class read by ``family``, instead of by any that was registered before.
+
+    A package whose families the ``lightning`` command should know names them in its entry points instead, in the
+    group ``bsa_lightning.families``.
+
+    Args:
+        pipeline: the name that ``model_index.json`` gives as its ``_class_name``, such as "AudioLDMPipeline".
+        family: how such folders are read; it is made without arguments.
+    """
+    _families[pipeline] = family
+
+
+def resolve_folder(model: str | Path) -> Path:
+    """The folder of ``model``: a path, or "tiny" for the built-in teacher.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    folder = Path(__file__).parent / "tiny" if str(model) == BUILT_IN else Path(model)
+    if not folder.is_dir():
+        raise UserError(f'model is "{model}", but no such folder exists; name a model folder, or "{BUILT_IN}"')
+    return folder
+
+
+def pipeline_name(model: str | Path) -> str:
+    """The pipeline class that a model folder's index, or a student's provenance, names.
+
+    Raises:
+        UserError: if it names none, or one that no family reads.
+    """
+    folder = resolve_folder(model)
+    index = folder / INDEX
+    name = read_json(index).get("_class_name") if index.is_file() else provenance.read(folder).get("pipeline")
+    if name is None:
+        raise UserError(f"{folder} is not a model folder: it has no {INDEX}; name a whole one, or a student's")
+    known = _registered()
+    if not isinstance(name, str) or name not in known:
+        raise UserError(f'{folder} holds a "{name}", but only {", ".join(known)} can be read; name another folder')
+    return name
+
+
+def family_of(model: str | Path) -> Family:
+    """What reads the folder of ``model``.
+
+    Raises:
+        UserError: as :func:`pipeline_name`.
+    """
+    family = _registered()[pipeline_name(model)]
+    if isinstance(family, str):
+        module, _, name = family.partition(":")
+        kind: type[Family] = getattr(importlib.import_module(module), name)
+        return kind()
+    return family()
+
+
+def _registered() -> dict[str, type[Family] | str]:
+    """All families by pipeline class: those of entry points, unless one was registered for the same class."""
+    installed = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return {**{point.name: point.value for point in installed}, **_families}

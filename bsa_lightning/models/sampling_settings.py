@@ -1,0 +1,96 @@
+"""How a model is meant to be sampled, and at which guidance scales it can be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.models.provenance import is_finite, is_whole
+
+_GUIDANCE = ("outside", "baked", "embedded")
+LARGEST_SCALE = 1000
+"""Highest guidance scale; far below it all that comes out is noise."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a model is meant to be sampled.
+
+    Args:
+        num_steps: N of the sampler, at least 1.
+        guidance: "outside" the network, "baked" into it, or "embedded" as its input.
+        guidance_scale: g, unless another is asked for; from 0 to 1000.
+        guidance_range: lowest and highest g that an embedded network was trained with; from 0 to 1000, in this order.
+
+    Raises:
+        UserError: if one of them is something else.
+    """
+
+    num_steps: int
+    guidance: str
+    guidance_scale: float
+    guidance_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.num_steps, least=1):
+            raise _wrong("num_steps", self.num_steps, "a whole number of at least 1")
+        if self.guidance not in _GUIDANCE:
+            raise _wrong("guidance", self.guidance, "outside, baked or embedded")
+        if not _is_scale(self.guidance_scale):
+            raise _wrong("guidance_scale", self.guidance_scale, f"a number from 0 to {LARGEST_SCALE}")
+        if self.guidance_range is not None and not _is_range(self.guidance_range):
+            raise _wrong(
+                "guidance_range", self.guidance_range, f"the lowest and the highest scale, from 0 to {LARGEST_SCALE}"
+            )
+
+    @classmethod
+    def from_provenance(cls, provenance: Mapping[str, Any], *, num_steps: int, guidance_scale: float) -> Self:
+        """As a folder's provenance says; the numbers are taken where it does not."""
+        bounds = provenance.get("guidance_range")
+        return cls(
+            num_steps=provenance.get("num_steps", num_steps),
+            guidance=provenance.get("guidance", "outside"),
+            guidance_scale=provenance.get("guidance_scale", guidance_scale),
+            guidance_range=tuple(bounds) if isinstance(bounds, list) else bounds,
+        )
+
+    def scale(self, requested: float | None = None) -> float:
+        """What ``guided.predictor`` needs so that sound comes out at the requested g, the model's own for ``None``.
+
+        Raises:
+            UserError: if the network cannot do the requested one.
+        """
+        g = self.guidance_scale if requested is None else requested
+        if not 0 <= g <= LARGEST_SCALE:
+            raise UserError(f"guidance scale is {g}, but must be from 0 to {LARGEST_SCALE}; 1 is no guidance")
+        if self.guidance == "baked":
+            if g != self.guidance_scale:
+                raise UserError(
+                    f"guidance scale is {g}, but this model has {self.guidance_scale} baked in; leave the scale out"
+                )
+            return 1.0
+        if self.guidance_range is not None and not self.guidance_range[0] <= g <= self.guidance_range[1]:
+            low, high = self.guidance_range
+            raise UserError(f"guidance scale is {g}, but this model was trained for scales from {low} to {high}")
+        return g
+
+
+def in_file(path: Path, error: UserError) -> UserError:
+    """The same mistake, with the file that it was made in."""
+    return UserError(f"in {path}, {error}")
+
+
+def _is_scale(value: object) -> bool:
+    return is_finite(value, least=0) and value <= LARGEST_SCALE
+
+
+def _is_range(bounds: object) -> bool:
+    return isinstance(bounds, tuple) and len(bounds) == 2 and all(map(_is_scale, bounds)) and bounds[0] <= bounds[1]
+
+
+def _wrong(name: str, value: object, meaning: str) -> UserError:
+    return UserError(f"{name} is {json.dumps(value, default=str)}, but must be {meaning}; correct it")

@@ -1,0 +1,52 @@
+"""Tango as a model folder: a UNet on T5 states, a mel codec. The built-in teacher has the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bsa_lightning.models.base import shapes_only
+from bsa_lightning.models.family import Family
+from bsa_lightning.models.mel_codec import MelCodec
+from bsa_lightning.models.sampling_settings import SamplingSettings
+from bsa_lightning.models.t5 import T5Conditioner
+from bsa_lightning.models.tango.shapes import SCHEDULER, UNET
+from bsa_lightning.models.unet import UNetDenoiser
+
+
+def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
+    """The network of declare-lab's checkpoints, without weights."""
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+    with shapes_only(dtype):
+        unet = UNet2DConditionModel.from_config(UNET)
+    return UNetDenoiser(unet, DDIMScheduler.from_config(SCHEDULER))
+
+
+class TangoFamily(Family):
+    """Ghosal et al. 2023; sampled in 200 steps at guidance 3."""
+
+    num_steps = 200
+    guidance_scale = 3.0
+
+    def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> UNetDenoiser:
+        return UNetDenoiser.from_folder(folder, dtype=dtype, weights=weights)
+
+    def conditioner(self, folder: Path) -> T5Conditioner:
+        return T5Conditioner.from_folder(folder)
+
+    def codec(self, folder: Path) -> MelCodec:
+        return MelCodec.from_folder(folder)
+
+    def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
+        bounds = sampling.guidance_range
+        return {
+            **index,
+            "num_inference_steps": sampling.num_steps,
+            "guidance": sampling.guidance,
+            "guidance_scale": sampling.guidance_scale,
+            "guidance_range": None if bounds is None else list(bounds),
+        }

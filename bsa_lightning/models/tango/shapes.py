@@ -1,0 +1,182 @@
+"""The numbers of Tango's networks and schedule, and how they are read off weights where a configuration lacks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.models.provenance import is_finite
+
+Config = dict[str, Any]
+Weights = Mapping[str, Tensor]
+
+PUBLISHED = (
+    "tango",
+    "tango-full",
+    "tango-full-ft-audiocaps",
+    "tango-full-ft-audio-music-caps",
+    "tango2",
+    "tango2-full",
+)
+"""Names of declare-lab's checkpoints on the hub."""
+
+SCHEDULER: Config = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "timestep_spacing": "trailing",
+}
+"""Stable Diffusion 2.1's table, which Tango was trained on; the repository that it names was deleted."""
+
+UNET: Config = {
+    "in_channels": 8,
+    "out_channels": 8,
+    "sample_size": [256, 16],
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "attention_head_dim": [5, 10, 20, 20],  # numbers of heads, under their old name
+    "cross_attention_dim": 1024,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "use_linear_projection": True,
+    "upcast_attention": True,
+    "norm_num_groups": 32,
+}
+"""Stable Diffusion 2.1's network for 8 channels, on latents of 256 frames (10.24 s) and 16 bands."""
+
+FLAN_T5_LARGE: Config = {
+    "vocab_size": 32_128,
+    "d_model": 1024,
+    "d_kv": 64,
+    "d_ff": 2816,
+    "num_layers": 24,
+    "num_heads": 16,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+
+VAE: Config = {"ch": 128, "ch_mult": [1, 2, 4], "num_res_blocks": 2, "z_channels": 8}
+"""``ddconfig`` of AudioLDM's autoencoder, under its own names."""
+
+VOCODER: Config = {
+    "model_in_dim": 64,
+    "sampling_rate": 16_000,
+    "upsample_initial_channel": 1024,
+    "upsample_rates": [5, 4, 2, 2, 2],
+    "upsample_kernel_sizes": [16, 16, 8, 4, 4],
+    "resblock_kernel_sizes": [3, 7, 11],
+    "resblock_dilation_sizes": [[1, 3, 5]] * 3,
+    "leaky_relu_slope": 0.1,
+    "normalize_before": False,
+}
+
+MEL: Config = {
+    "filter_length": 1024,
+    "hop_length": 160,
+    "win_length": 1024,
+    "n_mel_channels": 64,
+    "sampling_rate": 16_000,
+    "mel_fmin": 0,
+    "mel_fmax": 8000,
+}
+"""``stft_config.json``: the one front end that ``teachers/mel.py`` computes."""
+
+_CHANNELS_OF_A_HEAD = 64
+
+
+def unet_config(config: Config, weights: Weights, *, vae: Weights) -> Config:
+    """Arguments of ``UNet2DConditionModel``: the checkpoint's own ``config``, else its weights, else Tango's.
+
+    How many bands a latent has follows from the levels of the autoencoder ``vae``.
+    """
+    blocks = _count(weights, "down_blocks.{}.resnets.0.conv2.weight")
+    widths = [len(weights[f"down_blocks.{i}.resnets.0.conv2.weight"]) for i in range(blocks)]
+    inferred: Config = {
+        "in_channels": weights["conv_in.weight"].shape[1],
+        "out_channels": len(weights["conv_out.weight"]),
+        "block_out_channels": widths,
+        "layers_per_block": _count(weights, "down_blocks.0.resnets.{}.conv2.weight"),
+        "cross_attention_dim": weights["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1],
+    }
+    if "attention_head_dim" not in config and widths != UNET["block_out_channels"]:
+        if any(width % _CHANNELS_OF_A_HEAD for width in widths):
+            raise UserError(
+                f"the network's widths are {widths}, for which the number of attention heads cannot be told from the"
+                " weights; put the diffusion_model_config.json that it was trained with into configs/ of the checkpoint"
+            )
+        inferred["attention_head_dim"] = [width // _CHANNELS_OF_A_HEAD for width in widths]
+    own = {name: value for name, value in config.items() if not name.startswith("_")}
+    bands = MEL["n_mel_channels"] // 2 ** (_count(vae, "encoder.down.{}.block.0.conv1.weight") - 1)
+    return UNET | inferred | own | {"sample_size": [UNET["sample_size"][0], bands]}
+
+
+def vae_config(config: Config, weights: Weights) -> Config:
+    """Arguments of ``AutoencoderKL``: the checkpoint's ``ddconfig``, else its weights; never another's scale factor.
+
+    Raises:
+        UserError: if the checkpoint does not say by what factor its latents are scaled.
+    """
+    if "scale_factor" not in config:
+        raise UserError("vae_config.json has no scale_factor, and without it latents have the wrong size; restore it")
+    factor = config["scale_factor"]
+    if not is_finite(factor, least=0) or factor == 0:
+        raise UserError(f"scale_factor is {factor} in vae_config.json, but must be a number above 0; restore it")
+    if not isinstance(config.get("ddconfig", {}), dict):
+        raise UserError("ddconfig in vae_config.json is not an object; restore it")
+    levels = _count(weights, "encoder.down.{}.block.0.conv1.weight")
+    width = len(weights["encoder.conv_in.weight"])
+    inferred: Config = {
+        "ch": width,
+        "ch_mult": [len(weights[f"encoder.down.{i}.block.0.conv1.weight"]) // width for i in range(levels)],
+        "num_res_blocks": _count(weights, "encoder.down.0.block.{}.conv1.weight"),
+        "z_channels": len(weights["post_quant_conv.weight"]),
+    }
+    dd = VAE | inferred | config.get("ddconfig", {})
+    return {
+        "in_channels": 1,
+        "out_channels": 1,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "block_out_channels": [dd["ch"] * factor for factor in dd["ch_mult"]],
+        "layers_per_block": dd["num_res_blocks"],
+        "latent_channels": dd["z_channels"],
+        "scaling_factor": config["scale_factor"],
+    }
+
+
+def vocoder_config(weights: Weights) -> Config:
+    """Arguments of ``SpeechT5HifiGanConfig``; no checkpoint has a file for them."""
+    return VOCODER | {
+        "model_in_dim": weights["conv_pre.weight"].shape[1],
+        "upsample_initial_channel": len(weights["conv_pre.weight"]),
+    }
+
+
+def t5_config(weights: Weights) -> Config:
+    """Arguments of ``T5Config`` for a checkpoint whose text encoder has no configuration of its own."""
+    heads = weights["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].shape[1]
+    gated = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in weights
+    return FLAN_T5_LARGE | {
+        "vocab_size": len(weights["shared.weight"]),
+        "d_model": weights["shared.weight"].shape[1],
+        "d_kv": len(weights["encoder.block.0.layer.0.SelfAttention.q.weight"]) // heads,
+        "d_ff": weights["encoder.block.0.layer.1.DenseReluDense.wo.weight"].shape[1],
+        "num_layers": _count(weights, "encoder.block.{}.layer.0.SelfAttention.q.weight"),
+        "num_heads": heads,
+        "feed_forward_proj": "gated-gelu" if gated else "relu",
+    }
+
+
+def _count(weights: Weights, name: str) -> int:
+    """How many of the keys name.format(0), name.format(1), ... there are."""
+    number = 0
+    while name.format(number) in weights:
+        number += 1
+    return number

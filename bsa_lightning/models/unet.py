@@ -1,0 +1,210 @@
+"""A diffusers UNet on a table of trained timesteps, as a Denoiser: Tango's and the built-in teacher's network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.process import Eps, Parametrization, Prediction, V, X
+from bsa_lightning.diffusion.schedule import TableSchedule
+from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.mel_codec import sample_size
+from bsa_lightning.models.model_folder import ModelFolder, readable
+from bsa_lightning.models.provenance import is_finite, is_whole
+from bsa_lightning.models.sampling_settings import in_file
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+PARAMETRIZATIONS: dict[str, Parametrization] = {"v_prediction": V(), "epsilon": Eps(), "sample": X()}
+"""diffusers' names for what a network predicts."""
+_GUIDANCE_EMBEDDING = 256
+"""Width of the guidance scale's sinusoids, as in diffusers' latent consistency models."""
+_BANDS = 16
+"""Of a latent whose network names its frames alone: 64 mel bands through an autoencoder of three levels."""
+EXAMPLE_TOKENS = 64
+"""Of a long caption."""
+_SCHEDULER = "scheduler/scheduler_config.json"
+_MOST_TIMESTEPS = 1_000_000
+
+
+class UNetDenoiser(Denoiser):
+    """Text states reach the UNet by cross-attention, with their mask.
+
+    Args:
+        unet: the network.
+        scheduler: carries the trained table and what the network predicts; its grid settings are replaced by ours.
+
+    Raises:
+        UserError: if the table or what the network predicts is unknown here, or one has no value with the other.
+    """
+
+    unet_class = "UNet2DConditionModel"
+    schedule: TableSchedule
+
+    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
+        super().__init__()
+        self.unet = unet
+        self.parametrization = _parametrization(scheduler)
+        self.schedule = TableSchedule(scheduler.alphas_cumprod)
+        if (width := unet.config.time_cond_proj_dim) not in (None, _GUIDANCE_EMBEDDING):
+            raise UserError(
+                f"time_cond_proj_dim is {width}, but only {_GUIDANCE_EMBEDDING} are understood here; name another model"
+            )
+        # What plain diffusers needs to sample on the grid that students are trained on.
+        self._scheduler = type(scheduler).from_config(
+            scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
+        """Reads ``unet/`` and ``scheduler/`` of a model or student folder; without ``weights``, their shapes alone.
+
+        Raises:
+            UserError: if one of them cannot be read, or is not as it was written.
+        """
+        import diffusers
+
+        model = ModelFolder(folder)
+        model.require("unet/config.json", _SCHEDULER)
+        sample_size(model)
+        scheduler = _scheduler(model)
+        unet_class = getattr(diffusers, cls.unet_class)
+        unet = (
+            model.network(unet_class, "unet", dtype=dtype) if weights else model.shapes(unet_class, "unet", dtype=dtype)
+        )
+        try:
+            return cls(unet, scheduler)
+        except UserError as error:
+            raise in_file(folder, error) from error
+
+    @property
+    def takes_guidance(self) -> bool:  # type: ignore[override]
+        return self.unet.config.time_cond_proj_dim is not None
+
+    def forward(
+        self, z_t: Tensor, t: Tensor, conditioning: Conditioning, guidance_scale: Tensor | None = None
+    ) -> Prediction:
+        dtype = self.unet.conv_in.weight.dtype  # unet.dtype walks all parameters, at each call
+        output = self.unet(
+            z_t.to(dtype),
+            self.schedule.position(t) - 1,
+            timestep_cond=None if guidance_scale is None else guidance_embedding(guidance_scale).to(dtype),
+            **self.inputs(conditioning.padded(self.length_multiple).to(dtype=dtype)),
+        ).sample
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        return self.parametrization.prediction(output=output.float(), z_t=z_t.float(), alpha=alpha, sigma=sigma)
+
+    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor | None]:
+        """The network's arguments for what a clip is conditioned on."""
+        return {
+            "encoder_hidden_states": conditioning.tensors["states"],
+            "encoder_attention_mask": conditioning.masks["states"],
+        }
+
+    @property
+    def network(self) -> nn.Module:
+        return self.unet
+
+    def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
+        size, channels = self.unet.config.sample_size, self.unet.config.in_channels
+        frames, bands = (size, _BANDS) if isinstance(size, int) else size
+        return torch.zeros(batch_size, channels, frames, bands), self.example_conditioning(batch_size)
+
+    def example_conditioning(self, batch_size: int) -> Conditioning:
+        """Zeros in the shape of what a clip is conditioned on."""
+        states = torch.zeros(batch_size, EXAMPLE_TOKENS, self.unet.config.cross_attention_dim)
+        return Conditioning({"states": states}, {"states": torch.ones(states.shape[:2], dtype=torch.bool)})
+
+    def save(self, folder: Path) -> None:
+        self.unet.save_pretrained(folder / "unet")
+        self._scheduler.save_pretrained(folder / "scheduler")
+
+    def blocks(self) -> list[nn.Module]:
+        levels = (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks)
+        lists = [getattr(level, name, ()) for level in levels for name in ("resnets", "attentions")]
+        return [part for parts in lists for part in parts]
+
+    def add_guidance_input(self) -> None:
+        time_embedding = self.unet.time_embedding
+        first = time_embedding.linear_1
+        projection = nn.Linear(
+            _GUIDANCE_EMBEDDING, first.in_features, bias=False, device=self.unet.device, dtype=self.unet.dtype
+        )
+        nn.init.zeros_(projection.weight)
+        time_embedding.cond_proj = projection.requires_grad_(first.weight.requires_grad)
+        self.unet.register_to_config(time_cond_proj_dim=_GUIDANCE_EMBEDDING)
+
+    def enable_gradient_checkpointing(self) -> None:
+        self.unet.enable_gradient_checkpointing()
+
+
+def guidance_embedding(scale: Tensor) -> Tensor:
+    """Sinusoids of 1000 (g - 1), (batch, 256): the convention of diffusers' ``timestep_cond``."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    embedding: Tensor = get_timestep_embedding(
+        1000 * (scale.float() - 1), _GUIDANCE_EMBEDDING, flip_sin_to_cos=False, downscale_freq_shift=1
+    )
+    return embedding
+
+
+def _scheduler(model: ModelFolder) -> DDIMScheduler:
+    """The table of trained timesteps, whichever scheduler of diffusers it was saved by.
+
+    Raises:
+        UserError: if it cannot be read, or was saved by a scheduler of another kind of schedule.
+    """
+    from diffusers import DDIMScheduler
+
+    path, config = model.path / _SCHEDULER, model.json(_SCHEDULER)
+    model.verify("scheduler")
+    if (kind := config.get("_class_name", "DDIMScheduler")) not in DDIMScheduler._compatibles:
+        raise UserError(f'_class_name is "{kind}" in {path}, but must be a scheduler on a table, such as DDIMScheduler')
+    # What is not there would be taken for Stable Diffusion's.
+    for name in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type"):
+        if name not in config:
+            raise UserError(f"{path} has no {name}, and the network was trained on one; restore it")
+    num_timesteps = config["num_train_timesteps"]
+    if not is_whole(num_timesteps, least=1) or num_timesteps > _MOST_TIMESTEPS:
+        raise UserError(
+            f"num_train_timesteps is {num_timesteps} in {path}, but must be a whole number from 1 to {_MOST_TIMESTEPS}"
+        )
+    if (betas := config.get("trained_betas")) is None:
+        for name in ("beta_start", "beta_end"):
+            if not is_finite(config[name], least=0):
+                raise UserError(f"{name} is {config[name]} in {path}, but must be a number from 0 to 1")
+    elif not isinstance(betas, list) or not all(is_finite(beta, least=0) for beta in betas):
+        raise UserError(f"trained_betas are no numbers from 0 to 1 in {path}; restore them")
+    with readable(path, "a scheduler"):
+        scheduler: DDIMScheduler = DDIMScheduler.from_config(config)
+    return scheduler
+
+
+def _parametrization(scheduler: DDIMScheduler) -> Parametrization:
+    """What the network predicts, at timesteps at which (x, eps) follow from it.
+
+    Raises:
+        UserError: if they do not, or the table is none.
+    """
+    kind, table = scheduler.config.prediction_type, scheduler.alphas_cumprod.double()
+    if kind not in PARAMETRIZATIONS:
+        raise UserError(
+            f'prediction_type is "{kind}" of the scheduler, but must be one of {", ".join(PARAMETRIZATIONS)}'
+        )
+    falls = table.ndim == 1 and bool((table >= 0).all() and (table.diff(prepend=torch.ones(1).to(table)) < 0).all())
+    if not falls or len(table) != scheduler.config.num_train_timesteps:
+        raise UserError(
+            "the scheduler's table is none of a diffusion, in which the signal falls from below 1 to no less than 0"
+            " over all num_train_timesteps; correct its betas, each above 0 and at most 1"
+        )
+    if kind == "epsilon" and table[-1] == 0:
+        raise UserError(
+            "prediction_type is epsilon of a scheduler that leaves no signal at t = 1 (rescale_betas_zero_snr, or a"
+            " beta of 1), where noise does not tell the sound; use v_prediction or sample, or a table that leaves some"
+        )
+    return PARAMETRIZATIONS[kind]

@@ -1,0 +1,221 @@
+"""What the modules of this package share: prepared latents to train on, and how a run holds its networks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import nn
+from torch.optim import Optimizer
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number, check_seed
+from bsa_lightning.data.datamodule import AudioCapsLatents
+from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.loading import load_codec, load_conditioner
+from bsa_lightning.training.ema import EMA
+from bsa_lightning.training.sharding import shard
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Of the trainer: those that keep weights in float32."""
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+_UNMOVED = 1e-9
+"""Share of the length of all weights below which nothing was learnt: rounding alone is 6e-8 of a number."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """How teacher and student are held in memory and run.
+
+    Args:
+        teacher_dtype: the type of the teacher's weights; bfloat16 halves their memory.
+        gradient_checkpointing: whether the student computes activations anew in the backward pass, which saves memory.
+        compile: whether torch.compile makes faster code of the networks, which takes minutes at the start.
+    """
+
+    teacher_dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.teacher_dtype not in ("float32", "bfloat16"):
+            raise UserError(f"teacher_dtype is {self.teacher_dtype!r}, but must be float32 or bfloat16; choose one")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the teacher's weights, as torch has it."""
+        dtype: torch.dtype = getattr(torch, self.teacher_dtype)
+        return dtype
+
+
+class RoundObserver(Callback, ABC):
+    """A callback that is told when the student of a round is finished and saved."""
+
+    @abstractmethod
+    def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
+        """Called on every rank, after the student's ``folder`` is written and before it becomes the teacher."""
+
+
+class LatentModule(LightningModule, ABC):
+    """Trains on latents that were prepared with its teacher.
+
+    Args:
+        teacher: a model folder, or "tiny" for the built-in one.
+        compiled: whether to compile the networks.
+    """
+
+    def __init__(self, teacher: str, *, compiled: bool) -> None:
+        super().__init__()
+        self.teacher_name = teacher
+        self.compiled = compiled
+
+    ema: EMA | None
+
+    @property
+    def current_budget(self) -> int | None:
+        """The number of updates after which the current round ends; ``None`` where there are no rounds."""
+        return None
+
+    @property
+    def place(self) -> str:
+        """Where the training is, for messages, such as " in round 2"; empty where there are no rounds."""
+        return ""
+
+    @property
+    @abstractmethod
+    def learner(self) -> Denoiser:
+        """The network whose weights the optimizer moves."""
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """The average moves with every update that is one, before any callback sees (and saves) the step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None and any(parameter.grad is not None for parameter in self.learner.parameters()):
+            self.ema.update(self.learner)
+        optimizer.zero_grad()  # else these gradients live through the next update's forward passes
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing: an update leaves no gradients."""
+
+    @property
+    def data(self) -> AudioCapsLatents:
+        """The stream of latents that the trainer was given."""
+        data: AudioCapsLatents = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
+    @property
+    @abstractmethod
+    def networks(self) -> Sequence[Denoiser]:
+        """All that there are at the start; one may come twice."""
+
+    def configure_model(self) -> None:
+        for network in dict.fromkeys(self.networks):
+            self.set_up(network)
+
+    def set_up(self, network: Denoiser) -> Denoiser:
+        """Compiles and shards a network in place, as this run asks; on every rank alike."""
+        if self.compiled:
+            network.compile_network()
+        shard(network, self.trainer.strategy)
+        return network
+
+    def check_data(self) -> None:
+        """Refuses latents of another codec or text encoder than the teacher's, and weights that are not float32.
+
+        Raises:
+            UserError: naming what does not fit.
+        """
+        if str(self.trainer.precision) not in PRECISIONS:
+            raise UserError(
+                f"trainer.precision is {self.trainer.precision}, but trained weights are kept in float32; choose one of"
+                f" {', '.join(PRECISIONS)}"
+            )
+        codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
+        self.data.check_fingerprints(
+            codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
+        )
+
+    def refuse_broken(self, network: nn.Module | None) -> None:
+        """Refuses weights that are not finite, before they are written; on every rank alike.
+
+        Args:
+            network: what the first rank is about to write; None on the others.
+
+        Raises:
+            UserError: naming the first tensor that holds one.
+        """
+        broken = "" if network is None else _broken_tensor(network)
+        if broken := self.trainer.strategy.broadcast(broken):
+            raise UserError(
+                f"training has made weights that are not finite, such as {broken}, so that they are not written; lower"
+                " the learning rate and start another run"
+            )
+
+    def refuse_unchanged(self, network: nn.Module, before: nn.Module | None) -> None:
+        """Refuses a network that training has not moved; on every rank alike.
+
+        Args:
+            network: what is about to be written.
+            before: what it was at the start, with no other parameters; None is not compared.
+
+        Raises:
+            UserError: saying so.
+        """
+        unchanged = False
+        if before is not None and self.trainer.is_global_zero:
+            weights = dict(network.named_parameters())
+            pairs = [(weights[name].detach(), old.detach()) for name, old in before.named_parameters()]
+            moved = sum(float((new - old).double().square().sum()) for new, old in pairs)
+            unchanged = moved <= _UNMOVED**2 * sum(float(old.double().square().sum()) for _, old in pairs)
+        if self.trainer.strategy.broadcast(unchanged):
+            raise UserError(
+                "training has changed no weight, so that nothing is written; check the learning rate, ema_decay,"
+                " trainer.gradient_clip_val, and whether updates were skipped"
+            )
+
+    def _null(self) -> Conditioning:
+        """The conditioning of no caption, one clip."""
+        null: Conditioning = self.data.null.to(self.device)
+        return null
+
+
+def check_training(optimizer: OptimizerFactory, *, seed: int) -> None:
+    """Refuses settings that could train nothing, or nothing of use, before a network is loaded.
+
+    Args:
+        optimizer: tried on one parameter.
+        seed: at least 0.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    check_seed("seed", seed)
+    try:
+        (group,) = optimizer([nn.Parameter(torch.zeros(1))]).param_groups
+    except ValueError as error:
+        raise UserError(f"optimizer cannot be made ({error}); correct its settings") from error
+    check_number("the learning rate of optimizer", float(group["lr"]), above=0)
+    for name, value in group.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                check_number(f"{name} of optimizer", number)
+
+
+def _broken_tensor(network: nn.Module) -> str:
+    """The name of the first tensor with a value that is not finite; empty if there is none."""
+    tensors = network.state_dict().items()
+    broken = (name for name, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all())
+    return next(broken, "")

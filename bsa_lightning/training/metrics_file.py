@@ -1,0 +1,101 @@
+"""``metrics.csv`` of a run, which a later ``test`` or a resumed ``fit`` carries on (Lightning's logger deletes it)."""
+
+from __future__ import annotations
+
+import csv
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import whole
+from bsa_lightning.common.lists import read_csv
+
+
+class MetricsFile(Logger):
+    """Appends one row a call to ``<run>/metrics.csv``, so that a killed run loses none.
+
+    Args:
+        run: the run's folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self._path = run / "metrics.csv"
+        self._columns: list[str] | None = None
+        self._num_rows = 0
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object) -> None:
+        """Nothing: the whole configuration is in ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row: dict[str, Any] = {"step": step, **metrics}
+        if self._columns is None:
+            self.rewind(self.position())
+        assert self._columns is not None
+        if new := [name for name in row if name not in self._columns]:
+            rows = self._rows()
+            self._columns += sorted(new)
+            self._write(rows)
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+        self._num_rows += 1
+
+    def position(self) -> dict[str, Any]:
+        """What is in the file now, for :meth:`rewind`."""
+        if self._columns is not None:
+            return {"rows": self._num_rows, "columns": list(self._columns)}
+        rows = self._rows()
+        return {"rows": len(rows), "columns": list(rows[0]) if rows else ["step"]}
+
+    def rewind(self, position: Mapping[str, Any]) -> int:
+        """Cuts the file back to a position that it had.
+
+        Returns:
+            How many rows have gone: what a run that goes on from there will log again.
+
+        Raises:
+            UserError: if rows that were there then are not there any more.
+        """
+        rows = self._rows()
+        if len(rows) < position["rows"]:
+            raise UserError(
+                f"{self._path} has {len(rows)} rows where the checkpoint knows {position['rows']}; bring the whole file"
+                " back, or replace the run (--overwrite true, without --ckpt_path)"
+            )
+        kept = rows[: position["rows"]]
+        self._columns, self._num_rows = list(position["columns"]), len(kept)
+        if rows:
+            self._write([{name: row.get(name, "") for name in self._columns} for row in kept])
+        return len(rows) - len(kept)
+
+    def _rows(self) -> list[dict[str, str]]:
+        """A last line without an end is of a process that was killed while it wrote."""
+        if not self._path.is_file() or not self._path.stat().st_size:
+            return []
+        return [row for _, row in read_csv(self._path, ("step",), may_be_empty=True, may_be_cut=True)]
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        assert self._columns is not None
+        with whole(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,129 @@
+"""The point that a killed run goes on from: when it is written, and all that has to be in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from bsa_lightning.common.errors import StoppedError
+from bsa_lightning.common.ranges import check_number
+from bsa_lightning.training.checkpoint_file import CheckpointFile
+from bsa_lightning.training.interruption import Interruption
+from bsa_lightning.training.latent_module import RoundObserver
+from bsa_lightning.training.lightning_internals import (
+    batches_that_stepped,
+    before_the_batch,
+    set_batches_that_stepped,
+)
+from bsa_lightning.training.metrics_file import MetricsFile
+from bsa_lightning.training.run_folder import RunFolder
+from bsa_lightning.training.wandb_run import WandbRun
+
+
+class ResumePoint(RoundObserver):
+    """Writes ``checkpoints/last.ckpt`` before the first update, every so many, at the end of a round, and at the end.
+
+    It is written when a batch begins: what the update before it logged and validated is on disk then, and the
+    promotion that may follow is done again on resume. Where training goes on, ``metrics.csv`` is cut back to what it
+    was at the checkpoint, so that it has neither gaps nor doubles.
+
+    Args:
+        file: the checkpoint.
+        reader: reads it when the run goes on.
+        folder: of the run, which refuses other settings than those of the checkpoint.
+        settings: that decide what the students become, by dotted key.
+        every: updates between two, at least 1.
+        interruption: asked before each batch whether the run has been told to stop.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        reader: CheckpointFile,
+        folder: RunFolder,
+        settings: dict[str, Any],
+        every: int,
+        interruption: Interruption,
+    ) -> None:
+        check_number("checkpoint_every", every, whole=True, at_least=1, advice="it counts updates")
+        self.file = file
+        self.reader, self.folder, self.settings = reader, folder, settings
+        self.every = every
+        self.interruption = interruption
+        self._seen: int | None = None
+        self._written: int | None = None
+        self._logged: dict[str, Any] = {}
+        self._stepped: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.interruption.listen()
+        self.reader.unproven = None
+        if self._stepped is not None:  # resumed
+            self._seen = self._written = pl_module.global_step
+            if trainer.is_global_zero and self._logged:
+                self._rewind(trainer.loggers)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self.reader.unproven = None
+
+    on_test_start = on_validation_start
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        del batch, batch_idx
+        if self._stepped is not None:
+            set_batches_that_stepped(trainer, self._stepped)
+            self._stepped = None
+        step = pl_module.global_step
+        if step == self._seen:  # inside an accumulation of gradients
+            return
+        self._seen = step
+        stop = self.interruption.agreed(trainer, step)
+        if stop or step % self.every == 0:
+            self._write(trainer, step)
+        if stop:
+            raise StoppedError(f"stopped by SIGTERM after {step} updates; go on with --ckpt_path last")
+
+    def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
+        """Before the round is scored, which takes long."""
+        del folder
+        self._write(trainer, pl_module.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last checkpoint is that of the last update, however many there are between two."""
+        self._write(trainer, pl_module.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"logged": self._logged, "stepped": self._stepped, "settings": self.settings}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._logged, self._stepped = state_dict["logged"], state_dict["stepped"]
+        # The run's own config.yaml may have been edited since.
+        if "settings" in state_dict:
+            self.folder.refuse_other(self.settings, state_dict["settings"])
+        else:
+            rank_zero_warn(f"{self.file} is of an earlier version and holds no settings, so that they are not compared")
+
+    def _rewind(self, loggers: Sequence[Logger]) -> None:
+        told = sum(logger.rewind(self._logged) for logger in loggers if isinstance(logger, MetricsFile))
+        for logger in loggers:
+            if isinstance(logger, WandbRun):
+                logger.skip(told)
+
+    def _write(self, trainer: Trainer, step: int) -> None:
+        if step == self._written:
+            return
+        self._written = step
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile) and trainer.is_global_zero:
+                self._logged = logger.position()
+        self._stepped = batches_that_stepped(trainer)
+        with before_the_batch(trainer):
+            trainer.save_checkpoint(self.file, weights_only=False)  # all of it
+        self._stepped = None

@@ -1,0 +1,57 @@
+"""What every run of the command line brings along: its record in the run folder, and its progress bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from bsa_lightning.common.files import remove_partial
+from bsa_lightning.training.run_folder import RunFolder
+
+
+class RunProgressBar(TQDMProgressBar):
+    """Without the version of the logger, which is an id of W&B's and tells nobody anything."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+class RunRecord(Callback):
+    """Takes the run folder once model and data are known to fit together; a mistake found until then leaves no trace.
+
+    Args:
+        folder: of the run.
+        config: what it is to say about itself.
+        fresh: what an earlier run left there goes first.
+    """
+
+    def __init__(self, folder: RunFolder, config: dict[str, Any], *, fresh: bool) -> None:
+        self.folder = folder
+        self.config = config
+        self.fresh = fresh
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        if trainer.is_global_zero:
+            remove_partial(self.folder.path)
+            if self.fresh:
+                self.folder.clear()
+                self.folder.record(self.config)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that goes on is recorded anew once its checkpoint has been found to fit."""
+        del pl_module
+        if trainer.is_global_zero and not self.fresh:
+            self.folder.record(self.config)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        if trainer.is_global_zero and not self.folder.config():
+            self.folder.record(self.config)
+
+    on_validation_start = on_test_start
+    on_predict_start = on_fit_start

@@ -1,0 +1,129 @@
+"""Networks that are spread over all devices (FSDP2), for models that do not fit on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.models.base import Denoiser
+
+
+class Sharded(DDPStrategy):
+    """One process a device as under DDP, but each holds its share of every network alone (torch's ``fully_shard``).
+
+    Weights, average, gradients and optimizer state are shares; a block of a network is whole only while it computes.
+    Checkpoints are whole, in one file as under any other strategy, so that a run may go on with or without sharding.
+    Lightning's own strategy for FSDP2 would write folders, and read them before a module can say what is missing.
+
+    Args:
+        timeout_minutes: how long a process waits for the others before it gives up.
+    """
+
+    def __init__(self, timeout_minutes: float = 30.0) -> None:
+        super().__init__(timeout=timedelta(minutes=timeout_minutes))
+        self._mesh: DeviceMesh | None = None
+
+    def setup_environment(self) -> None:
+        super().setup_environment()
+        self._mesh = init_device_mesh(self.root_device.type, (self.world_size,))
+
+    def setup(self, trainer: Trainer) -> None:
+        """As for any strategy: there is no wrapper around the module, whose networks are sharded already."""
+        Strategy.setup(self, trainer)
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
+        return model
+
+    def shard(self, denoiser: Denoiser) -> None:
+        """Spreads the weights of a network, the same on every process, over all of them; in place.
+
+        One that is compiled is whole while it computes, since gathering its blocks would cut its graph in pieces.
+        """
+        if not isinstance(denoiser, FSDPModule):
+            # Told so, even the outermost part lets go of its weights after a forward pass: whoever copies them
+            # between two passes would otherwise write to a whole that is thrown away.
+            blocks = [] if denoiser.is_compiled else denoiser.blocks()
+            for part in (*blocks, denoiser):
+                fully_shard(part, mesh=self._mesh, reshard_after_forward=True)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: object = None) -> None:
+        """All processes take part, one tensor after the other; the first writes."""
+        whole = tree_map_only(DTensor, self._gather, checkpoint)
+        super().save_checkpoint(whole, filepath, storage_options)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        assert self.lightning_module is not None
+        own = self.lightning_module.state_dict()
+        weights = {name: share(tensor, like=own.get(name)) for name, tensor in checkpoint["state_dict"].items()}
+        super().load_model_state_dict({"state_dict": weights}, strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        states = []
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            state = {
+                i: {name: share(value, like=parameters[i]) for name, value in values.items()}
+                for i, values in saved["state"].items()
+            }
+            states.append({**saved, "state": state})
+        super().load_optimizer_state_dict({"optimizer_states": states})
+
+    def _gather(self, tensor: DTensor) -> Tensor | None:
+        whole = tensor.full_tensor()
+        return whole.cpu() if self.is_global_zero else None
+
+
+def shard(denoiser: Denoiser, strategy: Strategy) -> None:
+    """Shards a network where the trainer's strategy does; other strategies leave it as it is.
+
+    Raises:
+        UserError: if the strategy shards in a way that a ladder does not survive.
+    """
+    if isinstance(strategy, Sharded):
+        strategy.shard(denoiser)
+    elif isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
+        raise UserError(
+            f"trainer.strategy is {type(strategy).__name__}, which cannot hand a student on to the next round; add"
+            " --config configs/trainer/fsdp.yaml instead"
+        )
+
+
+def share(tensor: Any, *, like: Tensor | None) -> Any:  # noqa: ANN401 - an optimizer's state holds numbers too
+    """This process's share of a whole ``tensor``, cut as ``like`` is; anything that is not of its shape stays whole."""
+    if not isinstance(like, DTensor) or not isinstance(tensor, Tensor) or tensor.shape != like.shape:
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def unsharded(denoiser: Denoiser, make: Callable[[], Denoiser], *, keep: bool) -> Denoiser:
+    """A network with all of its weights on this process: itself, or where it is sharded, a copy on the CPU.
+
+    Every process must call it, since all take part; one tensor after the other is whole.
+
+    Args:
+        denoiser: the network.
+        make: a network of the same kind, to be filled.
+        keep: whether this process wants it; the others get ``denoiser`` back.
+    """
+    if not isinstance(denoiser, FSDPModule):
+        return denoiser
+    copy = make() if keep else None
+    places = {} if copy is None else copy.state_dict()
+    for name, tensor in denoiser.state_dict().items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            places[name].copy_(full)
+    return denoiser if copy is None else copy

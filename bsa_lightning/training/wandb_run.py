@@ -1,0 +1,88 @@
+"""The W&B run of a run folder: one from its first process to its last, whatever killed those between."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import make_folder
+
+_SECONDS = 10
+_LOGIN = "run `wandb login` once, or leave it out"
+
+
+class WandbRun(WandbLogger):
+    """Logs to W&B under the id that the run folder keeps.
+
+    Args:
+        folder: of the run; W&B writes below it.
+        id: of the W&B run.
+        config: shown beside it.
+        online: whether to send to the server at once; what is kept offline is sent with ``wandb sync`` whenever.
+
+    Raises:
+        UserError: if the server does not answer, or does not know who asks.
+    """
+
+    def __init__(self, folder: Path, *, id: str, config: dict[str, Any], online: bool) -> None:
+        if online:
+            refuse_unreachable()
+        else:
+            import wandb
+
+            wandb.setup(wandb.Settings(silent=True, mode="offline"))
+        folder = folder.resolve()
+        make_folder(folder)
+        super().__init__(
+            project="bsa-lightning",
+            name=folder.name,
+            group=folder.parent.name,
+            id=id,
+            save_dir=folder,
+            offline=not online,
+            config=config,
+        )
+        self._told = 0
+
+    def skip(self, rows: int) -> None:
+        """Leaves out the next rows, which an earlier process of the run has told W&B already."""
+        self._told = rows
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self._told:
+            self._told -= 1
+        else:
+            super().log_metrics(metrics, step)
+
+
+@rank_zero_only
+def refuse_unreachable() -> None:
+    """Says in seconds what W&B itself would try for minutes, with the run waiting."""
+    import wandb
+
+    server = wandb.setup().settings.base_url
+    try:
+        urllib.request.urlopen(server, timeout=_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"wandb is online, but {server} does not answer ({getattr(error, 'reason', error)}); leave it out, and send"
+            " the run later with `wandb sync`"
+        ) from error
+    try:
+        known = wandb.login(prompt=False)
+    except wandb.errors.AuthenticationError as error:
+        raise UserError(
+            f"wandb is online, but {server} does not accept the key that is known here; {_LOGIN}"
+        ) from error
+    if not known:
+        raise UserError(f"wandb is online, but no key for {server} is known here; {_LOGIN}")

@@ -1,0 +1,42 @@
+import pytest
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.schedule import TableSchedule, scaled_linear
+from bsa_lightning.distillation.rounds import Plan
+
+
+def test_tango_rounds():
+    plan = Plan(200, 25, [10, 20, 30])
+    assert [(r.num_steps, r.updates) for r in plan.rounds] == [(100, 10), (50, 20), (25, 30)]
+    assert [r.folder for r in plan.rounds] == ["1-100steps", "2-50steps", "3-25steps"]
+
+
+def test_one_long_jump():
+    assert [(r.num_steps, r.folder) for r in Plan(64, 4, 10, factor=16).rounds] == [(4, "1-4steps")]
+    assert [r.num_steps for r in Plan(81, 1, 10, factor=3).rounds] == [27, 9, 3, 1]
+
+
+@pytest.mark.parametrize(("start", "end"), [(200, 24), (25, 12), (8, 8), (4, 8), (7, 1)])
+def test_steps_that_cannot_be_halved(start, end):
+    with pytest.raises(UserError, match=f"{start} steps cannot be halved to {end}"):
+        Plan(start, end, 1)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"updates": [1, 2]}, "updates lists 2 rounds"),
+    ({"updates": 0}, "updates is 0, but must be a whole number, at least 1"),
+    ({"updates": 1, "patience": 0}, "patience is 0"),
+    ({"updates": 1, "factor": 1}, "factor is 1"),
+    ({"updates": 1, "factor": 3}, "64 steps cannot be divided by 3 to 8: .* a power of 3"),
+])  # fmt: skip
+def test_other_mistakes(settings, message):
+    with pytest.raises(UserError, match=message):
+        Plan(64, 8, **settings)
+
+
+def test_a_student_off_diffusers_grid_is_refused():
+    schedule = TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000))
+    Plan(200, 25, 1).check_schedule(schedule)
+    Plan(64, 8, 1, off_grid=True).check_schedule(schedule)
+    with pytest.raises(UserError, match="student of 32 steps"):
+        Plan(64, 8, 1).check_schedule(schedule)

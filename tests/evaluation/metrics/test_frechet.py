@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from frechet_rows import rows
+from tolerances import IDENTITY
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.metrics.frechet import frechet_distance, frechet_distance_of_rows
+
+
+def cov_of(x):
+    return torch.from_numpy(np.cov(x.numpy().T)).reshape(x.shape[1], x.shape[1])
+
+
+def with_moments(x, *, mean, cov):
+    """Rows with exactly this mean and covariance."""
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(cov_of(x)), (x - x.mean(0)).mT, upper=False).mT
+    return white @ torch.linalg.cholesky(cov).mT + mean
+
+
+@pytest.mark.parametrize("d", [1, 3, 40])
+def test_closed_form_of_gaussians_with_common_axes(d):
+    """|m1 - m2|^2 + sum (s1 - s2)^2."""
+    mean1, mean2 = rows(2, d)
+    std1, std2 = torch.rand(2, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.1
+    rotation = torch.linalg.qr(rows(d, d, 1))[0]
+    cov1, cov2 = (rotation * std**2 @ rotation.mT for std in (std1, std2))
+    expected = (mean1 - mean2).square().sum() + (std1 - std2).square().sum()
+    torch.testing.assert_close(frechet_distance(mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2), expected, **IDENTITY)
+    x = with_moments(torch.randn(90, d).double(), mean=mean1, cov=cov1)
+    y = with_moments(torch.randn(50, d).double(), mean=mean2, cov=cov2)
+    torch.testing.assert_close(frechet_distance_of_rows(x, y), expected, **IDENTITY)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 12), (30, 200)])
+def test_closed_form_of_a_scaled_and_shifted_copy(n, d):
+    """With fewer rows than dimensions too, where roots of eigenvalues err by 1e-7."""
+    x = rows(n, d)
+    expected = (0.05 * x.mean(0) + 0.3).square().sum() + 0.05**2 * x.var(0).sum()
+    torch.testing.assert_close(frechet_distance_of_rows(x, 1.05 * x + 0.3), expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("smallest", [0.1, 1e-3, 1e-5, 1e-8, 0.0])
+def test_small_directions_keep_their_digits(smallest):
+    """Whichever way is taken: a scaled copy moves by the sum over directions, of sizes that lie far apart."""
+    sizes = torch.linspace(1, 0, 12, dtype=torch.float64) * (1 - smallest) + smallest
+    x = rows(300, 12) * sizes
+    expected = 0.5**2 * x.var(0).sum() + (0.5 * x.mean(0)).square().sum()
+    torch.testing.assert_close(frechet_distance_of_rows(x, 1.5 * x), expected, rtol=1e-12, atol=0)
+
+
+def test_agrees_with_scipys_square_root():
+    x, y = rows(300, 12), rows(200, 12, 1) + 0.3
+    root = scipy.linalg.sqrtm(np.cov(x.T) @ np.cov(y.T)).real
+    means = (x.mean(0) - y.mean(0)).square().sum()
+    expected = float(means) + np.trace(np.cov(x.T) + np.cov(y.T) - 2 * root)
+    assert float(frechet_distance_of_rows(x, y)) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(("n", "m"), [(300, 200), (8, 300), (8, 9)])
+def test_rows_and_their_moments_agree(n, m):
+    x, y = rows(n, 20), rows(m, 20, 1) + 0.3
+    moments = {"mean1": x.mean(0), "cov1": cov_of(x), "mean2": y.mean(0), "cov2": cov_of(y)}
+    torch.testing.assert_close(frechet_distance_of_rows(x, y), frechet_distance(**moments), rtol=1e-6, atol=0)
+    torch.testing.assert_close(frechet_distance_of_rows(x, y), frechet_distance_of_rows(y, x), **IDENTITY)
+
+
+@pytest.mark.parametrize("n", [300, 8])
+def test_a_set_against_itself_is_zero_even_with_fewer_rows_than_dimensions(n):
+    x = rows(n, 20)
+    assert float(frechet_distance_of_rows(x, x)) == pytest.approx(0, abs=1e-12 * float(x.var(0).sum()))
+
+
+def test_one_row_is_refused():
+    with pytest.raises(UserError, match="needs two rows on each side, but one has 1"):
+        frechet_distance_of_rows(rows(50, 4), rows(1, 4))
+
+
+def test_the_callers_threads_are_left_as_they_were():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        frechet_distance_of_rows(rows(50, 4), rows(50, 4, 1))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,57 @@
+"""A server that is not there, or does not know who asks: said before anything starts."""
+
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+import wandb
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.training.wandb_run import refuse_unreachable
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings(monkeypatch, tmp_path):
+    """W&B reads the environment once a process; there are no credentials in it."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    wandb.teardown()
+    yield
+    monkeypatch.undo()
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Answers, and knows nobody."""
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        yield
+        server.shutdown()
+        thread.join()
+
+
+def test_no_server(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"wandb is online, but http://127.0.0.1:\d+ does not answer \(.*refused"):
+            refuse_unreachable()
+        assert time.monotonic() - began < 15
+
+
+def test_no_key(server):
+    with pytest.raises(UserError, match=r"no key for http://127.0.0.1:\d+ is known here; run `wandb login` once"):
+        refuse_unreachable()
+
+
+def test_a_key_that_the_server_does_not_know(server, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with pytest.raises(UserError, match=r"http://127.0.0.1:\d+ does not accept the key that is known here"):
+        refuse_unreachable()
