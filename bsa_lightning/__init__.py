@@ -1,12 +1,119 @@
-"""Progressive distillation of text-to-audio diffusion models. ``TangoPipeline`` makes sound from model folders."""
+"""Progressive distillation of text-to-audio diffusion models, on PyTorch Lightning.
 
-from typing import Any
+``load_model`` makes sound, ``distill`` makes a student, ``evaluate``, ``report`` and ``score`` say how good it is; the
+classes are those that a configuration names. Importing this package is quick: each name is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bsa_lightning.api import Report, distill, evaluate, load_model, report, sample, score
+    from bsa_lightning.common.errors import UserError
+    from bsa_lightning.data.captions import AudioCapsManifest, TangoManifest
+    from bsa_lightning.data.clips import Clips
+    from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
+    from bsa_lightning.data.soundscapes import Soundscapes
+    from bsa_lightning.diffusion.weighting import (
+        BSA,
+        SNR,
+        MinSNR,
+        SNRPlusOne,
+        Tango,
+        TruncatedSNR,
+        Uniform,
+        Weighting,
+    )
+    from bsa_lightning.distillation.denoising import Denoising
+    from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+    from bsa_lightning.distillation.module import ProgressiveDistillation
+    from bsa_lightning.distillation.rounds import Plan
+    from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+    from bsa_lightning.evaluation.embeddings.soundscape_listener import SoundscapeListener
+    from bsa_lightning.evaluation.scoring import Scoring
+    from bsa_lightning.evaluation.scoring_settings import ScoringSettings
+    from bsa_lightning.generation.text_to_audio import Sound, TextToAudio
+    from bsa_lightning.models.family import Family
+    from bsa_lightning.models.registry import register_family
+    from bsa_lightning.models.tango.pipeline import TangoPipeline
+    from bsa_lightning.training.latent_module import NetworkOptions
+
+_PLACES = {
+    "api": ("Report", "distill", "evaluate", "load_model", "report", "sample", "score"),
+    "common.errors": ("UserError",),
+    "data.captions": ("AudioCapsManifest", "TangoManifest"),
+    "data.clips": ("Clips",),
+    "data.datamodule": ("AudioCapsLatents", "Prepared"),
+    "data.soundscapes": ("Soundscapes",),
+    "diffusion.weighting": ("BSA", "SNR", "MinSNR", "SNRPlusOne", "Tango", "TruncatedSNR", "Uniform", "Weighting"),
+    "distillation.denoising": ("Denoising",),
+    "distillation.guidance_modes": ("Baked", "Embedded", "Outside"),
+    "distillation.module": ("ProgressiveDistillation",),
+    "distillation.rounds": ("Plan",),
+    "evaluation.embeddings.base": ("Embedding", "LogMelStatistics"),
+    "evaluation.embeddings.soundscape_listener": ("SoundscapeListener",),
+    "evaluation.scoring": ("Scoring",),
+    "evaluation.scoring_settings": ("ScoringSettings",),
+    "generation.text_to_audio": ("Sound", "TextToAudio"),
+    "models.family": ("Family",),
+    "models.registry": ("register_family",),
+    "models.tango.pipeline": ("TangoPipeline",),
+    "training.latent_module": ("NetworkOptions",),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "BSA",
+    "SNR",
+    "AudioCapsLatents",
+    "AudioCapsManifest",
+    "Baked",
+    "Clips",
+    "Denoising",
+    "Embedded",
+    "Embedding",
+    "Family",
+    "LogMelStatistics",
+    "MinSNR",
+    "NetworkOptions",
+    "Outside",
+    "Plan",
+    "Prepared",
+    "ProgressiveDistillation",
+    "Report",
+    "SNRPlusOne",
+    "Scoring",
+    "ScoringSettings",
+    "Sound",
+    "SoundscapeListener",
+    "Soundscapes",
+    "Tango",
+    "TangoManifest",
+    "TangoPipeline",
+    "TextToAudio",
+    "TruncatedSNR",
+    "Uniform",
+    "UserError",
+    "Weighting",
+    "distill",
+    "evaluate",
+    "load_model",
+    "register_family",
+    "report",
+    "sample",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as Python has it
-    # Importing the pipeline imports diffusers, which takes seconds.
-    if name == "TangoPipeline":
-        from bsa_lightning.models.tango.pipeline import TangoPipeline
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
-        return TangoPipeline
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

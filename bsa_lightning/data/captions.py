@@ -134,6 +134,7 @@ class AudioCapsManifest(_Manifest):
                 entries[key] = _Entry(line, name, next(found, None))
             entries[key].captions.append(plain_text(row["caption"], where=where, what="caption"))
         super().__init__(csv, folder, entries, max_missing, channels)
+        self.csv, self.audio_dir = Path(csv), Path(audio_dir)
 
     def _id(self, entry: _Entry) -> str:
         return entry.name
@@ -170,6 +171,7 @@ class TangoManifest(_Manifest):
                 entries[key] = _Entry(line, location, folder.find(location))
             entries[key].captions.extend(captions)
         super().__init__(jsonl, folder, entries, max_missing, channels)
+        self.jsonl, self.audio_dir = Path(jsonl), Path(audio_dir)
 
 
 def read_captions(path: Path) -> list[str]:

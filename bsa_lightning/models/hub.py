@@ -7,6 +7,9 @@ from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
 
+_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.md"]
+"""The files of a model folder that are read: weights in one format only, and its card."""
+
 
 def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), option: str) -> Path:
     """The local folder of a hub repository with ``files``, and of the ``optional`` ones those that it has.
@@ -30,6 +33,27 @@ def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), op
     if lacking := [name for name in files if not (folder / name).is_file()]:
         raise UserError(_advice(hub_id, files, option, f"no {lacking[0]}"))
     return folder
+
+
+def fetch_model(hub_id: str) -> Path:
+    """The local folder of a model in diffusers' layout, fetched from the hub unless it is in its cache.
+
+    Args:
+        hub_id: "owner/name".
+
+    Raises:
+        UserError: if it cannot be had, for want of a network, a disk or such a repository.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_MODEL_FILES))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n", 1)[0][:150]
+        raise UserError(
+            f'model is "{hub_id}", but no such folder exists, and it cannot be fetched from the hub ({reason}); name a'
+            f" model folder, or run `hf download {hub_id} --local-dir {hub_id.split('/')[1]}` on a machine that can"
+        ) from error
 
 
 def _advice(hub_id: str, files: Sequence[str], option: str, reason: str) -> str:

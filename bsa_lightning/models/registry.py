@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.models import provenance
 from bsa_lightning.models.family import Family
+from bsa_lightning.models.hub import fetch_model
 from bsa_lightning.models.provenance import INDEX
 
 BUILT_IN = "tiny"
@@ -40,15 +42,19 @@ def register_family(pipeline: str, family: type[Family]) -> None:
 
 
 def resolve_folder(model: str | Path) -> Path:
-    """The folder of ``model``: a path, or "tiny" for the built-in teacher.
+    """The folder of ``model``: a path, a hub id, or "tiny" for the built-in teacher.
+
+    What looks like a hub id is one where there is no folder of its first part; its files are fetched once.
 
     Raises:
-        UserError: if there is no such folder.
+        UserError: if there is no such folder, and no such repository on the hub that can be had.
     """
     folder = Path(__file__).parent / "tiny" if str(model) == BUILT_IN else Path(model)
-    if not folder.is_dir():
-        raise UserError(f'model is "{model}", but no such folder exists; name a model folder, or "{BUILT_IN}"')
-    return folder
+    if folder.is_dir():
+        return folder
+    if isinstance(model, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not folder.parent.exists():
+        return fetch_model(model)
+    raise UserError(f'model is "{model}", but no such folder exists; name a model folder, or "{BUILT_IN}"')
 
 
 def pipeline_name(model: str | Path) -> str:

@@ -44,6 +44,7 @@ class CLAP(Pretrained):
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
         super().__init__(reading)
+        self.checkpoint = checkpoint
         folder = _folder(checkpoint)
         try:
             self.model = read_network(ClapModel, folder)

@@ -45,6 +45,7 @@ class PANN(Pretrained):
         super().__init__(reading)
         with torch.device("meta"):
             self.network = _Cnn14()
+        self.weights = weights
         self.fingerprint = f"pann-1-{fill(self.network, weights, PUBLISHED)}"
         self.eval()
 

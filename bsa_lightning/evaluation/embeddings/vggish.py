@@ -40,6 +40,7 @@ class VGGish(Pretrained):
 
     def __init__(self, weights: Path, reading: Reading | None = None) -> None:
         super().__init__(reading)
+        self.weights = weights
         self.front_end = LogMelStatistics()
         with torch.device("meta"):
             self.network = _Network()

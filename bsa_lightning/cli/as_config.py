@@ -1,0 +1,49 @@
+"""Objects as the settings that would make them: what lets Python and YAML build the same runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bsa_lightning.common.errors import UserError
+
+
+def as_config(value: object) -> Any:  # noqa: ANN401 - any value of YAML
+    """The value as YAML has it: an object becomes its class path and the arguments of its constructor.
+
+    Each argument is read from the attribute of the same name. Dataclasses become plain mappings, and what makes an
+    optimizer (a class, or a ``functools.partial`` of one) becomes its class path and keywords.
+
+    Raises:
+        UserError: if an object does not keep an argument of its constructor.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): as_config(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [as_config(item) for item in value]
+    if isinstance(value, functools.partial):
+        return {**_named(value.func), "init_args": as_config(value.keywords)}
+    if isinstance(value, type):
+        return _named(value)
+    arguments = list(inspect.signature(type(value)).parameters)
+    if lacking := [name for name in arguments if not hasattr(value, name)]:
+        raise UserError(
+            f"{type(value).__name__} does not keep the argument {lacking[0]} of its constructor, so that a run could"
+            f" not record it; give it an attribute {lacking[0]}"
+        )
+    settings = {name: as_config(getattr(value, name)) for name in arguments}
+    if dataclasses.is_dataclass(value) and type(value).__bases__ == (object,):
+        return settings
+    return {**_named(type(value)), "init_args": settings} if settings else _named(type(value))
+
+
+def _named(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a class, or a function that makes an object
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}"}

@@ -1,0 +1,115 @@
+"""A model folder as one object that makes sound of captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number, check_seed
+from bsa_lightning.generation.generate import generate, noise_of
+from bsa_lightning.models.loading import load_model
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of some captions.
+
+    Args:
+        audios: float32 in [-1, 1], (clips, samples), or (clips, channels, samples) where there are several channels.
+        sample_rate: samples a second.
+    """
+
+    audios: npt.NDArray[np.float32]
+    sample_rate: int
+
+
+class TextToAudio(nn.Module):
+    """A model or student, ready to be sampled.
+
+    Args:
+        model: the folder of a model or student, a hub id, or "tiny" for the built-in teacher.
+
+    Raises:
+        UserError: if there is no such model, or a part of it cannot be read.
+    """
+
+    def __init__(self, model: str | Path) -> None:
+        super().__init__()
+        loaded = load_model(model)
+        self.folder = loaded.folder
+        self.denoiser, self.conditioner, self.codec = loaded.denoiser, loaded.conditioner, loaded.codec
+        self.sampling = loaded.sampling
+
+    @torch.no_grad()
+    def forward(
+        self,
+        captions: str | Sequence[str],
+        *,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        numbers: Sequence[int] | None = None,
+    ) -> Sound:
+        """Makes one clip a caption, by DDIM.
+
+        Args:
+            captions: one caption or several; "" is sound without a caption.
+            num_steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
+            guidance_scale: g in uncond + g (cond - uncond), from 0 to 1000, where 1 is no guidance; ``None`` takes what
+                the model was made for.
+            seed: the seed of the noise, at least 0. The noise of a clip is a function of the seed and of the clip's
+                number alone.
+            numbers: the number of each clip; ``None`` counts from 0.
+
+        Raises:
+            UserError: if a setting is out of its range, or not one that the model can be sampled with.
+        """
+        captions = [captions] if isinstance(captions, str) else list(captions)
+        check_settings(num_steps=num_steps, guidance_scale=guidance_scale, seed=seed)
+        steps, scale = self.settings_of_sampler(num_steps=num_steps, guidance_scale=guidance_scale)
+        if not captions:
+            raise UserError("captions is empty; give at least one caption")
+        device = next(self.denoiser.parameters()).device
+        numbers = range(len(captions)) if numbers is None else numbers
+        noise = noise_of(numbers, seed=seed, shape=self.codec.latent_shape)
+        waveforms = generate(
+            denoiser=self.denoiser,
+            codec=self.codec,
+            conditioning=self.conditioner(captions).to(device),
+            null=self.conditioner.null().to(device),
+            guidance_scale=scale,
+            num_steps=steps,
+            noise=noise.to(device),
+        )
+        return Sound(waveforms.cpu().numpy(), self.codec.sample_rate)
+
+    def settings_of_sampler(self, *, num_steps: int | None, guidance_scale: float | None) -> tuple[int, float]:
+        """The number of steps and the scale that the sampler is given.
+
+        Raises:
+            UserError: as :meth:`forward`.
+        """
+        steps = self.sampling.num_steps if num_steps is None else num_steps
+        if steps > (most := self.denoiser.schedule.most_steps):
+            check_number("the number of steps", steps, at_most=most)
+        return steps, self.sampling.scale(guidance_scale)
+
+
+def check_settings(*, num_steps: int | None, guidance_scale: float | None, seed: int) -> None:
+    """Refuses what no model can be sampled with, before one is loaded.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    if num_steps is not None:
+        check_number("the number of steps", num_steps, whole=True, at_least=1)
+    if guidance_scale is not None:
+        check_number("guidance scale", guidance_scale, at_least=0, advice="1 is no guidance")
+    check_seed("seed", seed)
