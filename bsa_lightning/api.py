@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-import yaml
 
-from bsa_lightning import __main__ as command
-from bsa_lightning.cli import fit
 from bsa_lightning.cli.as_config import as_config
+from bsa_lightning.cli.in_process import run_in_process
 from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
@@ -40,6 +35,7 @@ from bsa_lightning.models.loading import folder_sha256, read_sampling
 from bsa_lightning.models.registry import resolve_folder
 from bsa_lightning.reporting import report as reporting
 from bsa_lightning.training.run_files import CONFIG
+from bsa_lightning.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -178,14 +174,14 @@ def distill(
                 "seed": seed,
             },
         },
-        "trainer": {"val_check_interval": updates, "check_val_every_n_epoch": None},
+        "trainer": {
+            "val_check_interval": updates,
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": 0 if val is None else None,
+        },
         "scoring": {} if scoring is None else as_config(scoring),
     }
-    words = [f"--{name}={json.dumps(as_config(value))}" for name, value in (settings or {}).items()]
-    with tempfile.TemporaryDirectory() as written:
-        path = Path(written) / CONFIG
-        path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        _run(["fit", "--config", str(path), *words])
+    run_in_process("fit", config, settings)
     return TextToAudio(Path(out) / "rounds" / plan.rounds[-1].folder)
 
 
@@ -202,11 +198,10 @@ def evaluate(run: str | Path, settings: Mapping[str, object] | None = None) -> P
     Raises:
         UserError: if there is nothing to score.
     """
-    config = Path(run) / CONFIG
-    if not config.is_file():
+    config = RunFolder(Path(run)).config()
+    if not config:
         raise UserError(f"run is {run}, which holds no {CONFIG}; name the folder of a run")
-    words = [f"--{name}={json.dumps(as_config(value))}" for name, value in (settings or {}).items()]
-    _run(["test", "--config", str(config), "--run", str(run), *words])
+    run_in_process("test", config | {"run": str(run)}, settings)
     return Path(run) / "scores.csv"
 
 
@@ -288,19 +283,3 @@ def _prepared(data: Clips | str | Path, teacher: Path | str) -> Prepared:
         return Prepared(str(data))
     digest = f"{data.fingerprint()[:16]}-{folder_sha256(resolve_folder(teacher))[:16]}"
     return Prepared(str(user_cache("prepared") / digest), clips=data, teacher=str(teacher))
-
-
-def _run(words: list[str]) -> None:
-    """Runs a command of Lightning's in this process; other ranks start from the same words."""
-    with _arguments([str(Path(command.__file__).resolve()), *words]), warnings.catch_warnings():
-        fit.run(words)
-
-
-@contextlib.contextmanager
-def _arguments(words: list[str]) -> Iterator[None]:
-    before = sys.argv
-    sys.argv = words
-    try:
-        yield
-    finally:
-        sys.argv = before

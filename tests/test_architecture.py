@@ -12,7 +12,7 @@ PACKAGE = ROOT / "bsa_lightning"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = ["common", "diffusion", "models", "data", "generation", "training", "distillation", "evaluation", "reporting"]
-ROOMS += ["api", "cli"]
+ROOMS += ["cli", "api"]
 """A room may import itself and the rooms to its left, but for the exceptions below."""
 
 NARROWER = {"reporting": {"common", "training", "evaluation"}}

@@ -1,0 +1,44 @@
+"""A command of Lightning's in the process of whoever calls it, of settings that are given as a mapping."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bsa_lightning.cli import fit
+from bsa_lightning.cli.as_config import as_config
+
+_PROGRAM = Path(__file__).parents[1] / "__main__.py"
+"""What the processes of other ranks are started from."""
+
+
+def run_in_process(command: str, config: Mapping[str, Any], settings: Mapping[str, object] | None) -> None:
+    """Runs ``lightning COMMAND`` in this process.
+
+    Args:
+        command: "fit" or "test".
+        config: the settings as YAML has them.
+        settings: further settings by dotted name, which go before ``config``.
+
+    Raises:
+        UserError: if a setting is wrong.
+    """
+    before = sys.argv
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        words = [command, "--config", str(path)]
+        for name, value in (settings or {}).items():
+            words.append(f"--{name}={value if isinstance(value, str) else json.dumps(as_config(value))}")
+        sys.argv = [str(_PROGRAM), *words]
+        try:
+            fit.run(words)
+        finally:
+            sys.argv = before
