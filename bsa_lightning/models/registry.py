@@ -80,12 +80,19 @@ def family_of(model: str | Path) -> Family:
     Raises:
         UserError: as :func:`pipeline_name`.
     """
-    family = _registered()[pipeline_name(model)]
-    if isinstance(family, str):
-        module, _, name = family.partition(":")
+    pipeline = pipeline_name(model)
+    family = _registered()[pipeline]
+    if not isinstance(family, str):
+        return family()
+    module, _, name = family.partition(":")
+    try:
         kind: type[Family] = getattr(importlib.import_module(module), name)
-        return kind()
-    return family()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{family}, which reads the folders of {pipeline}, cannot be imported ({error}); install the package that"
+            " names it again, or remove it"
+        ) from error
+    return kind()
 
 
 def _registered() -> dict[str, type[Family] | str]:
