@@ -104,3 +104,12 @@ def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
     assert found["data"]["init_args"]["batch_size"] == batch_size
     assert found["trainer"]["val_check_interval"] == 60
     assert len(found["scoring"]["embeddings"]) == num_embeddings
+
+
+def test_a_piece_changes_one_setting_of_the_scoring(monkeypatch, tmp_path, capsys):
+    words = "--config configs/demo.yaml --config configs/data/own.yaml --scoring.batch_size 4"
+    command = f"lightning fit {words} --print_config"
+    assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False) == 0
+    scoring = yaml.safe_load(capsys.readouterr().out)["scoring"]
+    assert (scoring["num_captions"], scoring["batch_size"]) == (48, 4)
+    assert scoring["clips"]["class_path"].endswith("TangoManifest")

@@ -168,8 +168,7 @@ class Command(LightningCLI):
         before += [
             kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(given, kind) for given in callbacks)
         ]
-        if trainer.enable_checkpointing is None:
-            own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+        own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
         plugins = trainer.plugins or []
         own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), self.reader]
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)

@@ -21,10 +21,11 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
             f"trainer.default_root_dir is {trainer.default_root_dir}, but a run writes to the folder that --run names;"
             " leave it out"
         )
-    if trainer.enable_checkpointing is False:
+    if trainer.enable_checkpointing is not None:
         raise UserError(
-            "trainer.enable_checkpointing is false, but a run always keeps the checkpoint that it goes on from; leave"
-            " it out, and raise checkpoint_every to write that one less often"
+            f"trainer.enable_checkpointing is {str(trainer.enable_checkpointing).lower()}, but a run always keeps the"
+            " checkpoint that it goes on from, and no other; leave it out, and list ModelCheckpoint in trainer.callbacks"
+            " for others"
         )
     if str(trainer.devices).isdigit():  # or a list of them, or "auto"
         check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")

@@ -232,3 +232,18 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(lightning, run):
         run.parent.chmod(0o755)
     assert code == 2
     assert f"{run.parent} cannot be written (Permission denied); name a folder that can" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("default_root_dir", "elsewhere", "trainer.default_root_dir is elsewhere, but a run writes to the folder that"),
+        ("enable_checkpointing", "false", "trainer.enable_checkpointing is false, but a run always keeps"),
+        ("enable_checkpointing", "true", "trainer.enable_checkpointing is true, but a run always keeps"),
+    ],
+)
+def test_settings_that_a_run_decides_are_refused(lightning, run, option, value, text):
+    code, message = lightning("fit", f"--trainer.{option}", value)
+    assert code == 2
+    assert text in message
+    assert not run.exists()
