@@ -157,33 +157,36 @@ class Command(LightningCLI):
     after_test = after_predict = after_fit
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
         trainer = self._get(self.config_init, "trainer")
-        own: dict[str, Any] = {"default_root_dir": self.folder.path}
-        if trainer.logger is not False:
-            given = [] if trainer.logger in (None, True) else trainer.logger
-            own["logger"] = [*self._loggers(), *(given if isinstance(given, list) else [given])]
-        callbacks = trainer.callbacks or []
-        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        before = self.callbacks
-        before += [
-            kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(given, kind) for given in callbacks)
-        ]
-        own["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
-        plugins = trainer.plugins or []
-        own["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), self.reader]
-        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
-        if trainer.enable_progress_bar is not False and not own_bar:
-            # Rich's, which Lightning prefers, redraws in logs and counts endless epochs as -2.
-            before.append(RunProgressBar(refresh_rate=10))
-        # A checkpoint comes before what a user's callbacks do at the end of a round, such as scoring it.
-        own["callbacks"] = [*before, *callbacks, Scoring(self._get(self.config_init, "scoring"))]
         check_trainer(trainer, fits=self.subcommand == "fit")
+        callbacks = _listed(trainer.callbacks)
+        own: dict[str, Any] = {
+            "default_root_dir": self.folder.path,
+            "callbacks": self._all_callbacks(callbacks, with_bar=trainer.enable_progress_bar is not False),
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+            "plugins": [*_listed(trainer.plugins), self.reader],
+        }
+        if trainer.logger is not False:
+            own["logger"] = [*self._loggers(), *_listed(None if trainer.logger is True else trainer.logger)]
         try:
             return super().instantiate_trainer(**own, **kwargs)
         except UserError:
             raise
         except (ValueError, TypeError, RuntimeError) as error:  # Lightning's words about its own settings
             raise UserError(f"the settings of trainer do not fit together or this machine: {error}") from error
+
+    def _all_callbacks(self, given: list[Callback], *, with_bar: bool) -> list[Callback]:
+        """The callbacks of the run, in the order in which Lightning calls them.
+
+        A checkpoint comes before what other callbacks do at the end of a round, such as scoring it.
+        """
+        first: list[Callback] = [*self.callbacks]
+        first += [kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(each, kind) for each in given)]
+        if with_bar and not any(isinstance(callback, ProgressBar) for callback in given):
+            # Rich's bar, which Lightning prefers, redraws in logs and counts endless epochs as -2.
+            first.append(RunProgressBar(refresh_rate=10))
+        return [*first, *given, Scoring(self._get(self.config_init, "scoring"))]
 
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = []
@@ -251,3 +254,10 @@ class Command(LightningCLI):
             run = folder if path is None else RunFolder(Path(path).parent.parent)
             run.refuse_contradiction(self._dumped(), sections=TRAINED_BY if fit else ("model.",))
         return path
+
+
+def _listed(given: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one object, a list of them, or None
+    """The objects of a setting of the trainer, as a list."""
+    if given is None:
+        return []
+    return given if isinstance(given, list) else [given]

@@ -24,8 +24,8 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
     if trainer.enable_checkpointing is not None:
         raise UserError(
             f"trainer.enable_checkpointing is {str(trainer.enable_checkpointing).lower()}, but a run always keeps the"
-            " checkpoint that it goes on from, and no other; leave it out, and list ModelCheckpoint in trainer.callbacks"
-            " for others"
+            " checkpoint that it goes on from, and no other; leave it out, and list ModelCheckpoint in"
+            " trainer.callbacks for others"
         )
     if str(trainer.devices).isdigit():  # or a list of them, or "auto"
         check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")
