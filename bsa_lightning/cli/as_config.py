@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,4 +47,8 @@ def as_config(value: object) -> Any:  # noqa: ANN401 - any value of YAML
 
 
 def _named(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a class, or a function that makes an object
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
+    """The class path, by the shortest module that exports the class, as the command line writes it."""
+    parts = kind.__module__.split(".")
+    modules = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    exporting = (name for name in modules if getattr(sys.modules.get(name), kind.__qualname__, None) is kind)
+    return {"class_path": f"{next(exporting, kind.__module__)}.{kind.__qualname__}"}

@@ -61,7 +61,7 @@ def test_settings_are_recorded_as_the_command_would(run):
     config = yaml.safe_load((run[0] / "config.yaml").read_text())
     model = config["model"]["init_args"]
     assert model["weighting"] == {
-        "class_path": "bsa_lightning.diffusion.weighting.MinSNR",
+        "class_path": "bsa_lightning.MinSNR",
         "init_args": {"gamma": 3.0},
     }
     assert model["plan"]["updates"] == 2

@@ -52,8 +52,8 @@ def test_values():
         "c": True,
     }
     adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    assert as_config(adam) == {"class_path": "torch.optim.adam.Adam", "init_args": {"lr": 1e-3}}
-    assert as_config(torch.optim.SGD) == {"class_path": "torch.optim.sgd.SGD"}
+    assert as_config(adam) == {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
+    assert as_config(torch.optim.SGD) == {"class_path": "torch.optim.SGD"}
 
 
 def test_what_cannot_be_recorded_is_refused():

@@ -60,7 +60,7 @@ def test_the_recorded_configuration_is_resolved_and_can_be_run(lightning, run, t
     lightning("fit", "--seed_everything", "7")
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"]["init_args"]["seed"] == config["data"]["init_args"]["seed"] == 7
-    assert config["model"]["init_args"]["weighting"]["class_path"] == "bsa_lightning.diffusion.weighting.BSA"
+    assert config["model"]["init_args"]["weighting"]["class_path"] == "bsa_lightning.BSA"
     assert config["trainer"]["use_distributed_sampler"] is False
     again = tmp_path / "again"
     assert lightning("fit", "--config", str(run / "config.yaml"), "--run", str(again)) == (0, "")
@@ -118,7 +118,7 @@ def test_a_contradicting_resume_is_refused_with_every_key(lightning, run):
     last = str(run / "checkpoints" / "last.ckpt")
     code, err = lightning("fit", "--ckpt_path", last, "--model.weighting", "SNR", "--trainer.gradient_clip_val", "1")
     assert code == 2
-    assert "model.init_args.weighting.class_path is bsa_lightning.diffusion.weighting.SNR" in err
+    assert "model.init_args.weighting.class_path is bsa_lightning.SNR" in err
     assert "trainer.gradient_clip_val is 1" in err
     code, err = lightning(
         *("fit", "--ckpt_path", last, "--model.width", "3"),
