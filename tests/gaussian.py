@@ -3,7 +3,8 @@
 import torch
 
 from bsa_lightning.diffusion.process import Prediction, expand
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 
 
 class GaussianTeacher:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bsa_lightning.data.latents import LatentReader, Row
+from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import PADDING, seeded
-from bsa_lightning.models.base import Conditioning, Posterior
+from bsa_lightning.models.base import Posterior
+from bsa_lightning.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,18 @@ class LatentBatch:
     posterior: Posterior
     conditioning: Conditioning
     captions: list[str]
+
+    @staticmethod
+    def cat(parts: Sequence[LatentBatch]) -> LatentBatch:
+        """The clips of all ``parts`` as one batch, in order: what a loader makes of the items that it read."""
+        return LatentBatch(
+            index=torch.cat([part.index for part in parts]),
+            posterior=Posterior(
+                torch.cat([part.posterior.mean for part in parts]), torch.cat([part.posterior.std for part in parts])
+            ),
+            conditioning=Conditioning.cat([part.conditioning for part in parts]),
+            captions=[caption for part in parts for caption in part.captions],
+        )
 
     def __len__(self) -> int:
         return len(self.index)
@@ -44,34 +57,21 @@ class LatentBatch:
         return LatentBatch(self.index, Posterior(mean, std), self.conditioning.pin_memory(), self.captions)
 
 
-class Items(Dataset[tuple[int, Row, int]]):
-    """Items by (place, epoch): the row, and which of its captions this epoch reads."""
+class Items(Dataset[LatentBatch]):
+    """The items of a sampler, (place, epoch), each as a batch of one clip with the caption that the epoch reads.
+
+    Args:
+        reader: the store.
+        seed: the seed of the choice among a clip's captions, from 0 to 2**63 - 1.
+    """
 
     def __init__(self, reader: LatentReader, seed: int) -> None:
         self.reader = reader
         self.seed = seed
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[int, Row, int]:
+    def __getitem__(self, item: tuple[int, int]) -> LatentBatch:
         i, epoch = item
-        row = self.reader[max(i, 0)]  # for PADDING, whichever
-        choice = torch.randint(len(row.captions), (), generator=seeded(self.seed, epoch, i))
-        return i, row, int(choice)
-
-
-class Collate:
-    """Rows to a batch; sequences are padded to the longest."""
-
-    def __init__(self, sequences: Sequence[str]) -> None:
-        self.sequences = sequences
-
-    def __call__(self, items: Sequence[tuple[int, Row, int]]) -> LatentBatch:
-        return LatentBatch(
-            index=torch.tensor([i for i, _, _ in items]),
-            posterior=Posterior(
-                torch.stack([row.mean for _, row, _ in items]), torch.stack([row.std for _, row, _ in items])
-            ),
-            conditioning=Conditioning.stack(
-                [row.conditioning[choice] for _, row, choice in items], sequences=self.sequences
-            ),
-            captions=[row.captions[choice] for _, row, choice in items],
-        )
+        clip = self.reader[max(i, 0)]  # PADDING has no clip of its own
+        choice = int(torch.randint(len(clip.captions), (), generator=seeded(self.seed, epoch, i)))
+        posterior = Posterior(clip.mean[None], clip.std[None])
+        return LatentBatch(torch.tensor([i]), posterior, clip.conditioning[choice], [clip.captions[choice]])

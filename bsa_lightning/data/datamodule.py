@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.data.ahead import Ahead, Announced, Batches, coming_shards
-from bsa_lightning.data.batches import Collate, Items, LatentBatch
+from bsa_lightning.data.batches import Items, LatentBatch
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import EpochSampler, Order, epoch_order, seeded, validation_batches, windowed_order
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
 from bsa_lightning.data.store import is_url
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,9 @@ class AudioCapsLatents(LightningDataModule):
     ) -> DataLoader[LatentBatch]:
         announced = batches if self._ahead is None else Announced(batches, self._ahead, coming)
         return DataLoader(
-            Items(reader, self.seed),  # type: ignore[arg-type]
+            Items(reader, self.seed),
             batch_sampler=announced,
-            collate_fn=Collate(reader.sequences),
+            collate_fn=LatentBatch.cat,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             # Without one, each pass would draw its base seed from the global generator and shift all later noise.

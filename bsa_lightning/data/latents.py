@@ -22,9 +22,9 @@ from bsa_lightning.common.files import sha256_of_file, write_json, write_tensors
 from bsa_lightning.common.lists import parse_object
 from bsa_lightning.data.index import FORMAT, INDEX, NULL, parse_index
 from bsa_lightning.data.local_store import open_store
-from bsa_lightning.data.rows import check_null, check_shard, refuse_not_finite
+from bsa_lightning.data.rows import check_shard, read_null, refuse_not_finite
 from bsa_lightning.data.store import damaged
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -42,39 +42,46 @@ _SHARD_FIELDS = ("file", "num_clips", "num_bytes", "sha256")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A stored clip: latent mean and std (*latent_shape), and for each caption its conditioning tensors, float32."""
-
-    mean: Tensor
-    std: Tensor
-    captions: list[str]
-    conditioning: list[dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
 class EncodedClip:
-    """A clip on its way into the store; ``conditioning`` has an entry for each caption."""
+    """A clip as a store holds it.
 
-    id: str
-    captions: list[str]
+    Args:
+        mean: the mean of the posterior over the clip's scaled latent, (*latent_shape).
+        std: the standard deviation of that posterior, (*latent_shape).
+        captions: the captions of the clip, at least one.
+        conditioning: the conditioning of each caption, one clip without padding.
+    """
+
     mean: Tensor
     std: Tensor
-    conditioning: list[dict[str, Tensor]]
+    captions: list[str]
+    conditioning: list[Conditioning]
 
 
-def write_shard(path: Path, clips: Sequence[EncodedClip], *, sequences: Sequence[str]) -> Shard:
-    """Writes clips as one file, with ids and captions in a JSON file beside it that is written last."""
-    rows = [row for clip in clips for row in clip.conditioning]
-    tensors = {"mean": torch.stack([c.mean for c in clips]), "std": torch.stack([c.std for c in clips])}
-    for name in rows[0]:
-        tensors[name] = (torch.cat if name in sequences else torch.stack)([row[name] for row in rows])
+def write_shard(path: Path, clips: Sequence[EncodedClip], *, ids: Sequence[str]) -> Shard:
+    """Writes clips as one file in float16, and then their ids and captions as a JSON file beside it.
+
+    Args:
+        path: the safetensors file.
+        clips: the clips, at least one.
+        ids: the id of each clip.
+
+    Returns:
+        The shard's entry in the index of its store.
+    """
+    conditioning = [part for clip in clips for part in clip.conditioning]
+    sequences = conditioning[0].masks.keys()
+    tensors = {"mean": torch.stack([clip.mean for clip in clips]), "std": torch.stack([clip.std for clip in clips])}
+    for name in conditioning[0].tensors:
+        parts = [part.tensors[name] for part in conditioning]
+        tensors[name] = torch.cat([part[0] for part in parts] if name in sequences else parts)
     tensors = {name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
     tensors["captions.ends"] = torch.tensor([len(clip.captions) for clip in clips]).cumsum(0)
     for name in sequences:
-        tensors[f"{name}.ends"] = torch.tensor([len(row[name]) for row in rows]).cumsum(0)
+        tensors[f"{name}.ends"] = torch.tensor([part.tensors[name].shape[1] for part in conditioning]).cumsum(0)
     write_tensors(path, tensors)
     shard = Shard(path.name, len(clips), path.stat().st_size, sha256_of_file(path))
-    texts = {"ids": [clip.id for clip in clips], "captions": [clip.captions for clip in clips]}
+    texts = {"ids": list(ids), "captions": [clip.captions for clip in clips]}
     write_json(path.with_name(_texts(path.name)), {**asdict(shard), **texts})
     return shard
 
@@ -108,8 +115,8 @@ def _finished(path: Path) -> Finished | None:
 
 def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Shard], null: Conditioning) -> None:
     """Completes a store: until the index is there, the folder is not one."""
-    rows = null.rows()[0]
-    write_tensors(folder / NULL, {name: tensor.float().contiguous() for name, tensor in rows.items()})
+    (clip,) = null.split()
+    write_tensors(folder / NULL, {name: tensor[0].float().contiguous() for name, tensor in clip.tensors.items()})
     files = [{**asdict(shard), "texts_sha256": sha256_of_file(folder / _texts(shard.file))} for shard in shards]
     write_json(
         folder / INDEX, {"format": FORMAT, **request, "null_sha256": sha256_of_file(folder / NULL), "files": files}
@@ -131,37 +138,37 @@ class LatentReader:
         self.store = open_store(location, cache)
         self.name = self.store.name
         self.index: dict[str, Any] = parse_index(self.store.index(), where=f"{self.name}/{INDEX}")
-        self.sequences: tuple[str, ...] = tuple(self.index["sequences"])
         self.sizes: list[int] = [file["num_clips"] for file in self.index["files"]]
         """Clips of each shard."""
         self._ends = list(accumulate(self.sizes))
         for file in self.index["files"]:
             self.store.check(file["file"], num_bytes=file["num_bytes"])
             self.store.check(_texts(file["file"]))
-        null = check_null(self.store.read(NULL, sha256=self.index["null_sha256"]), self.index, where=self.name)
-        self.null = Conditioning.stack([null], sequences=self.sequences)
+        self.null = read_null(self.store.read(NULL, sha256=self.index["null_sha256"]), self.index, where=self.name)
         self._open: dict[int, tuple[dict[str, Tensor], list[list[str]]]] = {}
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, i: int) -> Row:
+    def __getitem__(self, i: int) -> EncodedClip:
+        """Clip ``i``, in float32."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         number = bisect_right(self._ends, i)
         row = i - self._ends[number] + self.sizes[number]
         shard, captions = self._shard(number)
         first, end = _span(shard["captions.ends"], row)
-        conditioning = [
-            {
-                name: shard[name][
-                    slice(*_span(shard[f"{name}.ends"], caption)) if name in self.sequences else caption
-                ].float()
-                for name in self.index["conditioning"]
-            }
-            for caption in range(first, end)
-        ]
-        return Row(shard["mean"][row].float(), shard["std"][row].float(), captions[row], conditioning)
+        conditioning = [self._conditioning(shard, caption) for caption in range(first, end)]
+        return EncodedClip(shard["mean"][row].float(), shard["std"][row].float(), captions[row], conditioning)
+
+    def _conditioning(self, shard: Mapping[str, Tensor], caption: int) -> Conditioning:
+        """The conditioning of one of the captions of a shard."""
+        tensors, sequences = {}, self.index["sequences"]
+        for name in self.index["conditioning"]:
+            span = _span(shard[f"{name}.ends"], caption) if name in sequences else (caption, caption + 1)
+            stored = shard[name][slice(*span)].float()
+            tensors[name] = stored[None] if name in sequences else stored
+        return Conditioning.unpadded(tensors, sequences=sequences)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers map the files anew."""

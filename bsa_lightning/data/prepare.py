@@ -152,7 +152,7 @@ def _prepare_share(
     ) as bar:
         for work in share:
             encoded = list(_encode(clips, work.items, codec, conditioner, batch_size, bar))
-            write_shard(out / work.file, encoded, sequences=conditioner.sequences)
+            write_shard(out / work.file, encoded, ids=[clips.id(i) for i in work.items])
 
 
 def _encode(
@@ -169,27 +169,23 @@ def _encode(
         ]
         mean, std = codec.encode(torch.stack(waves).to(device))
         captions = [clips.captions(i) for i in batch]
-        states = iter(conditioner([caption for several in captions for caption in several]).rows())
+        conditioning = iter(conditioner([caption for several in captions for caption in several]).split())
         for i, several, clip_mean, clip_std in zip(batch, captions, mean, std, strict=True):
-            encoded = EncodedClip(clips.id(i), several, clip_mean, clip_std, [next(states) for _ in several])
-            _refuse_broken(encoded)
+            encoded = EncodedClip(clip_mean, clip_std, several, [next(conditioning) for _ in several])
+            _refuse_not_finite(clips.id(i), encoded)
             yield encoded
         bar.update(len(batch))
 
 
-def _refuse_broken(clip: EncodedClip) -> None:
-    """What is not finite as it is stored would spoil every batch that it is in."""
-    parts = {"latent of the codec": [clip.mean, clip.std], "state of the text encoder": [*_tensors(clip)]}
-    for name, tensors in parts.items():
+def _refuse_not_finite(name: str, clip: EncodedClip) -> None:
+    """Refuses a clip that is not finite as it is stored, since it would spoil each batch that contains it."""
+    states = [tensor for part in clip.conditioning for tensor in part.tensors.values()]
+    for what, tensors in (("latent of the codec", [clip.mean, clip.std]), ("state of the text encoder", states)):
         if not all(tensor.to(torch.float16).isfinite().all() for tensor in tensors):
             raise UserError(
-                f'clip "{clip.id}" has a {name} that is no finite number in float16; take the clip off the list, or use'
+                f'clip "{name}" has a {what} that is no finite number in float16; take the clip off the list, or use'
                 " another teacher if all clips have such"
             )
-
-
-def _tensors(clip: EncodedClip) -> Iterator[torch.Tensor]:
-    return (tensor for row in clip.conditioning for tensor in row.values())
 
 
 def _finish(out: Path, works: Sequence[Work], request: dict[str, Any], conditioner: Conditioner) -> None:
@@ -198,7 +194,7 @@ def _finish(out: Path, works: Sequence[Work], request: dict[str, Any], condition
     if any(work.file not in made for work in works):
         raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
     null = conditioner.null()
-    content = {**request, "sequences": list(conditioner.sequences), "conditioning": list(null.tensors)}
+    content = {**request, "sequences": list(null.masks), "conditioning": list(null.tensors)}
     write_index(out, request=content, shards=[made[work.file] for work in works], null=null)
     used = {work.file for work in works}
     for path in out.glob("shard-*.safetensors"):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.lists import parse_object
+from bsa_lightning.models.conditioning import Conditioning
 
 
 def check_shard(
@@ -50,8 +51,8 @@ def check_shard(
     return captions
 
 
-def check_null(content: bytes, index: Mapping[str, Any], *, where: str) -> dict[str, Tensor]:
-    """The conditioning of no caption, one clip.
+def read_null(content: bytes, index: Mapping[str, Any], *, where: str) -> Conditioning:
+    """The conditioning of the empty caption, one clip, from the bytes of a store's file.
 
     Raises:
         UserError: if the file does not hold it, or not in finite numbers.
@@ -67,7 +68,10 @@ def check_null(content: bytes, index: Mapping[str, Any], *, where: str) -> dict[
     for name, tensor in null.items():
         _require(tensor.is_floating_point() and (tensor.ndim > 0 or name not in index["sequences"]), name, where)
     refuse_not_finite(null, where=where)
-    return null
+    # In the order of the index, since safetensors returns the tensors of a file in any order.
+    return Conditioning.unpadded(
+        {name: null[name][None] for name in index["conditioning"]}, sequences=index["sequences"]
+    )
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:

@@ -23,7 +23,8 @@ from bsa_lightning.distillation.rounds import Plan, Round
 from bsa_lightning.distillation.student import save_student
 from bsa_lightning.distillation.teachers import FirstTeacher, TeacherReference, drop_teacher, restore_teacher
 from bsa_lightning.distillation.validation import ValidationErrors
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.training.ema import EMA, copy_weights

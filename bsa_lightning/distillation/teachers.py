@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser
 from bsa_lightning.models.registry import resolve_folder
 

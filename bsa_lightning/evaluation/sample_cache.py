@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bsa_lightning.common.cache import read_shared_tensors, write_shared_tensors
 from bsa_lightning.generation.samplers import Sampler
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from bsa_lightning.data.order import seeded
 from bsa_lightning.generation.samplers import DDIM, Sampler
-from bsa_lightning.models.base import Codec, Conditioning, Denoiser
+from bsa_lightning.models.base import Codec, Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.predictor import predictor
 
 _DDIM = DDIM()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioner, Conditioning
+from bsa_lightning.models.base import Conditioner
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.family import Family
 from bsa_lightning.models.mel_codec import MelCodec
 from bsa_lightning.models.model_folder import ModelFolder
@@ -44,8 +45,6 @@ class ClapConditioner(Conditioner):
         tokenizer: its own.
         fingerprint: of both.
     """
-
-    sequences = ()
 
     def __init__(
         self, encoder: ClapTextModelWithProjection | ClapModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str

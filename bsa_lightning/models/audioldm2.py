@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.models.audioldm import ClapConditioner, check_clap_tokenizer
-from bsa_lightning.models.base import Conditioner, Conditioning
+from bsa_lightning.models.base import Conditioner
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.family import INDEX, Family
 from bsa_lightning.models.mel_codec import MelCodec
 from bsa_lightning.models.model_folder import ModelFolder
@@ -73,8 +74,6 @@ class AudioLDM2Conditioner(Conditioner):
         num_generated: how many states it adds.
         fingerprint: of all these.
     """
-
-    sequences = ("states",)
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.guidance import guide
 from bsa_lightning.diffusion.process import Prediction
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 
 
 def predictor(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bsa_lightning.models.base import Conditioner, Conditioning
+from bsa_lightning.models.base import Conditioner
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.tokens import CaptionTokens, check_tokenizer
 
@@ -29,8 +30,6 @@ class T5Conditioner(Conditioner):
         fingerprint: of both.
         longest: most tokens of a caption, at least 1; ``None`` takes what the tokenizer says, else Tango's 512.
     """
-
-    sequences = ("states",)
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.process import Eps, Parametrization, Prediction, V, X
 from bsa_lightning.diffusion.schedule import TableSchedule
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.mel_codec import sample_size
 from bsa_lightning.models.model_folder import ModelFolder, readable
 from bsa_lightning.models.provenance import is_finite, is_whole

@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.data.datamodule import AudioCapsLatents
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_codec, load_conditioner
 from bsa_lightning.training.ema import EMA
 from bsa_lightning.training.sharding import shard

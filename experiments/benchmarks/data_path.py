@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.latents import EncodedClip, write_index, write_shard
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from experiments.benchmarks.measure import Row, seconds
 
 CLIPS, SHARDS, BATCH_SIZE, REPEATS = 1024, 4, 16, 5
@@ -22,22 +22,22 @@ LATENT, TOKENS, WIDTH = (8, 256, 16), 77, 1024
 def clips(first: int, num: int) -> Iterator[EncodedClip]:
     """Random numbers; what is read is not looked at."""
     generator = torch.Generator().manual_seed(first)
-    for i in range(first, first + num):
+    for _ in range(first, first + num):
         length = int(torch.randint(8, TOKENS + 1, (), generator=generator))
-        states = {"states": torch.randn(length, WIDTH, generator=generator)}
+        states = {"states": torch.randn(1, length, WIDTH, generator=generator)}
         mean, std = torch.randn(2, *LATENT, generator=generator)
-        yield EncodedClip(str(i), ["rain"], mean, std.abs(), [states])
+        yield EncodedClip(mean, std.abs(), ["rain"], [Conditioning.unpadded(states, sequences=["states"])])
 
 
 def write_store(folder: Path) -> None:
     """A store of random clips."""
     folder.mkdir()
     share = CLIPS // SHARDS
-    shards = [
-        write_shard(folder / f"shard-{n:05d}.safetensors", list(clips(n * share, share)), sequences=["states"])
-        for n in range(SHARDS)
-    ]
-    null = Conditioning({"states": torch.zeros(1, 1, WIDTH)}, {"states": torch.ones(1, 1, dtype=torch.bool)})
+    shards = []
+    for n in range(SHARDS):
+        ids = [str(i) for i in range(n * share, (n + 1) * share)]
+        shards.append(write_shard(folder / f"shard-{n:05d}.safetensors", list(clips(n * share, share)), ids=ids))
+    null = Conditioning.unpadded({"states": torch.zeros(1, 1, WIDTH)}, sequences=["states"])
     request = {
         "clips": "",
         "codec": "",

@@ -6,7 +6,7 @@ import torch
 
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.diffusion.ddim import sample
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_model
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.unet import UNetDenoiser

@@ -20,7 +20,7 @@ from bsa_lightning.distillation.cost import PeakMemory
 from bsa_lightning.distillation.guidance_modes import Baked, GuidanceMode, Outside
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.rounds import Plan
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.training.bad_updates import BadUpdates
 from bsa_lightning.training.ema import EMA
 from experiments.benchmarks.measure import Row, seconds

@@ -28,19 +28,20 @@ def prepare_again(folder, teacher_folder, clips=None, **settings):
     return prepare_folder(ToyClips(24) if clips is None else clips, folder, str(teacher_folder), **settings)
 
 
-def test_a_row_is_what_codec_and_text_encoder_say(latents_folder, teacher_folder):
+def test_a_clip_is_what_codec_and_text_encoder_say(latents_folder, teacher_folder):
     reader, clips = LatentReader(latents_folder), ToyClips(24)
     codec, conditioner = load_codec(teacher_folder), load_conditioner(teacher_folder)
     assert len(reader) == 24
     for i in (0, 8, 9, 23):
-        row = reader[i]
+        clip = reader[i]
         wave = clips.waveform(i, sample_rate=codec.sample_rate, num_samples=codec.num_samples)
         mean, std = codec.encode(wave[None])
-        torch.testing.assert_close(row.mean, mean[0], **HALF)
-        torch.testing.assert_close(row.std, std[0], **HALF)
-        assert row.captions == clips.captions(i)
-        for caption, states in zip(row.captions, row.conditioning, strict=True):
-            torch.testing.assert_close(states["states"], conditioner([caption]).tensors["states"][0], **HALF)
+        torch.testing.assert_close(clip.mean, mean[0], **HALF)
+        torch.testing.assert_close(clip.std, std[0], **HALF)
+        assert clip.captions == clips.captions(i)
+        for caption, conditioning in zip(clip.captions, clip.conditioning, strict=True):
+            torch.testing.assert_close(conditioning.tensors, conditioner([caption]).tensors, **HALF)
+            torch.testing.assert_close(conditioning.masks, conditioner([caption]).masks)
     null = conditioner.null()
     torch.testing.assert_close(reader.null.tensors["states"], null.tensors["states"])
 

@@ -125,9 +125,9 @@ def test_shards_whose_clips_stay_together_are_kept(teacher_folder, tmp_path, nam
     written = []
     original = prepare.write_shard
 
-    def write(path, encoded, **more):
-        written.append([int(clip.id.split("-")[1]) for clip in encoded])
-        return original(path, encoded, **more)
+    def write(path, encoded, *, ids):
+        written.append([int(name.split("-")[1]) for name in ids])
+        return original(path, encoded, ids=ids)
 
     monkeypatch.setattr(prepare, "write_shard", write)
     made(store, teacher_folder, Selected(clips, places))

@@ -67,7 +67,7 @@ def same_rows(found, local):
         expected = local[int(row["index"])]
         assert torch.equal(row["mean"], expected.mean)
         assert torch.equal(row["std"], expected.std)
-        assert any(torch.equal(row["states"], states["states"]) for states in expected.conditioning)
+        assert any(torch.equal(row["states"], clip.tensors["states"][0]) for clip in expected.conditioning)
 
 
 @pytest.mark.timeout(300)  # two starts of python, and two workers each

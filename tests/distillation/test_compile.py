@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded
 from bsa_lightning.distillation.rounds import Plan
-from bsa_lightning.models.base import Conditioning, Denoiser
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.training.latent_module import NetworkOptions
 
 ROUNDS = Plan(8, 1, 3)

@@ -3,7 +3,7 @@ import torch
 
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
 from bsa_lightning.generation.samplers import DDIM, DPMSolver
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 
 NOISE = torch.arange(12.0).reshape(2, 6)
 TOLD = Conditioning({"states": torch.ones(2, 3, 4)}, {"states": torch.ones(2, 3, dtype=torch.bool)})

@@ -22,7 +22,7 @@ from tiny_model import NUM_SAMPLES
 from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_conditioner, load_denoiser, load_model, read_provenance
 
 

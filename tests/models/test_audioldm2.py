@@ -23,7 +23,7 @@ from tiny_model import CAPTIONS, NUM_SAMPLES
 from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_conditioner, load_denoiser, load_model, read_provenance
 
 FOLDERS = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "projection_model", "language_model"]
@@ -98,9 +98,9 @@ def test_the_conditioning_of_a_clip_is_its_captions_alone(teacher, captions):
     assert together.tensors["generated"].shape[:2] == (4, NUM_GENERATED)
     assert torch.pdist(together.tensors["generated"].flatten(1)).min() > 0.1
     alone = [*(teacher.conditioner([caption]) for caption in captions), teacher.conditioner.null()]
-    for i, (row, own) in enumerate(zip(together.rows(), alone, strict=True)):
-        assert torch.equal(row["generated"], own.tensors["generated"][0]), i
-        assert torch.equal(row["states"], own.tensors["states"][0]), i
+    for i, (clip, own) in enumerate(zip(together.split(), alone, strict=True)):
+        assert torch.equal(clip.tensors["generated"], own.tensors["generated"]), i
+        assert torch.equal(clip.tensors["states"], own.tensors["states"]), i
 
 
 def test_padding_of_captions_has_no_influence(teacher, captions):

@@ -1,69 +1,15 @@
-import pytest
 import torch
 
-from bsa_lightning.models.base import Conditioning, Posterior
+from bsa_lightning.models.base import Posterior, shapes_only
 
 
-@pytest.fixture
-def conditioning():
-    states = torch.arange(24.0).reshape(2, 3, 4)
-    mask = torch.tensor([[True, True, True], [True, False, False]])
-    return Conditioning({"states": states, "label": torch.ones(2, 5)}, {"states": mask})
-
-
-def test_rows_are_cut_to_their_length_and_stack_is_the_inverse(conditioning):
-    rows = conditioning.rows()
-    assert [len(row["states"]) for row in rows] == [3, 1]
-    again = Conditioning.stack(rows, sequences=["states"])
-    assert torch.equal(again.masks["states"], conditioning.masks["states"])
-    kept = conditioning.masks["states"][..., None] * conditioning.tensors["states"]
-    assert torch.equal(again.tensors["states"], kept)
-    assert torch.equal(again.tensors["label"], conditioning.tensors["label"])
-
-
-def test_cat_pads_to_the_longest(conditioning):
-    short = Conditioning.stack([conditioning.rows()[1]], sequences=["states"])
-    both = Conditioning.cat([conditioning, short])
-    assert both.tensors["states"].shape == (3, 3, 4)
-    assert both.masks["states"].sum(1).tolist() == [3, 1, 1]
-
-
-def test_where_takes_the_null_for_dropped_captions(conditioning):
-    null = Conditioning(
-        {"states": torch.full((1, 1, 4), -1.0), "label": torch.zeros(1, 5)}, {"states": torch.ones(1, 1).bool()}
-    )
-    mixed = conditioning.where(torch.tensor([True, False]), null)
-    assert torch.equal(mixed.tensors["states"][0], conditioning.tensors["states"][0])
-    assert mixed.tensors["states"][1, 0].tolist() == [-1.0] * 4
-    assert mixed.masks["states"].tolist() == [[True, True, True], [True, False, False]]
-    assert mixed.tensors["label"].sum(1).tolist() == [5, 0]
-
-
-def test_repeat_and_index(conditioning):
-    assert conditioning.repeat(2).masks["states"].sum(1).tolist() == [3, 3, 1, 1]
-    assert len(conditioning[1:]) == 1
-
-
-def test_dtype_leaves_masks_alone(conditioning):
-    half = conditioning.to(dtype=torch.float16)
-    assert half.tensors["states"].dtype == torch.float16
-    assert half.masks["states"].dtype == torch.bool
-
-
-def test_posterior_sample():
+def test_a_posterior_scales_and_shifts_the_noise():
     assert Posterior(torch.tensor(1.0), torch.tensor(2.0)).sample(torch.tensor(3.0)) == 7
 
 
-def test_a_digest_tells_whatever_is_in_a_batch():
-    states, mask = torch.arange(6.0).reshape(1, 3, 2), torch.ones(1, 3, dtype=torch.bool)
-    batch, noise = Conditioning({"states": states}, {"states": mask}), torch.zeros(1, 2)
-    digests = {
-        batch.digest(),
-        batch.digest(noise),
-        batch.digest(noise + 1),
-        Conditioning({"states": states + 1}, {"states": mask}).digest(noise),
-        Conditioning({"states": states}, {"states": ~mask}).digest(noise),
-        Conditioning({"other": states}, {"other": mask}).digest(noise),
-    }
-    assert len(digests) == 6
-    assert batch.digest(noise) == Conditioning({"states": states.clone()}, {"states": mask.clone()}).digest(noise)
+def test_shapes_only_takes_no_memory_and_leaves_the_default_dtype():
+    with shapes_only(torch.bfloat16):
+        layer = torch.nn.Linear(1 << 20, 1 << 20)  # two terabytes, if it were there
+    assert layer.weight.shape == (1 << 20, 1 << 20)
+    assert layer.weight.dtype == torch.bfloat16
+    assert torch.get_default_dtype() == torch.float32

@@ -7,7 +7,7 @@ from tolerances import FLOAT32, SAMPLES
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.ddim import sample
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_model
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.registry import resolve_folder

@@ -5,7 +5,7 @@ import torch
 from tiny_model import LATENT_SHAPE
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.unet import UNetDenoiser
 
 STATES = Conditioning({"states": torch.zeros(1, 2, 16)}, {"states": torch.ones(1, 2, dtype=torch.bool)})

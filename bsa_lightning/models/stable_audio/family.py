@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.process import Prediction, V
 from bsa_lightning.diffusion.schedule import CosineSchedule
-from bsa_lightning.models.base import Conditioner, Conditioning, Denoiser
+from bsa_lightning.models.base import Conditioner, Denoiser
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.family import Family
 from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.oobleck_codec import Length, OobleckCodec
@@ -174,8 +175,6 @@ class StableAudioConditioner(Conditioner):
         seconds: that every clip lasts.
         fingerprint: of all of these.
     """
-
-    sequences = ()
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, SpeechT5HifiGan, T5EncoderModel
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.mel import HOP_LENGTH, NUM_BANDS, GriffinLim
 from bsa_lightning.models.mel_codec import latent_frames
 from bsa_lightning.models.model_folder import ModelFolder

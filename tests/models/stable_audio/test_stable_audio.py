@@ -10,7 +10,7 @@ from stable_audio_model import LATENT_SHAPE, NUM_SAMPLES, NUM_TOKENS, SAMPLE_RAT
 from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_model
 from bsa_lightning.models.registry import family_of
 

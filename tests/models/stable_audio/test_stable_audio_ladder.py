@@ -42,14 +42,14 @@ def store(folder, tmp_path_factory):
 
 
 def test_a_stored_clip_is_both_channels_of_its_sound(store, folder):
-    row, clips, teacher = LatentReader(store)[3], ToyClips(24), load_model(folder)
+    stored_clip, clips, teacher = LatentReader(store)[3], ToyClips(24), load_model(folder)
     waveform = clips.waveform(3, sample_rate=SAMPLE_RATE, num_samples=NUM_SAMPLES, num_channels=2)
     mean, std = teacher.codec.encode(waveform[None])
-    torch.testing.assert_close(row.mean, mean[0], **HALF)
-    torch.testing.assert_close(row.std, std[0], **HALF)
-    conditioning = teacher.conditioner(clips.captions(3)).rows()
-    for ours, stored in zip(conditioning, row.conditioning, strict=True):
-        torch.testing.assert_close(stored, ours, **HALF)
+    torch.testing.assert_close(stored_clip.mean, mean[0], **HALF)
+    torch.testing.assert_close(stored_clip.std, std[0], **HALF)
+    conditioning = teacher.conditioner(clips.captions(3)).split()
+    for ours, stored in zip(conditioning, stored_clip.conditioning, strict=True):
+        torch.testing.assert_close(stored.tensors, ours.tensors, **HALF)
 
 
 @pytest.fixture(scope="module")

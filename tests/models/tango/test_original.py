@@ -7,7 +7,7 @@ import torch
 from tolerances import ORIGINAL
 
 from bsa_lightning.data.audio import normalise
-from bsa_lightning.models.base import Conditioning
+from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_model
 from bsa_lightning.models.tango.convert import convert_tango
 
