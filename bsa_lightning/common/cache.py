@@ -1,4 +1,4 @@
-"""Tensors that are kept because they cost time, in folders that several runs share and anybody may delete."""
+"""A cache of tensors that take long to compute, in folders that several runs share and the user may delete."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def user_cache(name: str) -> Path:
-    """The folder ``bsa-lightning/<name>`` in the user's cache folder, for what may be deleted at any time."""
+    """The path of ``bsa-lightning/<name>`` in the user's cache folder; its content may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bsa-lightning" / name
 
 
 def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file to a folder that several runs share, and clears away what a killed one had begun.
+    """Writes a safetensors file to a folder that several runs share, and removes partial files of killed processes.
 
-    The file holds a digest of its tensors, which :func:`read_shared_tensors` compares.
+    The file contains a digest of its tensors, which :func:`read_shared_tensors` verifies.
     """
     from safetensors.torch import save
 
@@ -37,7 +37,7 @@ def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_shared_tensors(path: Path, *, device: str) -> dict[str, Tensor] | None:
-    """What :func:`write_shared_tensors` wrote; None where there is no such file, or it is damaged."""
+    """The tensors that :func:`write_shared_tensors` wrote, or ``None`` if the file does not exist or is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -50,7 +50,7 @@ def read_shared_tensors(path: Path, *, device: str) -> dict[str, Tensor] | None:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of names, types, shapes and values: two sets of tensors that differ have two digests."""
+    """The hexadecimal SHA-256 digest of the names, types, shapes and values of tensors, in the order of the mapping."""
     import torch
 
     digest = hashlib.sha256()

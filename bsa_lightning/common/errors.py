@@ -1,9 +1,9 @@
-"""The two exceptions that the command line prints as one line: a user's mistake, and a run that was told to stop."""
+"""The two exceptions that the command line prints as one line: a user's mistake, and a run that was interrupted."""
 
 
 class UserError(ValueError):
-    """One sentence: the setting, its value, what would be valid, what to do."""
+    """A user's mistake, in one sentence: the setting, its value, what would be valid, and what to do."""
 
 
 class StoppedError(Exception):
-    """A run was told to stop, and has written where to go on."""
+    """A run was asked to stop, and has saved a checkpoint from which it can be resumed."""

@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when whole."""
+"""Files and folders that are written atomically, and errors of the disk as sentences for the user."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 _PARTIAL, _OLD = "partial", "old"
 _ABANDONED = 3600.0
-"""Seconds after which a partial file of a process on another machine is taken for dead."""
+"""Seconds after which the process that writes a partial file on another machine is taken to be dead."""
 _LONGEST_NAME = 255
-"""Bytes of a file's name, on every common file system."""
+"""The longest name of a file on common file systems, in bytes."""
 _looked_after: set[Path] = set()
-"""Folders that this process has cleared of dead partial files."""
+"""Folders from which this process has removed the partial files of dead processes."""
 
 
 @contextmanager
 def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yields another name beside ``path`` to write a file or folder to; renames it at the end, removes it on an error.
+    """A context in which a file or folder is written atomically: it appears as ``path`` when it is complete, or never.
 
-    A file replaces a file and a folder a folder, never one the other. What a killed process left beside ``path`` is
-    cleared away.
+    The context yields a temporary name beside ``path`` to write to, renames it to ``path`` at the end, and removes it
+    if an exception is raised. A file replaces only a file, and a folder only a folder. Temporary files that a killed
+    process left beside ``path`` are removed.
 
     Args:
         path: the final name.
-        durable: whether it is on the disk at the end, so that it outlives the machine's power as well as the process.
+        durable: whether to flush the data to the disk before the end, so that it survives a power failure too.
 
     Raises:
-        UserError: if the disk is full, the folder cannot be written, or ``path`` is a folder where a file is written or
-            the other way round.
+        UserError: if the disk is full, the folder cannot be written to, or ``path`` is an existing folder and a file
+            was written, or the other way round.
     """
     partial = _beside(path, _PARTIAL)
     made = [part for part in path.parents if not part.exists()]
@@ -80,20 +81,20 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def refuse_folder(path: Path, *, setting: str) -> None:
-    """Refuses to write a file where a folder is, before the work that the file is to hold.
+    """Checks that no folder is at ``path``, where a file will be written after long work.
 
     Raises:
-        UserError: naming the ``setting`` that gave the path.
+        UserError: if a folder is there; the message names the ``setting`` that the path came from.
     """
     if path.is_dir():
         raise UserError(f"{setting} is {path}, which is a folder; name a file")
 
 
 def refuse_file(path: Path, *, setting: str) -> None:
-    """Refuses to write into a folder where something else is: a file, or a link that leads nowhere.
+    """Checks that ``path`` is a folder or can become one: that it is not a file or a broken link, nor below one.
 
     Raises:
-        UserError: naming the ``setting`` that gave the path.
+        UserError: if it is; the message names the ``setting`` that the path came from.
     """
     for part in (path, *path.parents):
         if part.is_symlink() and not part.exists():
@@ -105,10 +106,10 @@ def refuse_file(path: Path, *, setting: str) -> None:
 
 
 def refuse_existing(path: Path, *, setting: str) -> None:
-    """Refuses to write a new folder where something is already or nothing can be, before the work it is to hold.
+    """Checks that nothing is at ``path`` yet and that a folder can be made there, before long work.
 
     Raises:
-        UserError: naming the ``setting`` that gave the path.
+        UserError: if something is there or nothing can be written; the message names the ``setting`` or the path.
     """
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists already; name another folder, or delete it")
@@ -124,9 +125,9 @@ def refuse_existing(path: Path, *, setting: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file, whole or not at all.
+    """Writes a safetensors file atomically.
 
-    safetensors' own ``save_file`` would leave a temporary file of any name in the folder if it were killed.
+    A killed ``save_file`` of safetensors would leave a temporary file with an arbitrary name in the folder.
     """
     from safetensors.torch import save
 
@@ -135,10 +136,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, and those above it, where there is none.
+    """Makes a folder and its parents unless they exist.
 
     Raises:
-        UserError: if it cannot be made.
+        UserError: if the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder with all in it: at once, as far as its name goes."""
+    """Removes a file, or a folder with its content; the name of the folder is free at once, in one step."""
     if path.is_dir():
         shutil.rmtree(path.replace(_beside(path, _OLD)))
     else:
@@ -156,9 +157,9 @@ def remove(path: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what processes that were killed had begun to write anywhere below ``folder``.
+    """Removes the partial files of killed processes anywhere below ``folder``.
 
-    For a folder whose lock this process holds: other machines' partial files are taken for dead, too.
+    This process must hold the lock of the folder, since partial files of other machines are removed in any case.
     """
     for path in filter(is_partial, sorted(folder.rglob(".*-*"))):
         if not _is_alive(path):
@@ -171,7 +172,7 @@ def is_partial(path: Path) -> bool:
 
 
 def _clear_dead(folder: Path) -> None:
-    """Removes the partial files of dead processes in a folder that no lock guards, the first time it is written."""
+    """Removes the partial files of dead processes in a folder without a lock, when it is first written to."""
     if folder in _looked_after:
         return
     _looked_after.add(folder)
@@ -198,7 +199,7 @@ def _refuse_other_kind(path: Path, *, is_folder: bool) -> None:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    """A name that no other process takes, on whatever machine: folders are shared between them."""
+    """A hidden temporary name beside ``path`` that no process of any machine sharing the folder uses."""
     ending = f".{kind}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
     room = _LONGEST_NAME - len(ending) - 1
     name = os.fsdecode(os.fsencode(path.name)[:room])
@@ -206,13 +207,13 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _parts(path: Path) -> re.Match[str] | None:
-    """Machine and process of a partial file's name, as groups; None for any other name."""
+    """The machine and process in the name of a partial file, as groups, or ``None`` for any other name."""
     ending = r"(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}"
     return re.fullmatch(rf"\..+\.({_PARTIAL}|{_OLD})-{ending}", path.name, flags=re.DOTALL)
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether the process that writes a partial file runs, as far as this machine can tell."""
+    """Whether the process that writes a partial file is running; False for processes of other machines."""
     parts = _parts(path)
     if parts is None or parts["machine"] != _machine():
         return False
@@ -220,17 +221,17 @@ def _is_alive(path: Path) -> bool:
         os.kill(int(parts["process"]), 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # somebody else's process; no number of one
+    except (PermissionError, OverflowError):  # another user's process; a number too large for a process
         pass
     return True
 
 
 @functools.cache
 def _machine() -> str:
-    """Eight digits that tell the process numbers of one machine, or container, from those of another."""
+    """Eight hexadecimal digits that identify the machine or container, and so the meaning of a process number."""
     try:
         numbering = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # no Linux
+    except OSError:  # not on Linux
         numbering = ""
     return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
 
@@ -245,15 +246,15 @@ def _to_disk(path: Path, *, contents: bool = True) -> None:
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str:
-    """The sentence for a disk that is full or a folder that cannot be written; empty for any other error.
+    """The sentence for the user if ``error`` is about a full disk or a folder without write permission, else "".
 
-    Rust's libraries (safetensors) tell the number of an operating system's error only in their text, and a writer that
-    is closed after an error may raise another one on top of it.
+    Libraries in Rust (safetensors) give the number of the system's error only in the text of theirs, and a file that is
+    closed after an error may raise a second one.
     """
     while not isinstance(error, OSError) and (below := error.__cause__ or error.__context__):
         error = below
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
     if number in _FULL:
         return f"the disk of {folder} is full; free some space and run the same command again"
     if number in _FORBIDDEN:
@@ -262,7 +263,7 @@ def disk_trouble(error: BaseException, folder: Path) -> str:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes ``content``, indented, whole or not at all."""
+    """Writes ``content`` as indented JSON, atomically."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -271,7 +272,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UserError: if there is no such file, or it holds something else.
+        UserError: if the file does not exist, cannot be read, or does not contain a JSON object.
     """
     try:
         if path.exists() and not path.is_file():
@@ -285,10 +286,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file's bytes.
+    """The hexadecimal SHA-256 digest of the content of a file.
 
     Raises:
-        OSError: if it is no regular file: a pipe might never end.
+        OSError: if it cannot be read or is not a regular file; reading a pipe might never end.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no regular file", str(path))

@@ -1,7 +1,7 @@
-"""Lists as people write them, read strictly: what is not as it should be is named with its line.
+"""Strict readers of lists that users write (text, CSV, JSON lines), whose errors name the line.
 
-Text is UTF-8 whatever the locale. Lines end as on Linux, Windows or an old Mac, and nowhere else: a line separator of
-Unicode inside a caption is part of the caption.
+Text is UTF-8 whatever the locale is. Lines end in LF, CRLF or CR; a Unicode line separator within a caption is part of
+the caption.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, NoReturn
 from bsa_lightning.common.errors import UserError
 
 LARGEST_LIST = 1 << 29
-"""Bytes of the largest list that is read."""
+"""The largest list that is read, in bytes."""
 LONGEST_TEXT = 1 << 17
-"""Characters of the longest caption or name."""
+"""The longest caption or name, in characters."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a file that are not blank, without spaces around them, each with its number in the file.
+    """The lines of a file that are not blank, stripped of white space, each with its line number (from 1).
 
     Raises:
-        UserError: if there is no such file, it is not text, or all lines are blank.
+        UserError: if the file does not exist, is not UTF-8 text, or all of its lines are blank.
     """
     lines = [(number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), start=1)]
     if not (lines := [(number, line) for number, line in lines if line]):
@@ -37,10 +37,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file that holds one a line, each with the number of its line.
+    """The JSON objects of a file with one object per line, each with its line number (from 1).
 
     Raises:
-        UserError: if there is no such file, or a line holds anything else.
+        UserError: if the file does not exist, or a line is not a JSON object.
     """
     rows = []
     for number, line in read_lines(path):
@@ -54,20 +54,21 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
 def read_csv(
     path: Path, columns: Sequence[str], *, may_be_empty: bool = False, may_be_cut: bool = False, must_end: bool = False
 ) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file by the names in its first line, each with the number of the line where it begins.
+    """The rows of a CSV file, each with the number of its first line and its cells by the names of their columns.
 
-    A cell with a comma, a quote or a line break in it stands in double quotes, and quotes in it are doubled.
+    The first line names the columns. A cell that contains a comma, a double quote or a line break must be in double
+    quotes, with the double quotes in it doubled.
 
     Args:
-        path: of the file.
-        columns: that must be there, among others.
-        may_be_empty: whether there need not be any row below the header.
-        may_be_cut: whether a last line without an end is left out, since a process may be writing it.
-        must_end: whether the last line must have an end, as in every file that this project writes.
+        path: the file.
+        columns: the names of the columns that the file must have; it may have others.
+        may_be_empty: whether a file without rows below the header is valid.
+        may_be_cut: whether to ignore a last line without a line ending, which a process may still be writing.
+        must_end: whether the last line must have a line ending, as in each file that this project writes.
 
     Raises:
-        UserError: if there is no such file, a column of ``columns`` is not there or there twice, a row has more or
-            fewer cells than the header, or a quote is not closed.
+        UserError: if the file does not exist, a column is missing or occurs twice, a row has more or fewer cells than
+            the header, or a double quote is not closed.
     """
     text = _read_text(path)
     if must_end and text and not text.endswith("\n"):
@@ -93,10 +94,10 @@ def read_csv(
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The one JSON object in a file.
+    """The JSON object in a file that a user wrote.
 
     Raises:
-        UserError: if there is no such file, or it holds something else.
+        UserError: if the file does not exist, or is not one JSON object as :func:`parse_object` reads it.
     """
     try:
         return parse_object(_read_text(path))
@@ -110,8 +111,8 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     """The JSON object in ``text``.
 
     Raises:
-        ValueError: if it is anything else: no JSON, names that come twice, numbers that are not finite, nesting too
-            deep to be read.
+        ValueError: if it is not JSON or not an object, an object in it has a name twice, a number is not finite, or it
+            is nested too deeply.
     """
     try:
         content = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
@@ -125,15 +126,16 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def plain_text(text: object, *, where: str, what: str) -> str:
-    """A caption or a name as it is written, without spaces around it.
+    """A caption or a name from a list, stripped of white space.
 
     Args:
-        text: what should be one.
+        text: the value in the list, of any type.
         where: the file and the line, for the message.
-        what: "caption", or the name of a field.
+        what: the name of the value for the message, such as "caption" or the name of a field.
 
     Raises:
-        UserError: if it is no text, empty, too long, or holds what is no text: control characters, half a character.
+        UserError: if it is not text, is blank, is longer than 131,072 characters, or contains a control character or
+            an unpaired surrogate.
     """
     if not isinstance(text, str) or not any(letter.isprintable() and not letter.isspace() for letter in text):
         raise UserError(f"{where} has a clip without a {what}; every clip needs one")
@@ -165,7 +167,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The content of a regular file: a pipe or a device might never end."""
+    """The content of a regular file; reading a pipe or a device might never end."""
     try:
         if not path.exists():
             raise UserError(f"{path} does not exist; name an existing list")
@@ -197,9 +199,9 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
 
 
 def _refuse_swallowed(path: Path, number: int, cells: Sequence[str]) -> None:
-    """Refuses a cell that goes on in the next line with what reads as a row of its own: a stray quote began it.
+    """Refuses a cell of several lines one of which reads as a row, since a stray double quote has swallowed that row.
 
-    A row is told from a sentence with commas by having as many cells, with numbers where this row has numbers.
+    A line reads as a row if it has as many cells and has numbers in the columns in which this row has numbers.
     """
     numbers = [place for place, cell in enumerate(cells) if _is_number(cell)]
     for cell in cells:

@@ -1,4 +1,4 @@
-"""A folder that one process writes at a time."""
+"""A lock on a folder that only one process may write to at a time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import disk_trouble, make_folder
 
 LOCK = ".bsa-lightning.lock"
-"""Name of the file in a folder that the process which writes the folder holds."""
+"""The name of the lock file in a folder."""
 
 
 @contextmanager
 def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
-    """Holds the one lock of a folder, a hidden file in it; makes the folder where there is none.
+    """A context in which this process holds the lock of a folder, a hidden file in it.
 
-    The lock goes with the process, however that ends. Afterwards the file is gone, and a folder that was made for it
-    too if nothing else came into it.
+    The folder is made unless it exists. The system releases the lock if the process dies. At the end the lock file is
+    removed, and so is a folder that was made for it and is still empty.
 
     Args:
-        folder: to be written by one process alone.
-        wait: seconds to wait for another process; negative waits without end.
-        busy: the sentence for a folder that another process still holds then.
+        folder: the folder that only this process is to write to.
+        wait: how long to wait for another process, in seconds; a negative number waits without limit.
+        busy: the message of the error if another process still holds the lock after that.
 
     Raises:
-        UserError: if the folder stays locked or cannot be written.
+        UserError: if the folder is still locked after ``wait`` seconds, or cannot be written to.
     """
     made = [part for part in (folder, *folder.parents) if not part.exists()]
     make_folder(folder)
@@ -43,8 +43,8 @@ def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            (folder / LOCK).unlink()  # while it is held: whoever waits sees that its file has no name any more
+            (folder / LOCK).unlink()  # still locked: a process that waits notices that the file has lost its name
         lock.release()
-        with suppress(OSError):  # the first that is not empty ends it
+        with suppress(OSError):  # until the first folder that is not empty
             for part in made:
                 part.rmdir()

@@ -1,4 +1,4 @@
-"""The range of a number that a user sets, checked in one way and said in one way."""
+"""Checks of the numbers that a user sets, with uniform messages."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def check_number(
     below: float | None = None,
     advice: str = "",
 ) -> None:
-    """Refuses a value that is no finite number or lies outside its range.
+    """Checks that a value is a finite number within its range. A limit of ``None`` is not checked.
 
     Args:
-        name: the setting, as the user knows it.
-        value: what it is set to.
-        whole: whether only integers are valid; ``True`` and ``False`` are not integers.
-        at_least: the lowest valid value.
-        above: the largest value that is too low.
-        at_most: the highest valid value.
-        below: the smallest value that is too high.
-        advice: what to do, appended after a semicolon.
+        name: the name of the setting, as the user writes it.
+        value: the value of the setting, of any type.
+        whole: whether the number must be an integer; ``True`` and ``False`` are not integers here.
+        at_least: the lower limit, which is valid itself.
+        above: the lower limit, which is not valid itself.
+        at_most: the upper limit, which is valid itself.
+        below: the upper limit, which is not valid itself.
+        advice: an instruction for the user, appended to the message after a semicolon.
 
     Raises:
-        UserError: with the name, the value and the range.
+        UserError: if the value is not valid; the message gives the name, the value and the range.
     """
     if (
         _is_number(value, whole=whole)
@@ -50,10 +50,10 @@ def check_number(
 
 
 def check_seed(name: str, value: Any) -> None:  # noqa: ANN401 - whatever a user may write
-    """Refuses a seed outside of 0 to 2^63 - 1: a negative one would give the numbers of a large one.
+    """Checks that a seed is an integer from 0 to 2^63 - 1; a negative seed would draw the numbers of a large one.
 
     Raises:
-        UserError: with the name and the value.
+        UserError: if it is not; the message gives the name and the value.
     """
     if not _is_number(value, whole=True) or not 0 <= value < 2**63:
         raise UserError(f"{name} is {value!r}, but must be a whole number from 0 to 2^63 - 1")

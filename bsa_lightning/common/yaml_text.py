@@ -1,4 +1,4 @@
-"""YAML of configurations, looked at before it is loaded: what would hang, overflow or lose a setting is refused."""
+"""Checks of a YAML configuration before it is loaded: refuses what would hang, exhaust memory or lose a setting."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bsa_lightning.common.errors import UserError
 
 _MOST_BYTES = 4 << 20
 _MOST_NODES = 100_000
-"""Of a configuration with its aliases written out; the largest recipe here has some hundreds."""
+"""The most nodes of a configuration with its aliases expanded; the largest recipe here has some hundreds."""
 _DEEPEST = 100
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; empty where the file says nothing.
+    """The mapping in a YAML file, empty if the file is blank.
 
     Raises:
-        UserError: if it is no regular file, too large, not text in UTF-8, no YAML or no mapping, or as
+        UserError: if it is not a regular file, is too large, is not UTF-8 text, YAML or a mapping, or is refused by
             :func:`check_yaml`.
     """
     import yaml
@@ -46,16 +46,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def check_yaml(text: str, *, where: str) -> None:
-    """Refuses YAML that cannot be loaded safely, or of which a part would be lost.
+    """Checks that YAML can be loaded safely and that no part of it would be lost.
 
     Args:
-        text: what is about to be loaded.
-        where: its name, for the message.
+        text: the YAML.
+        where: the name of the file, for the message.
 
     Raises:
-        UserError: if an alias leads back to itself, aliases or nesting grow beyond all bounds, one mapping has a key
-            twice, or there are several documents.
-        yaml.YAMLError: if it is not YAML.
+        UserError: if an alias refers to a node that contains it, there are more than 100,000 nodes with aliases
+            expanded or more than 100 levels of nesting, a mapping has a key twice, or there are several documents.
+        yaml.YAMLError: if the text is not YAML.
     """
     import yaml
 
@@ -77,17 +77,17 @@ def check_yaml(text: str, *, where: str) -> None:
 
 @dataclass
 class _Open:
-    """A mapping or list whose end has not come yet."""
+    """A mapping or list whose end has not been read yet."""
 
     anchor: str | None
     keys: set[str] | None
-    """Of a mapping."""
+    """The keys so far of a mapping; ``None`` for a list."""
     size: int = 1
     at_key: bool = True
 
 
 class _Walk:
-    """Counts what a text would load to, without loading it."""
+    """Counts the nodes that a text would load to, without loading it."""
 
     def __init__(self, where: str) -> None:
         self.where, self.line = where, 0
@@ -128,7 +128,7 @@ class _Walk:
         self._add(1)
 
     def _add(self, size: int) -> None:
-        """Counts a node of so many to the mapping or list that it is in."""
+        """Adds a node of ``size`` nodes to the mapping or list that contains it."""
         if self._open:
             self._open[-1].size += size
             self._open[-1].at_key = not self._open[-1].at_key
