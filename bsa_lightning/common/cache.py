@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from bsa_lightning.common.files import make_folder, remove_partial, whole
+from bsa_lightning.common.files import atomic_write, make_folder, remove_partial
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     make_folder(path.parent)
     with FileLock(path.parent / ".lock"):
         remove_partial(path.parent)
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(save(tensors, {"sha256": tensors_sha256(tensors)}))
 
 

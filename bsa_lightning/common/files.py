@@ -31,12 +31,12 @@ _ABANDONED = 3600.0
 """Seconds after which the process that writes a partial file on another machine is taken to be dead."""
 _LONGEST_NAME = 255
 """The longest name of a file on common file systems, in bytes."""
-_looked_after: set[Path] = set()
+_cleared: set[Path] = set()
 """Folders from which this process has removed the partial files of dead processes."""
 
 
 @contextmanager
-def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A context in which a file or folder is written atomically: it appears as ``path`` when it is complete, or never.
 
     The context yields a temporary name beside ``path`` to write to, renames it to ``path`` at the end, and removes it
@@ -51,7 +51,7 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         UserError: if the disk is full, the folder cannot be written to, or ``path`` is an existing folder and a file
             was written, or the other way round.
     """
-    partial = _beside(path, _PARTIAL)
+    partial = _temporary_name(path, _PARTIAL)
     made = [part for part in path.parents if not part.exists()]
     make_folder(path.parent)
     _clear_dead(path.parent)
@@ -61,7 +61,7 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             _to_disk(partial)
         if path.is_dir():
-            old = path.replace(_beside(path, _OLD))
+            old = path.replace(_temporary_name(path, _OLD))
             partial.replace(path)
             shutil.rmtree(old)
         else:
@@ -76,7 +76,7 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         _delete(partial)
         if not path.exists():
             for part in made:
-                with suppress(OSError):  # something else has come into it
+                with suppress(OSError):  # it is not empty any more
                     part.rmdir()
 
 
@@ -98,7 +98,7 @@ def refuse_file(path: Path, *, setting: str) -> None:
     """
     for part in (path, *path.parents):
         if part.is_symlink() and not part.exists():
-            raise UserError(f"{setting} is {path}, but {part} is a link that leads nowhere; name another folder")
+            raise UserError(f"{setting} is {path}, but {part} is a broken link; name another folder")
         if part.exists():
             if not part.is_dir():
                 raise UserError(f"{setting} is {path}, but {part} is not a folder; name another folder")
@@ -115,7 +115,7 @@ def refuse_existing(path: Path, *, setting: str) -> None:
         raise UserError(f"{path} exists already; name another folder, or delete it")
     refuse_file(path, setting=setting)
     there = next(parent for parent in path.absolute().parents if parent.is_dir())
-    probe = _beside(there / path.name, _PARTIAL)
+    probe = _temporary_name(there / path.name, _PARTIAL)
     try:
         probe.mkdir()
         probe.rmdir()
@@ -131,7 +131,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     from safetensors.torch import save
 
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(save(dict(tensors)))
 
 
@@ -151,7 +151,7 @@ def make_folder(path: Path) -> None:
 def remove(path: Path) -> None:
     """Removes a file, or a folder with its content; the name of the folder is free at once, in one step."""
     if path.is_dir():
-        shutil.rmtree(path.replace(_beside(path, _OLD)))
+        shutil.rmtree(path.replace(_temporary_name(path, _OLD)))
     else:
         path.unlink(missing_ok=True)
 
@@ -167,19 +167,19 @@ def remove_partial(folder: Path) -> None:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether it has a name that a file or folder has only while :func:`whole` writes it, or :func:`remove` removes."""
+    """Whether a name is that of a temporary file or folder of :func:`atomic_write` or :func:`remove`."""
     return _parts(path) is not None
 
 
 def _clear_dead(folder: Path) -> None:
     """Removes the partial files of dead processes in a folder without a lock, when it is first written to."""
-    if folder in _looked_after:
+    if folder in _cleared:
         return
-    _looked_after.add(folder)
+    _cleared.add(folder)
     for path in folder.glob(".*-*"):
         if (parts := _parts(path)) is None or _is_alive(path):
             continue
-        with suppress(OSError):  # another process clears it, too
+        with suppress(OSError):  # another process may remove it at the same time
             if parts["machine"] == _machine() or time.time() - path.lstat().st_mtime > _ABANDONED:
                 _delete(path)
 
@@ -198,7 +198,7 @@ def _refuse_other_kind(path: Path, *, is_folder: bool) -> None:
         raise UserError(f"{path} is a file, which a folder cannot replace; name another place")
 
 
-def _beside(path: Path, kind: str) -> Path:
+def _temporary_name(path: Path, kind: str) -> Path:
     """A hidden temporary name beside ``path`` that no process of any machine sharing the folder uses."""
     ending = f".{kind}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
     room = _LONGEST_NAME - len(ending) - 1
@@ -264,7 +264,7 @@ def disk_trouble(error: BaseException, folder: Path) -> str:
 
 def write_json(path: Path, content: object) -> None:
     """Writes ``content`` as indented JSON, atomically."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -276,12 +276,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise ValueError("it is no file")  # a pipe might never end
+            raise ValueError("it is no file")  # reading a pipe might never end
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); put a whole one there") from error
+        raise UserError(f"{path} cannot be read as JSON ({error}); replace it with an undamaged one") from error
     return content
 
 

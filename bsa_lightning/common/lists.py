@@ -32,7 +32,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     """
     lines = [(number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), start=1)]
     if not (lines := [(number, line) for number, line in lines if line]):
-        raise UserError(f"{path} is empty; write one entry a line")
+        raise UserError(f"{path} is empty; write one entry per line")
     return lines
 
 
@@ -72,7 +72,7 @@ def read_csv(
     """
     text = _read_text(path)
     if must_end and text and not text.endswith("\n"):
-        raise UserError(f"{path} is cut short in its last line; bring the whole file back")
+        raise UserError(f"{path} is cut short in its last line; restore the complete file")
     rows = _csv_rows(path, text[: text.rfind("\n") + 1] if may_be_cut else text)
     header = [name.strip() for name in rows[0][1]] if rows else []
     if missing := [column for column in columns if column not in header]:
@@ -142,11 +142,13 @@ def plain_text(text: object, *, where: str, what: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise UserError(f"{where} has a {what} of {len(text)} characters, but one has at most {LONGEST_TEXT}; cut it")
     if found := _CONTROL.search(text):
-        raise UserError(f"{where} has a {what} with the control character {found[0]!r}; take it away")
+        raise UserError(f"{where} has a {what} with the control character {found[0]!r}; remove it")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where} has a {what} with half a character ({text[error.start]!r}); correct it") from error
+        raise UserError(
+            f"{where} has a {what} with an unpaired surrogate ({text[error.start]!r}); correct it"
+        ) from error
     return text.strip()
 
 
@@ -190,7 +192,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
             cells = next(reader, None)
         except csv.Error as error:
             raise UserError(
-                f"{path} line {number} is no row of CSV ({error}); close each double quote, and double those inside"
+                f"{path} line {number} is not a row of CSV ({error}); close each double quote, and double those inside"
             ) from error
         if cells is None:
             return rows
@@ -231,4 +233,4 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")

@@ -24,7 +24,7 @@ def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
 
     Args:
         folder: the folder that only this process is to write to.
-        wait: how long to wait for another process, in seconds; a negative number waits without limit.
+        wait: the time to wait for another process, in seconds; a negative number waits without limit.
         busy: the message of the error if another process still holds the lock after that.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A folder of audio files, searched once with all that is below it, in which lists find their files by path."""
+"""An index of the audio files below a folder, in which the files that lists name are found by path."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Parts = tuple[str, ...]
 
 
 class _File(NamedTuple):
-    """A file below the folder: the parts of its path as they are compared, and the path as the disk has it."""
+    """A file below the folder: the parts of its path for comparison, and its path on the disk."""
 
     parts: Parts
     path: str
 
 
 class AudioFolder:
-    """The audio files at or below a folder; names that begin with a dot are passed over.
+    """The audio files in a folder and below it, except those whose names begin with a dot.
 
-    Names are compared in Unicode's composed form (NFC), which is how most lists are written, whatever form the disk
-    has: macOS decomposes.
+    Names are compared in Unicode's composed form (NFC), in which most lists are written; macOS stores the decomposed
+    form.
 
     Args:
         folder: the folder.
 
     Raises:
-        UserError: if there is no such folder, or it cannot be searched.
+        UserError: if the folder does not exist or cannot be searched.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,18 +52,19 @@ class AudioFolder:
                 self._stemmed[name.stem].append(file)
 
     def find(self, location: str) -> str | None:
-        """The file that a list means: its path relative to the folder, or ``None`` where it is missing.
+        """The path, relative to the folder, of the file that a list refers to; ``None`` if it is missing.
 
-        The list may have been written on another machine, with folders above the file that are not here and another
-        suffix. So the location's longest ending that is the ending of a file's path decides, the file of the
-        location's own suffix before those of others, and a file directly in the folder before those further down.
-        Where the file's own folder is here, the file is not looked for in other ones.
+        The list may come from another machine, on which the file was below other folders or had another suffix. The
+        result is the file whose path has the longest ending in common with ``location``. Among several, a file with the
+        suffix of ``location`` is preferred to one with another suffix, and a file directly in the folder to one in a
+        subfolder. If the subfolder that ``location`` names exists, the file is only searched for there.
 
         Args:
-            location: a path, absolute or relative, of any system; what leads up (``..``) is dropped.
+            location: an absolute or relative path in the notation of any system; parts up to the last ``..`` are
+                ignored.
 
         Raises:
-            UserError: if two files fit equally well, with both names.
+            UserError: if two files match equally well; the message names both.
         """
         parts = normal(location)
         for length in range(len(parts), 0, -1):
@@ -77,7 +78,7 @@ class AudioFolder:
     def _ending(self, location: str, ending: Parts, *, deeper: bool) -> str | None:
         name = ending[-1]
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
-        if suffix[1:].isdigit():  # a time such as 30.5, and no suffix
+        if suffix[1:].isdigit():  # a time such as 30.5 is not a suffix
             stem = name
         groups = (self._named.get(name, ()), self._stemmed.get(name, ()), self._stemmed.get(stem, ()))
         for in_folder in (True, False) if deeper else (True,):
@@ -98,28 +99,28 @@ class AudioFolder:
 
 
 def normal(location: str) -> Parts:
-    """The parts of a path as they are compared: composed, of either kind of slash, from the last ``..`` on."""
+    """The parts of a path for comparison: in NFC, separated by either kind of slash, after the last ``..``."""
     parts = [part for part in unicodedata.normalize("NFC", location).replace("\\", "/").split("/") if part != ""]
     after = max((place + 1 for place, part in enumerate(parts) if part == ".."), default=0)
     return tuple(part for part in parts[after:] if part != ".")
 
 
 def _walk(folder: Path, folders: set[Parts]) -> Iterator[_File]:
-    """Every regular file in sorted order; adds all endings of the paths of folders to ``folders``."""
+    """Yields each regular file in sorted order, and adds all endings of the paths of folders to ``folders``."""
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while pending:
         place, above = pending.pop()
         try:
             status = (folder / place).stat()
             if (key := (status.st_dev, status.st_ino)) in above:
-                continue  # a link to a folder that it is in
+                continue  # a link to a folder that contains it
             with os.scandir(folder / place) as entries:
                 visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
         except OSError as error:
             raise UserError(f"{folder / place} cannot be searched ({error.strerror}); make it readable") from error
         inner = []
         for entry in visible:
-            path = os.path.join(place, entry.name)  # noqa: PTH118 - as text, many thousands of times
+            path = os.path.join(place, entry.name)  # noqa: PTH118 - faster than Path for thousands of files
             if entry.is_dir():
                 inner.append((path, above | {key}))
                 folders.update(_endings(normal(path)))

@@ -1,4 +1,4 @@
-"""From the places that a sampler draws to batches."""
+"""Batches of prepared clips, from the items that a sampler draws."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from bsa_lightning.models.conditioning import Conditioning
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """A batch of prepared clips: their places in the store, latent posteriors, and one caption each.
+    """A batch of prepared clips with one caption each.
 
-    A place of -1 is a clip that only fills the batch, so that all ranks have as many, and counts for nothing.
+    Args:
+        index: the place of each clip in its store, (batch,), int64. A clip with place -1 is padding, with which all
+            ranks have equally many clips, and must be ignored.
+        posterior: the posterior over the scaled latent of each clip, (batch, *latent_shape).
+        conditioning: the conditioning of the captions.
+        captions: the captions.
     """
 
     index: Tensor
@@ -29,7 +34,7 @@ class LatentBatch:
 
     @staticmethod
     def cat(parts: Sequence[LatentBatch]) -> LatentBatch:
-        """The clips of all ``parts`` as one batch, in order: what a loader makes of the items that it read."""
+        """The clips of all ``parts`` as one batch, in order; the ``collate_fn`` of a loader of :class:`Items`."""
         return LatentBatch(
             index=torch.cat([part.index for part in parts]),
             posterior=Posterior(
@@ -40,25 +45,28 @@ class LatentBatch:
         )
 
     def __len__(self) -> int:
+        """The number of clips, with padding."""
         return len(self.index)
 
     @property
     def counts(self) -> Tensor:
-        """Where a clip is one of the data, (batch,) bool, on the device of the latents."""
+        """Whether each clip is not padding, (batch,), bool, on the device of the latents."""
         return (self.index != PADDING).to(self.posterior.mean.device)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> LatentBatch:
+        """The same with posterior and conditioning on ``device``; ``index`` stays on the CPU."""
         mean, std = (tensor.to(device, non_blocking=non_blocking) for tensor in self.posterior)
         conditioning = self.conditioning.to(device, non_blocking=non_blocking)
         return LatentBatch(self.index, Posterior(mean, std), conditioning, self.captions)
 
     def pin_memory(self) -> LatentBatch:
+        """The same with posterior and conditioning in page-locked memory."""
         mean, std = (tensor.pin_memory() for tensor in self.posterior)
         return LatentBatch(self.index, Posterior(mean, std), self.conditioning.pin_memory(), self.captions)
 
 
 class Items(Dataset[LatentBatch]):
-    """The items of a sampler, (place, epoch), each as a batch of one clip with the caption that the epoch reads.
+    """A data set whose item (place, epoch) is a batch of one clip, with the caption that is drawn for that epoch.
 
     Args:
         reader: the store.
@@ -71,7 +79,7 @@ class Items(Dataset[LatentBatch]):
 
     def __getitem__(self, item: tuple[int, int]) -> LatentBatch:
         i, epoch = item
-        clip = self.reader[max(i, 0)]  # PADDING has no clip of its own
+        clip = self.reader[max(i, 0)]  # any clip serves as PADDING
         choice = int(torch.randint(len(clip.captions), (), generator=seeded(self.seed, epoch, i)))
         posterior = Posterior(clip.mean[None], clip.std[None])
         return LatentBatch(torch.tensor([i]), posterior, clip.conditioning[choice], [clip.captions[choice]])

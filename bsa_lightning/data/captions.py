@@ -1,4 +1,4 @@
-"""Manifests: lists of audio files with captions, in AudioCaps' CSV and in Tango's JSON lines."""
+"""Manifests, which list audio files with captions (AudioCaps' CSV, Tango's JSON lines), and lists of captions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.lists import plain_text, read_csv, read_json_lines, read_lines
 from bsa_lightning.common.ranges import check_number
-from bsa_lightning.data import audio
+from bsa_lightning.data import audio, recording
 from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
 from bsa_lightning.data.clips import Clips
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Entry:
-    """A clip of a list: where the list names it first, its file relative to the folder, and its captions."""
+    """A clip of a manifest: its first line, its name there, its file relative to the folder, and its captions."""
 
     line: int
     name: str
@@ -31,7 +31,7 @@ class _Entry:
 
 
 class _Manifest(Clips):
-    """Audio files with captions. What is missing on disk is left out, counted and listed."""
+    """Audio files with captions; files that are missing on the disk are left out, and listed in the log."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class _Manifest(Clips):
             raise UserError(f"none of the clips that {manifest} lists is in {folder.folder}; correct audio_dir")
 
     def _id(self, entry: _Entry) -> str:
-        """The file's path below the folder, in Unicode's composed form and with slashes."""
+        """The path of a clip's file below the folder, in NFC and with slashes."""
         return "/".join(normal(entry.file or entry.name))
 
     def __len__(self) -> int:
@@ -75,44 +75,46 @@ class _Manifest(Clips):
         return self._items[i][2]
 
     def path(self, i: int) -> Path:
-        """The file of clip ``i``."""
+        """The path of the file of clip ``i``."""
         return self.folder / self._items[i][1]
 
     def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
         waveform = audio.read(self.path(i), sample_rate=sample_rate, num_channels=num_channels, channels=self.channels)
         return audio.fit_length(audio.normalise(waveform), num_samples=num_samples)
 
-    def recording(self, i: int, *, seconds: float, num_channels: int = 1) -> audio.Recording | None:
-        return audio.inspect(self.path(i), seconds=seconds, num_channels=num_channels, channels=self.channels)
+    def inspect(self, i: int, *, seconds: float, num_channels: int = 1) -> recording.Recording | None:
+        return recording.inspect(self.path(i), seconds=seconds, num_channels=num_channels, channels=self.channels)
 
-    def spare(self, unreadable: Mapping[str, str]) -> None:
+    def check_unreadable(self, unreadable: Mapping[str, str]) -> None:
         if unreadable:
-            lacking = len(self.missing) + len(unreadable)
+            num_unusable = len(self.missing) + len(unreadable)
             also = f" (and {len(self.missing)} are missing on disk)" if self.missing else ""
-            self._allow(lacking, f"cannot be used{also}: {_some(list(unreadable.values()), between='; ')}")
+            self._allow(num_unusable, f"cannot be used{also}: {_some(list(unreadable.values()), between='; ')}")
 
-    def _allow(self, lacking: int, why: str) -> None:
-        if lacking > self.max_missing * self.num_listed:
+    def _allow(self, num_unusable: int, why: str) -> None:
+        if num_unusable > self.max_missing * self.num_listed:
             raise UserError(
-                f"{self.manifest} lists {self.num_listed} clips of which {lacking} {why}, more than"
+                f"{self.manifest} lists {self.num_listed} clips of which {num_unusable} {why}, more than"
                 f" max_missing={self.max_missing:g} allows; put the files right, correct audio_dir or raise max_missing"
             )
 
 
 class AudioCapsManifest(_Manifest):
-    """AudioCaps' own CSV: ``audiocap_id,youtube_id,start_time,caption``, one line a caption.
+    """The CSV of AudioCaps, ``audiocap_id,youtube_id,start_time,caption``, with one line per caption.
 
-    A clip is known by ``<youtube_id>_<start_time>``.
+    The id of a clip is ``<youtube_id>_<start_time>``.
 
     Args:
-        csv: the list.
-        audio_dir: where ``<youtube_id>_<start_time>.*``, ``Y<youtube_id>.*`` or ``<audiocap_id>.*`` lie, in this folder
-            or anywhere below it.
-        max_missing: share of the clips, from 0 to 1, that may be missing on disk or unreadable.
-        channels: "first" hears the first channels of a file, as Tango's tables do; "mean" the mean of all.
+        csv: the CSV file.
+        audio_dir: the folder that contains, directly or in subfolders, the files ``<youtube_id>_<start_time>.*``,
+            ``Y<youtube_id>.*`` or ``<audiocap_id>.*``.
+        max_missing: the largest share of the clips, from 0 to 1, that may be missing on the disk or unreadable.
+        channels: the channels of a file that are used: "first" for the first ones, as in Tango's published scores, or
+            "mean" for the mean of all.
 
     Raises:
-        UserError: if the list is malformed, too many clips are missing, or a file fits two clips or two files a clip.
+        UserError: if the list is malformed, too many clips are missing, a file matches two clips, or two files match
+            one clip.
     """
 
     COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
@@ -141,20 +143,22 @@ class AudioCapsManifest(_Manifest):
 
 
 class TangoManifest(_Manifest):
-    """Tango's JSON lines: ``location`` and ``captions``, one caption or several.
+    """The JSON lines of Tango, each an object with ``location`` and ``captions`` (one caption or a list of captions).
 
-    A location may be a path of another machine: the file is the one below ``audio_dir`` whose path ends as the location
-    does, as far as possible; the suffix may differ. A clip is known by its file's path relative to ``audio_dir``, and
-    lines with one location are one clip with the captions of all.
+    A location may be a path on another machine: the clip's file is the one below ``audio_dir`` whose path has the
+    longest ending in common with it, whatever its suffix. The id of a clip is the path of its file relative to
+    ``audio_dir``. Lines with the same location are one clip, with the captions of all of them.
 
     Args:
-        jsonl: the list.
-        audio_dir: where the files lie here, in this folder or anywhere below it.
-        max_missing: share of the clips, from 0 to 1, that may be missing on disk or unreadable.
-        channels: "first" hears the first channels of a file, as Tango's tables do; "mean" the mean of all.
+        jsonl: the file of JSON lines.
+        audio_dir: the folder that contains the audio files, directly or in subfolders.
+        max_missing: the largest share of the clips, from 0 to 1, that may be missing on the disk or unreadable.
+        channels: the channels of a file that are used: "first" for the first ones, as in Tango's published scores, or
+            "mean" for the mean of all.
 
     Raises:
-        UserError: if the list is malformed, too many clips are missing, or a file fits two clips or two files a clip.
+        UserError: if the list is malformed, too many clips are missing, a file matches two clips, or two files match
+            one clip.
     """
 
     def __init__(self, jsonl: Path, audio_dir: Path, max_missing: float = 0.05, channels: Channels = "first") -> None:
@@ -175,10 +179,14 @@ class TangoManifest(_Manifest):
 
 
 def read_captions(path: Path) -> list[str]:
-    """Captions to generate from: a text file with one a line, a CSV with a column ``caption``, or JSON lines.
+    """The captions in a file, from which sound is generated.
+
+    Args:
+        path: a text file with one caption per line, a CSV file (.csv) with a column ``caption``, or JSON lines (.jsonl,
+            .json) with ``captions``, of which the first is used.
 
     Raises:
-        UserError: if there are none, or the file is malformed.
+        UserError: if the file does not contain captions or is malformed.
     """
     path = Path(path)
     match path.suffix.lower():
@@ -194,19 +202,19 @@ def read_captions(path: Path) -> list[str]:
 def _location(value: object, where: str) -> str:
     location = plain_text(value, where=where, what="location")
     if location.endswith(("/", "\\", "/.", "/..")) or not normal(location):
-        raise UserError(f'{where} has the location "{location}", which is no path of a file; name an audio file')
+        raise UserError(f'{where} has the location "{location}", which is not the path of a file; name an audio file')
     return location
 
 
 def _captions(row: Mapping[str, object], where: str) -> list[str]:
-    """One caption or several, as Tango's lines have them."""
+    """The captions of a line in Tango's format, one or more."""
     captions = row.get("captions")
     several = captions if isinstance(captions, list) and captions else [captions]
     return [plain_text(caption, where=where, what="caption") for caption in several]
 
 
 def _refuse_shared(manifest: Path, entries: Mapping[Parts, _Entry]) -> None:
-    """Refuses a list in which two clips have one file: the sound of one of them would be the other's."""
+    """Refuses a manifest in which two clips have the same file, since one of them would have the sound of the other."""
     first: dict[str, _Entry] = {}
     for entry in entries.values():
         if entry.file is None:

@@ -1,4 +1,4 @@
-"""Captioned clips: the one thing that `prepare` and the evaluation ask of a data set."""
+"""The interface of data sets of captioned clips, which ``prepare`` and the evaluation read."""
 
 from __future__ import annotations
 
@@ -9,52 +9,59 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.data.audio import Recording
+from bsa_lightning.data.recording import Recording
 
 
 class Clips(ABC):
-    """A fixed, ordered set of sounds with captions."""
+    """A fixed, ordered set of captioned clips."""
 
     variant: str = ""
-    """What else than its name decides the sound of a clip, such as which channels are read; part of the fingerprint."""
+    """Settings besides its id that the sound of a clip depends on, such as the channels; part of the fingerprint."""
 
     missing: Sequence[str] = ()
-    """Clips of a list that are not there, by the names that it has for them."""
+    """The names of listed clips that are missing on the disk; they are not among the clips."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many clips."""
+        """The number of clips."""
 
     @abstractmethod
     def id(self, i: int) -> str:
-        """A name that tells clip ``i`` from every other."""
+        """The id of clip ``i``, which no other clip has."""
 
     @abstractmethod
     def captions(self, i: int) -> list[str]:
-        """The captions of clip ``i``, one or more."""
+        """The captions of clip ``i``, at least one."""
 
     @abstractmethod
     def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
-        """Clip ``i`` as float32, normalised as Tango's training audio is, cut or zero-padded.
+        """The waveform of clip ``i`` in float32, normalised as in Tango's training, cut or zero-padded at its end.
 
-        One channel is (num_samples,), several are (num_channels, num_samples).
+        Args:
+            i: the place of the clip, from 0.
+            sample_rate: the sample rate in Hz.
+            num_samples: the number of samples per channel.
+            num_channels: the number of channels.
+
+        Returns:
+            A tensor (num_samples,) for one channel, else (num_channels, num_samples).
         """
 
     def recorded(self, i: int) -> tuple[Tensor, int] | None:
-        """Clip ``i`` as it was recorded, for scores: float32 (channels, samples), and its samples a second.
+        """The original recording of clip ``i``, (channels, samples) in float32, and its sample rate in Hz.
 
-        ``None``, where not the recording but :meth:`waveform` is what generated sound is compared with.
+        ``None`` if scores compare generated sound with :meth:`waveform` rather than with the recording.
         """
         del i
         return None
 
-    def recording(self, i: int, *, seconds: float, num_channels: int = 1) -> Recording | None:
-        """What can be said about the file behind clip ``i``, read whole; ``None`` for sound that is made.
+    def inspect(self, i: int, *, seconds: float, num_channels: int = 1) -> Recording | None:
+        """The findings about the file of clip ``i``, which is read to its end; ``None`` for a clip without a file.
 
         Args:
-            i: the clip.
-            seconds: length that clips are cut to.
-            num_channels: how many channels a clip has.
+            i: the place of the clip, from 0.
+            seconds: the length that clips are cut to, in seconds.
+            num_channels: the number of channels of a clip.
 
         Raises:
             UserError: if the file cannot be read.
@@ -62,20 +69,20 @@ class Clips(ABC):
         del i, seconds, num_channels
         return None
 
-    def spare(self, unreadable: Mapping[str, str]) -> None:
-        """Refuses to go on without the clips that could not be read, if they are more than may be missing.
+    def check_unreadable(self, unreadable: Mapping[str, str]) -> None:
+        """Checks that no more clips are unreadable than may be missing; by default, none may be.
 
         Args:
-            unreadable: the reason for each, by id.
+            unreadable: the reason why a clip cannot be read, by its id.
 
         Raises:
-            UserError: naming some of them, and how many they are.
+            UserError: if too many are; the message gives their number and some reasons.
         """
         if unreadable:
             raise UserError(next(iter(unreadable.values())))
 
     def fingerprint(self) -> str:
-        """Digest of ids, captions and ``variant``: tells one clip list from another without reading audio."""
+        """A digest of ids, captions and ``variant``, which identifies the set of clips without reading audio."""
         digest = hashlib.sha256()
         for i in range(len(self)):
             digest.update("\0".join([self.id(i), *self.captions(i), ""]).encode())
@@ -84,17 +91,17 @@ class Clips(ABC):
         return hashlib.sha256(f"{digest.hexdigest()} {self.variant}".encode()).hexdigest()
 
 
-class Selected(Clips):
-    """Some clips of others.
+class Subset(Clips):
+    """A selection of the clips of another set.
 
     Args:
-        clips: the others.
-        places: which of them, in order.
+        clips: the other set.
+        places: the places of the selected clips in it, from 0, in the order of the selection.
     """
 
     def __init__(self, clips: Clips, places: Sequence[int]) -> None:
         self.clips, self.places = clips, list(places)
-        self.variant = clips.variant
+        self.variant, self.missing = clips.variant, clips.missing
 
     def __len__(self) -> int:
         return len(self.places)
@@ -109,3 +116,12 @@ class Selected(Clips):
         return self.clips.waveform(
             self.places[i], sample_rate=sample_rate, num_samples=num_samples, num_channels=num_channels
         )
+
+    def recorded(self, i: int) -> tuple[Tensor, int] | None:
+        return self.clips.recorded(self.places[i])
+
+    def inspect(self, i: int, *, seconds: float, num_channels: int = 1) -> Recording | None:
+        return self.clips.inspect(self.places[i], seconds=seconds, num_channels=num_channels)
+
+    def check_unreadable(self, unreadable: Mapping[str, str]) -> None:
+        self.clips.check_unreadable(unreadable)

@@ -1,4 +1,4 @@
-"""The stream of prepared latents that training and validation read."""
+"""The data module that streams prepared latents for training and validation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
-from bsa_lightning.data.ahead import Ahead, Announced, Batches, coming_shards
 from bsa_lightning.data.batches import Items, LatentBatch
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.order import EpochSampler, Order, epoch_order, seeded, validation_batches, windowed_order
+from bsa_lightning.data.prefetching import Batches, PrefetchedBatches, Prefetcher, upcoming_shards
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
 from bsa_lightning.data.store import is_url
 from bsa_lightning.models.conditioning import Conditioning
@@ -28,11 +28,11 @@ class Prepared:
     """A store of prepared latents.
 
     Args:
-        folder: of the store, or an address that holds one (s3://bucket/folder).
-        clips: where given and the store is not there yet, it is prepared from these first.
-        teacher: whose codec and text encoder prepare it.
-        cache: where files of an address are kept once they are fetched, best on a disk of the machine itself; it
-            becomes as large as the store. None is ``bsa-lightning/latents`` in the user's cache folder.
+        folder: the folder of the store, or its URL (s3://bucket/folder).
+        clips: the clips from which the store is prepared if it does not exist; ``None`` requires it to exist.
+        teacher: the model whose codec and text encoder prepare the store: a folder, or "tiny" for the built-in one.
+        cache: the folder in which the files of a URL are kept, preferably on a local disk; it becomes as large as the
+            store. ``None`` is ``bsa-lightning/latents`` in the user's cache folder.
     """
 
     folder: str
@@ -41,50 +41,50 @@ class Prepared:
     cache: Path | None = None
 
     def make(self) -> None:
-        """Prepares what is missing of the store, if it can be; one that is there is read against its digests.
+        """Prepares the store if it is incomplete and ``clips`` are given; otherwise verifies its files.
 
         Raises:
-            UserError: if the store is damaged, or holds other clips than these.
+            UserError: if the store is missing or damaged, or contains other clips than ``clips``.
         """
         if self.clips is not None and not is_url(self.folder) and not is_prepared(Path(self.folder)):
             prepare_folder(self.clips, Path(self.folder), self.teacher)
             return
         reader = self.open()
         reader.verify()
-        # A store that lacks clips that could not be read knows the whole list, too.
+        # A store without the unreadable clips of a list also records the fingerprint of the whole list.
         known = (reader.index["clips"], reader.index.get("listed"))
         if self.clips is not None and self.clips.fingerprint() not in known:
             raise UserError(
-                f"{self.folder} holds other clips than its setting clips names; bring it up to date with lightning"
+                f"{self.folder} contains other clips than the setting clips names; bring it up to date with lightning"
                 " prepare, or name another folder"
             )
 
     def open(self) -> LatentReader:
-        """Random access to the store."""
+        """A reader of the store."""
         return LatentReader(self.folder, self.cache)
 
 
 class AudioCapsLatents(LightningDataModule):
-    """Streams prepared latents, each clip once an epoch over all ranks, in an order that resumes exactly.
+    """Streams prepared latents, with each clip once per epoch over all ranks, in an order that can be resumed exactly.
 
-    The order is a pure function of (seed, epoch); all there is to save is how many clips were used up, so that a run
-    goes on at the same clip with any number of devices, batch size or workers. Where an epoch does not fill its last
-    batch on every rank, the next epoch does, so that Lightning's epochs are those of the stream rounded up to whole
-    batches.
+    The order is a pure function of seed and epoch, so the only state is the number of clips read so far: a resumed run
+    continues at the same clip with any number of devices, batch size or number of workers. If an epoch does not fill
+    its last batch on all ranks, clips of the next epoch do, so Lightning's epochs are those of the stream rounded up to
+    full batches.
 
-    Stores are prepared and verified by one process over all nodes, as on a shared file system. Where each node has a
-    disk of its own, run ``lightning prepare`` on each (or copy the folder) first, or name an address, whose files
+    Stores in folders are prepared and verified by one process for all nodes, which requires a shared file system. If
+    the nodes do not share one, run ``lightning prepare`` on each first (or copy the folder), or use a URL, whose files
     each node fetches to its own cache.
 
     Args:
         train: the store to train on.
-        val: the store to validate on.
-        batch_size: clips of one batch on one device, at least 1.
-        num_workers: processes that read ahead, from 0 to 1024; 0 reads in the training process.
-        seed: of order and caption choice, from 0 to 2**63 - 1.
-        num_val_clips: validate on the first so many clips only, at least 1.
-        shuffle_shards: mix the clips of so many shards at a time, at least 1, so that a stream from an address starts
-            when it has the first few. ``None`` mixes all.
+        val: the store to validate on; ``None`` validates on nothing.
+        batch_size: the number of clips in a batch on one device, at least 1.
+        num_workers: the number of processes that load batches, from 0 to 1024; 0 loads them in the training process.
+        seed: the seed of the order and of the choice among a clip's captions, from 0 to 2**63 - 1.
+        num_val_clips: the number of clips to validate on, the first ones of the store, at least 1.
+        shuffle_shards: the number of shards whose clips are shuffled together, at least 1; a stream from a URL can
+            start when it has fetched that many. ``None`` shuffles all clips together.
 
     Raises:
         UserError: if a number is out of its range.
@@ -101,7 +101,7 @@ class AudioCapsLatents(LightningDataModule):
         shuffle_shards: int | None = None,
     ) -> None:
         super().__init__()
-        self.prepare_data_per_node = is_url(train.folder)  # each has a cache of its own, which is verified there
+        self.prepare_data_per_node = is_url(train.folder)  # each node verifies its own cache
         if shuffle_shards is not None:
             check_number("shuffle_shards", shuffle_shards, whole=True, at_least=1, at_most=2**31 - 1)
         check_number("batch_size", batch_size, whole=True, at_least=1, at_most=2**31 - 1)
@@ -116,7 +116,7 @@ class AudioCapsLatents(LightningDataModule):
         self.num_val_clips = num_val_clips
         self.shuffle_shards = shuffle_shards
         self._resumed_clips = self._resumed_batches = 0
-        self._ahead: Ahead | None = None
+        self._prefetcher: Prefetcher | None = None
 
     def prepare_data(self) -> None:
         for store in (self.train, self.val):
@@ -127,28 +127,33 @@ class AudioCapsLatents(LightningDataModule):
         del stage
         self.train_reader = self.train.open()
         self.val_reader = self.val.open() if self.val is not None else None
-        self._ahead = Ahead(self.train_reader) if is_url(self.train.folder) else None
+        self._prefetcher = Prefetcher(self.train_reader) if is_url(self.train.folder) else None
 
     def teardown(self, stage: str) -> None:
         del stage
-        if self._ahead is not None:
-            self._ahead.pause()
+        if self._prefetcher is not None:
+            self._prefetcher.pause()
 
     @property
     def null(self) -> Conditioning:
-        """The conditioning of no caption, one clip."""
+        """The conditioning of the empty caption, one clip."""
         return self.train_reader.null
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the clips that are trained on."""
+        """The fingerprint of the clips to train on."""
         return str(self.train_reader.index["clips"])
 
     def check_fingerprints(self, *, codec: str, conditioner: str, teacher: str) -> None:
-        """Refuses latents that were made with another codec or text encoder than the teacher's.
+        """Checks that both stores were prepared with the codec and the text encoder of the teacher.
+
+        Args:
+            codec: the fingerprint of the teacher's codec.
+            conditioner: the fingerprint of the teacher's conditioner.
+            teacher: the name of the teacher, for the message.
 
         Raises:
-            UserError: naming the store and what differs.
+            UserError: if one was not; the message names the store and what differs.
         """
         for reader in (self.train_reader, self.val_reader):
             for name, theirs in (("codec", codec), ("conditioner", conditioner)):
@@ -174,7 +179,7 @@ class AudioCapsLatents(LightningDataModule):
             world_size=world_size,
             position=self._position,
         )
-        return self._loader(self.train_reader, batches, self._coming)
+        return self._loader(self.train_reader, batches, self._upcoming)
 
     def val_dataloader(self) -> DataLoader[LatentBatch] | list[Any]:
         if self.val_reader is None:
@@ -186,23 +191,23 @@ class AudioCapsLatents(LightningDataModule):
         return self._loader(self.val_reader, items)
 
     def test_dataloader(self) -> DataLoader[int]:
-        """One empty batch: scoring brings its own clips, but Lightning tests nothing without a batch."""
+        """A single empty batch: scoring reads its own clips, but Lightning does not run a test without a batch."""
         return DataLoader([0])  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
-        """How many clips of the endless stream are used up, over all ranks, and in how many batches."""
+        """The number of clips of the stream that were read so far, over all ranks, and the number of their batches."""
         return {"clips": self._position(), "batches": self._batches()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._resumed_clips, self._resumed_batches = state_dict["clips"], state_dict["batches"]
 
     def _position(self) -> int:
-        """Counted in clips, so that a resume may have another number of devices or another batch size."""
+        """The number of clips read so far: with it, a resumed run may have other devices or another batch size."""
         _, world_size = self._rank_and_world_size()
         return self._resumed_clips + (self._batches() - self._resumed_batches) * self.batch_size * world_size
 
     def _batches(self) -> int:
-        """Batches that the trainer has finished since the very start."""
+        """The number of batches that the trainer has finished, over all resumes of the run."""
         if self.trainer is None:
             return self._resumed_batches
         batches: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
@@ -215,20 +220,20 @@ class AudioCapsLatents(LightningDataModule):
             return lambda epoch: epoch_order(sum(sizes), seed=self.seed, epoch=epoch)
         return lambda epoch: windowed_order(sizes, window=window, seed=self.seed, epoch=epoch)
 
-    def _coming(self) -> Iterator[int]:
-        return coming_shards(self.train_reader.sizes, self._order, self._position())
+    def _upcoming(self) -> Iterator[int]:
+        return upcoming_shards(self.train_reader.sizes, self._order, self._position())
 
     def _loader(
-        self, reader: LatentReader, batches: Batches, coming: Callable[[], Iterable[int]] | None = None
+        self, reader: LatentReader, batches: Batches, upcoming: Callable[[], Iterable[int]] | None = None
     ) -> DataLoader[LatentBatch]:
-        announced = batches if self._ahead is None else Announced(batches, self._ahead, coming)
+        sampler = batches if self._prefetcher is None else PrefetchedBatches(batches, self._prefetcher, upcoming)
         return DataLoader(
             Items(reader, self.seed),
-            batch_sampler=announced,
+            batch_sampler=sampler,
             collate_fn=LatentBatch.cat,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            # Without one, each pass would draw its base seed from the global generator and shift all later noise.
+            # Without a generator of its own, each pass would draw from the global one and change all later noise.
             generator=seeded(self.seed),
         )
 

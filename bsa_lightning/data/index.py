@@ -1,4 +1,4 @@
-"""The index of a store of prepared latents: which files there are, and the digest of every one."""
+"""The index of a store of prepared latents: its files and their digests."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NAME = re.compile(r"\w[\w.-]*\.safetensors")
 
 
 def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
-    """The index in the bytes of a file.
+    """Parses an index.
 
     Args:
-        content: what the file holds.
-        where: its name, for the messages.
+        content: the bytes of the index file.
+        where: the name of the file, for the messages.
 
     Raises:
-        UserError: if it is no index, was written by another version, or names a file outside of its folder.
+        UserError: if it is not an index, has another format, or names a file outside of its folder.
     """
     try:
         index = parse_object(content)
@@ -46,10 +46,12 @@ def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
     for file in index["files"]:
         _check(file, _FILE_FIELDS, where)
         if not _NAME.fullmatch(file["file"]):
-            raise UserError(f"{where} names the file {file['file']!r}, which is no plain name of a shard; {_REMEDY}")
+            raise UserError(
+                f"{where} names the file {file['file']!r}, which is not the plain name of a shard; {_REMEDY}"
+            )
     _check_names(index, where)
     if index["num_clips"] != sum(file["num_clips"] for file in index["files"]):
-        raise UserError(f"{where} says {index['num_clips']} clips, but its files hold others; {_REMEDY}")
+        raise UserError(f"{where} says {index['num_clips']} clips, but its files have another number; {_REMEDY}")
     return index
 
 
@@ -63,16 +65,16 @@ def _check(found: object, fields: dict[str, type], where: str) -> None:
         if name.endswith("sha256") and name not in wrong and not _SHA256.fullmatch(content[name])
     ]
     if wrong:
-        raise UserError(f"{where} is no index of prepared latents (no {', '.join(wrong)}); {_REMEDY}")
+        raise UserError(f"{where} is not an index of prepared latents (no {', '.join(wrong)}); {_REMEDY}")
 
 
 def _check_names(index: dict[str, Any], where: str) -> None:
-    """Refuses names of tensors that are none, that come twice, or that are not among those that are stored."""
+    """Refuses names of tensors that are not text or occur twice, and sequences that are not stored."""
     conditioning, sequences = index["conditioning"], index["sequences"]
     files = [file["file"] for file in index["files"]]
     texts = all(isinstance(name, str) for name in [*conditioning, *sequences])
     if not texts or not conditioning or not set(sequences) <= set(conditioning):
-        raise UserError(f"{where} is no index of prepared latents (no conditioning, sequences); {_REMEDY}")
+        raise UserError(f"{where} is not an index of prepared latents (no conditioning, sequences); {_REMEDY}")
     for names in (conditioning, sequences, files):
         if len(set(names)) != len(names):
             raise UserError(f"{where} names one of {', '.join(names[:3])} twice; {_REMEDY}")

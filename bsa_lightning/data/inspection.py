@@ -1,4 +1,4 @@
-"""The recordings of a list read once before any is encoded: which cannot be read, are silent, clipped or cut."""
+"""Inspection of all recordings before any is encoded: which are unreadable, silent, clipped or cut."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.data.audio import Recording
 from bsa_lightning.data.clips import Clips
+from bsa_lightning.data.recording import Recording
 from bsa_lightning.models.base import Codec
 
 _log = logging.getLogger(__name__)
@@ -21,19 +21,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Inspection:
-    """What was found, by the ids of clips."""
+    """The findings of an inspection, as ids of clips."""
 
     num_clips: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
-    """The reason for each."""
+    """The reason why a clip cannot be read, by its id."""
     silent: list[str] = field(default_factory=list)
     other_channels: list[str] = field(default_factory=list)
-    """Those of the silent ones whose file has sound in channels that are not heard."""
+    """The silent clips whose file has sound in unused channels."""
     clipped: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
 
     def add(self, name: str, found: Recording | UserError) -> None:
-        """Counts what was found about one clip."""
+        """Adds the finding, or the error, about the clip with id ``name``."""
         self.num_clips += 1
         if isinstance(found, UserError):
             self.unreadable[name] = str(found)
@@ -42,9 +42,9 @@ class Inspection:
             if getattr(found, kind):
                 getattr(self, kind).append(name)
 
-    def tell(self, seconds: float) -> None:
-        """Says in the log how many recordings are silent, clipped, or cut to ``seconds``."""
-        for names, what in (
+    def log(self, seconds: float) -> None:
+        """Logs the number of recordings of each kind, with some ids; clips are ``seconds`` long."""
+        for names, kind in (
             (self.unreadable, "cannot be read and were left out"),
             (self.silent, "are silent"),
             (
@@ -57,23 +57,28 @@ class Inspection:
         ):
             if names:
                 some = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
-                _log.warning("%d of %d recordings %s: %s", len(names), self.num_clips, what, some)
+                _log.warning("%d of %d recordings %s: %s", len(names), self.num_clips, kind, some)
 
 
 def inspect(clips: Clips, places: Sequence[int], codec: Codec, *, title: Path) -> Inspection:
-    """Reads the recordings of the clips at ``places``, to the end, on all processors.
+    """Reads recordings to their end, on all processors, which takes little time compared to encoding them.
 
-    That takes a small part of the time that encoding takes. Every file that cannot be read is in the log, with the
-    reason; made sound is not looked at.
+    Each file that cannot be read is logged with the reason. Clips without a file are skipped.
+
+    Args:
+        clips: the clips.
+        places: the places of the clips to inspect, from 0.
+        codec: the codec that will encode the clips, which gives their length and number of channels.
+        title: the name for the progress bar.
 
     Raises:
-        UserError: if more recordings cannot be read than the clips can spare.
+        UserError: if more recordings are unreadable than may be missing.
     """
     seconds = codec.num_samples / codec.sample_rate
 
     def look(place: int) -> Recording | UserError | None:
         try:
-            return clips.recording(place, seconds=seconds, num_channels=codec.num_channels)
+            return clips.inspect(place, seconds=seconds, num_channels=codec.num_channels)
         except UserError as error:
             return error
 
@@ -85,5 +90,5 @@ def inspect(clips: Clips, places: Sequence[int], codec: Codec, *, title: Path) -
                 found.add(clips.id(place), recording)
     for reason in found.unreadable.values():
         _log.warning("%s", reason)
-    clips.spare(found.unreadable)
+    clips.check_unreadable(found.unreadable)
     return found

@@ -1,8 +1,8 @@
-"""The storage of prepared latents: safetensors shards, memory-mapped, and an index with the digest of every file.
+"""The storage of prepared latents: memory-mapped safetensors shards, and an index with the digest of each file.
 
-A row is a clip: posterior mean and standard deviation, and each caption with its conditioning. Tensors are kept
-as float16: that rounds a unit-scale latent by 1e-4 (rms), far below the posterior's own deviation. Sequences of
-all captions of a shard lie end to end; ``<name>.ends`` says where each stops.
+Tensors are stored in float16, which rounds a latent of unit scale by 1e-4 (rms), far less than the posterior's own
+standard deviation. The sequences of all captions of a shard are stored end to end, and ``<name>.ends`` contains the end
+of each.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from bsa_lightning.common.files import sha256_of_file, write_json, write_tensors
 from bsa_lightning.common.lists import parse_object
 from bsa_lightning.data.index import FORMAT, INDEX, NULL, parse_index
 from bsa_lightning.data.local_store import open_store
-from bsa_lightning.data.rows import check_shard, read_null, refuse_not_finite
 from bsa_lightning.data.store import damaged
+from bsa_lightning.data.store_checks import check_shard, read_null, refuse_not_finite
 from bsa_lightning.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of clips."""
+    """The entry of a file of clips in the index of a store."""
 
     file: str
     num_clips: int
@@ -87,21 +87,21 @@ def write_shard(path: Path, clips: Sequence[EncodedClip], *, ids: Sequence[str])
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A shard that is on the disk as it was written, and which clips it holds."""
+class FinishedShard:
+    """A shard that is complete and undamaged on the disk, with the ids and captions of its clips."""
 
     shard: Shard
     ids: list[str]
     captions: list[list[str]]
 
 
-def finished_shards(folder: Path) -> list[Finished]:
-    """The shards in a folder that were written whole and still are what was written, by name."""
+def finished_shards(folder: Path) -> list[FinishedShard]:
+    """The shards in a folder that are complete and undamaged, sorted by name."""
     found = [_finished(path) for path in sorted(folder.glob("shard-*.safetensors")) if SHARD_NAME.fullmatch(path.name)]
     return [finished for finished in found if finished is not None]
 
 
-def _finished(path: Path) -> Finished | None:
+def _finished(path: Path) -> FinishedShard | None:
     try:
         written = parse_object(path.with_name(_texts(path.name)).read_bytes())
         ids, captions = written["ids"], written["captions"]
@@ -110,11 +110,18 @@ def _finished(path: Path) -> Finished | None:
         texts = len(ids) == len(captions) > 0 and all(isinstance(name, str) for name in ids)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Finished(shard, ids, captions) if shard == found and texts else None
+    return FinishedShard(shard, ids, captions) if shard == found and texts else None
 
 
 def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Shard], null: Conditioning) -> None:
-    """Completes a store: until the index is there, the folder is not one."""
+    """Writes the null conditioning and the index, with which a folder of shards becomes a store.
+
+    Args:
+        folder: the folder.
+        request: further entries of the index.
+        shards: the shards of the store, in order.
+        null: the conditioning of the empty caption, one clip.
+    """
     (clip,) = null.split()
     write_tensors(folder / NULL, {name: tensor[0].float().contiguous() for name, tensor in clip.tensors.items()})
     files = [{**asdict(shard), "texts_sha256": sha256_of_file(folder / _texts(shard.file))} for shard in shards]
@@ -124,14 +131,14 @@ def write_index(folder: Path, *, request: Mapping[str, Any], shards: Sequence[Sh
 
 
 class LatentReader:
-    """Random access to a store of prepared latents.
+    """A reader of a store of prepared latents, with random access to its clips.
 
     Args:
-        location: the folder that ``lightning prepare`` wrote, or its address (s3://bucket/folder).
-        cache: where the files of an address are kept, see ``Remote``.
+        location: the folder that ``lightning prepare`` wrote, or its URL (s3://bucket/folder).
+        cache: the folder in which the files of a URL are kept, see :class:`Prepared`.
 
     Raises:
-        UserError: if it is not a whole store, a file has another size than the index says, or cannot be fetched.
+        UserError: if the store is incomplete, a file has another size than in the index, or a file cannot be fetched.
     """
 
     def __init__(self, location: str | Path, cache: Path | None = None) -> None:
@@ -139,7 +146,7 @@ class LatentReader:
         self.name = self.store.name
         self.index: dict[str, Any] = parse_index(self.store.index(), where=f"{self.name}/{INDEX}")
         self.sizes: list[int] = [file["num_clips"] for file in self.index["files"]]
-        """Clips of each shard."""
+        """The number of clips of each shard."""
         self._ends = list(accumulate(self.sizes))
         for file in self.index["files"]:
             self.store.check(file["file"], num_bytes=file["num_bytes"])
@@ -148,6 +155,7 @@ class LatentReader:
         self._open: dict[int, tuple[dict[str, Tensor], list[list[str]]]] = {}
 
     def __len__(self) -> int:
+        """The number of clips."""
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, i: int) -> EncodedClip:
@@ -171,17 +179,17 @@ class LatentReader:
         return Conditioning.unpadded(tensors, sequences=sequences)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers map the files anew."""
+        """The state for a worker process, which maps the files itself."""
         return {**self.__dict__, "_open": {}}
 
     def fetch_ahead(self, number: int, stop: Callable[[], bool]) -> None:
-        """Has a shard at hand before it is read, unless ``stop`` says to leave it."""
+        """Fetches the files of a shard before it is read, until ``stop`` returns True."""
         file = self.index["files"][number]
         self.store.fetch_ahead(_texts(file["file"]), sha256=file["texts_sha256"], stop=stop)
         self.store.fetch_ahead(file["file"], sha256=file["sha256"], num_bytes=file["num_bytes"], stop=stop)
 
     def _shard(self, number: int) -> tuple[dict[str, Tensor], list[list[str]]]:
-        """The memory-mapped tensors of a file, of which only what is read is loaded, and its captions."""
+        """The memory-mapped tensors of a shard, which are loaded when they are accessed, and its captions."""
         from safetensors import SafetensorError, safe_open
 
         if number not in self._open:
@@ -198,10 +206,10 @@ class LatentReader:
         return self._open[number]
 
     def verify(self) -> None:
-        """Reads every file on this machine against its digest; no format notices flipped bytes by itself.
+        """Compares the files on this machine with their digests, since safetensors does not detect flipped bits.
 
         Raises:
-            UserError: naming the first file that is damaged, or that holds other rows than the index says.
+            UserError: if a file is damaged, or its tensors do not have the shapes that the index requires.
         """
         for number, file in enumerate(self.index["files"]):
             self.store.verify(file["file"], sha256=file["sha256"])
@@ -211,9 +219,10 @@ class LatentReader:
 
 
 def _texts(shard: str) -> str:
-    """Where the ids and captions of a shard lie."""
+    """The name of the file with the ids and captions of a shard."""
     return str(Path(shard).with_suffix(".json"))
 
 
 def _span(ends: Tensor, i: int) -> tuple[int, int]:
+    """The first and the last place, exclusive, of part ``i`` of parts that are stored end to end."""
     return int(ends[i - 1]) if i else 0, int(ends[i])

@@ -1,4 +1,4 @@
-"""A store of prepared latents in a folder, and the choice between a folder and an address."""
+"""Stores of prepared latents in folders, and the choice between a folder and a URL."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bsa_lightning.data.store import Store, damaged, is_url
 
 
 class LocalStore(Store):
-    """A folder that ``lightning prepare`` wrote.
+    """A store in a folder that ``lightning prepare`` wrote.
 
     Args:
         folder: the folder.
 
     Raises:
-        UserError: if there is no index.
+        UserError: if the folder does not contain an index.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,12 +48,12 @@ class LocalStore(Store):
         return True
 
     def path(self, name: str, *, sha256: str, num_bytes: int | None = None) -> Path:
-        del sha256  # read against once a start, by `verify`
+        del sha256  # compared once per start, in `verify`
         self.check(name, num_bytes=num_bytes)
         return self.folder / name
 
     def fetch_ahead(self, name: str, *, sha256: str, stop: Callable[[], bool], num_bytes: int | None = None) -> None:
-        """Nothing: a folder has all of its own."""
+        """Does nothing, since all files are in the folder."""
 
     def verify(self, name: str, *, sha256: str) -> None:
         if sha256_of_file(path := self.path(name, sha256=sha256)) != sha256:
@@ -61,10 +61,14 @@ class LocalStore(Store):
 
 
 def open_store(location: str | Path, cache: Path | None = None) -> Store:
-    """The store at a folder or an address; ``cache`` keeps what is fetched from an address.
+    """Opens a store.
+
+    Args:
+        location: a folder, or a URL (s3://bucket/folder).
+        cache: the folder for files that are fetched from a URL, see :class:`RemoteStore`.
 
     Raises:
-        UserError: if there is none, or an address cannot be read.
+        UserError: if the folder is not a store, or the URL cannot be read.
     """
     if not is_url(location):
         return LocalStore(Path(location))

@@ -1,4 +1,4 @@
-"""The order of the data as a pure function of (seed, counter): nothing to save but one integer, nothing to replay."""
+"""The order of the data as a pure function of seed and epoch, so that one integer is its whole state."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 Order = Callable[[int], Tensor]
-"""From the number of an epoch to its permutation of all items, int64."""
+"""A function from the number of an epoch to its permutation of all items, (num_items,), int64."""
 
 
 def epoch_order(num_items: int, *, seed: int, epoch: int) -> Tensor:
-    """The permutation of ``num_items`` in an epoch, int64."""
+    """The permutation of all items in an epoch, (num_items,), int64."""
     return torch.randperm(num_items, generator=seeded(seed, epoch))
 
 
 def windowed_order(sizes: Sequence[int], *, window: int, seed: int, epoch: int) -> Tensor:
-    """A permutation that needs few shards at a time, int64: shards in random order, shuffled ``window`` by ``window``.
+    """The permutation of all items in an epoch that needs few shards at a time, (num_items,), int64.
+
+    The shards are in random order, and the items of each ``window`` consecutive shards are shuffled together.
 
     Args:
-        sizes: how many items each shard holds; the items of a shard follow each other, from 0 on.
-        window: shards whose items are mixed with each other.
-        seed: of the order.
-        epoch: number of the epoch.
+        sizes: the number of items of each shard; items are numbered shard by shard, from 0.
+        window: the number of shards whose items are shuffled together, at least 1.
+        seed: the seed of the order.
+        epoch: the number of the epoch, from 0.
     """
     generator = seeded(seed, epoch)
     ends = torch.tensor(sizes).cumsum(0).tolist()
@@ -36,7 +38,7 @@ def windowed_order(sizes: Sequence[int], *, window: int, seed: int, epoch: int) 
 
 
 def seeded(*numbers: int) -> torch.Generator:
-    """A CPU generator whose stream is a pure function of ``numbers``: no two tuples share one in practice."""
+    """A CPU generator seeded with a 64-bit hash of ``numbers``, so that different tuples have independent streams."""
     state = 0x9E3779B97F4A7C15
     for number in numbers:  # splitmix64, folded over the numbers
         state = (state ^ (number & _MASK)) & _MASK
@@ -48,21 +50,22 @@ def seeded(*numbers: int) -> torch.Generator:
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (item, epoch) of one rank, from wherever the stream of all epochs has got to.
+    """A sampler of the batches of one rank, as lists of (item, epoch), from the endless stream of all epochs.
 
-    The stream is the permutation of epoch 0, then that of epoch 1 and so on, without end, cut into batches of
-    ``batch_size`` times ``world_size``. Every batch is full on every rank, so that no rank waits for another, and may
-    hold the end of one epoch and the beginning of the next; every item comes exactly once in every epoch.
-    One pass has the batches that an epoch fills, the last of them rounded up, and the next goes on where it stopped.
+    The stream is the permutation of epoch 0, then that of epoch 1, and so on. It is cut into global batches of
+    ``batch_size`` times ``world_size`` items, so each batch is full on each rank and may contain the end of one epoch
+    and the beginning of the next; each item occurs exactly once in each epoch. One pass has as many batches as an epoch
+    needs, rounded up, and begins at the position that the stream has reached.
 
     Args:
-        order: of an epoch.
-        num_items: in the data set.
-        batch_size: of one rank.
-        position: how many items of the whole stream (all ranks) are used up, asked at the start of every pass.
-            A trainer knows it; counting passes would not do, since Lightning leaves them before their end.
-        rank: of this process.
-        world_size: number of processes.
+        order: the function from the number of an epoch to its permutation of all items.
+        num_items: the number of items of the data set.
+        batch_size: the number of items of a batch on one rank.
+        position: a function that returns the number of items of the stream, over all ranks, that were used so far; it
+            is called at the start of each pass. Counting passes would not be enough, since Lightning may leave a pass
+            before its end.
+        rank: the rank of this process.
+        world_size: the number of processes.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.world_size = world_size
 
     def __len__(self) -> int:
-        """Batches of a pass; the same whatever the position, as Lightning counts its epochs by it."""
+        """The number of batches of a pass, with which Lightning counts epochs; it does not depend on the position."""
         return math.ceil(self.num_items / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -101,9 +104,15 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def validation_batches(num_items: int, *, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
-    """The batches of one rank that walks its share of all items in order, as many and as large on every rank.
+    """The validation batches of one rank: its share of all items, in order, with equally large batches on all ranks.
 
-    Where the items do not divide by the ranks, some end with PADDING.
+    If the items cannot be divided equally, the last batch of some ranks ends with PADDING.
+
+    Args:
+        num_items: the number of items to validate on.
+        batch_size: the number of items of a batch on one rank.
+        rank: the rank of this process.
+        world_size: the number of processes.
     """
     share = -(-num_items // world_size)
     items = [i if i < num_items else PADDING for i in range(rank, share * world_size, world_size)]
@@ -111,6 +120,6 @@ def validation_batches(num_items: int, *, batch_size: int, rank: int, world_size
 
 
 PADDING = -1
-"""Stands for no item: fills a batch and counts for nothing."""
+"""The place of an item that only fills a batch and must be ignored."""
 
 _MASK = (1 << 64) - 1

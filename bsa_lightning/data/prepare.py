@@ -1,4 +1,4 @@
-"""Audio and captions through codec and text encoder, once, into a store of latents; resumable shard by shard."""
+"""Preparation of a store of latents from captioned clips, with a model's codec and text encoder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import is_partial, read_json, refuse_file, remove_partial, write_json
 from bsa_lightning.common.locks import LOCK, locked
 from bsa_lightning.common.ranges import check_number
-from bsa_lightning.data.clips import Clips, Selected
+from bsa_lightning.data.clips import Clips, Subset
 from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.inspection import Inspection, inspect
-from bsa_lightning.data.latents import SHARD_NAME, EncodedClip, Finished, finished_shards, write_index, write_shard
-from bsa_lightning.data.reuse import Work, plan
+from bsa_lightning.data.latents import SHARD_NAME, EncodedClip, FinishedShard, finished_shards, write_index, write_shard
+from bsa_lightning.data.shard_plan import PlannedShard, plan_shards
 from bsa_lightning.data.store import is_url
 from bsa_lightning.models.base import Codec, Conditioner
 from bsa_lightning.models.loading import load_codec, load_conditioner
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 REQUEST = "request.json"
 _LISTED = ("clips", "num_clips", "listed", "unreadable")
-"""What of a request may change: shards of clips that stayed are kept."""
+"""The entries of a request that may change when ``prepare`` is run again."""
 
 
 def prepare_folder(
@@ -41,30 +41,31 @@ def prepare_folder(
     devices: int = 1,
     accelerator: str = "auto",
 ) -> int:
-    """Encodes captioned clips into a store of latents that ``fit`` streams; run again, it continues where it was.
+    """Encodes captioned clips into a store of latents for ``fit``; an interrupted run continues when it is run again.
 
-    All recordings are read before the first is encoded. What cannot be read is named and counts as missing. At the end
-    the log says how many are silent, clipped, or longer than a clip.
+    All recordings are read before the first one is encoded. Those that cannot be read are logged and count as missing.
+    At the end the numbers of silent, clipped and cut recordings are logged.
 
-    Where the folder holds a store of another list for the same teacher, its shards whose clips and captions follow each
-    other in the new list too are kept, and the others are made anew; the old store stays whole until the new one is.
-    Clips are known by their names: a file whose sound changed under its name is not noticed, so delete the folder then.
+    If the folder contains a store of another list for the same teacher, its shards are kept whose clips are also
+    consecutive in the new list, with the same captions; the others are encoded again. The old store remains valid until
+    the new one is complete. Clips are identified by their ids, so a file with new sound under an old name is not
+    noticed; delete the folder then.
 
     Args:
-        clips: the captioned sound.
-        out: folder of the store.
-        teacher: model folder whose codec and text encoder are used, or "tiny" for the built-in one.
-        batch_size: clips encoded at once, at least 1.
-        shard_size: clips a file, at least 1.
-        devices: how many processes, one a device, from 1 to 1024.
-        accelerator: "cpu", "cuda" or "auto".
+        clips: the captioned clips.
+        out: the folder of the store.
+        teacher: the model folder whose codec and text encoder are used, or "tiny" for the built-in teacher.
+        batch_size: the number of clips that are encoded at once, at least 1.
+        shard_size: the number of clips per file, at least 1.
+        devices: the number of processes, each on a device of its own, from 1 to 1024.
+        accelerator: the kind of device: "cpu", "cuda" or "auto".
 
     Returns:
         The number of clips in the store.
 
     Raises:
-        UserError: if a setting is out of its range, ``out`` is no folder of this machine or holds something else, more
-            clips cannot be read than may be missing, or a clip gives no finite latent.
+        UserError: if a setting is out of its range, ``out`` is not a local folder or contains anything else, more clips
+            are unreadable than may be missing, or the latent of a clip is not finite.
     """
     if is_url(out):
         raise UserError(f"out is {out}, but must be a folder on this machine; prepare to one and upload it from there")
@@ -86,18 +87,18 @@ def prepare_folder(
         chosen = _without(clips, found)
         request = _claim(out, clips, chosen, found, fixed)
         remove_partial(out)
-        works = plan(chosen, finished, shard_size=shard_size)
-        new = [work for work in works if work.shard is None]
+        planned = plan_shards(chosen, finished, shard_size=shard_size)
+        new = [shard for shard in planned if shard.kept is None]
         arguments = (chosen, out, teacher, batch_size, new, devices, accelerator)
         if devices == 1:
             _prepare_share(0, *arguments)
         else:
-            mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
-            torch.multiprocessing.spawn(_prepare_and_tell, (mistakes, *arguments), nprocs=devices)
-            if not mistakes.empty():
-                raise UserError(mistakes.get())
-        _finish(out, works, request, conditioner)
-    found.tell(codec.num_samples / codec.sample_rate)
+            errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+            torch.multiprocessing.spawn(_prepare_and_report, (errors, *arguments), nprocs=devices)
+            if not errors.empty():
+                raise UserError(errors.get())
+        _finish(out, planned, request, conditioner)
+    found.log(codec.num_samples / codec.sample_rate)
     return len(chosen)
 
 
@@ -113,7 +114,7 @@ def _accelerator(accelerator: str, devices: int) -> str:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Waits for another process that prepares the same store: it may leave nothing to do, or files to clear away."""
+    """A context that holds the lock of the store; waits if another process is preparing the same store."""
     busy = f"another process prepares {out}; waiting for it"
     with ExitStack() as stack:
         try:
@@ -126,12 +127,12 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _prepare_and_tell(rank: int, mistakes: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - passed on
-    """A mistake reaches the first process as a sentence, not as the traceback of another process."""
+def _prepare_and_report(rank: int, errors: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - the arguments of _prepare_share
+    """Passes a ``UserError`` to the first process, which would otherwise see the traceback of another process."""
     try:
         _prepare_share(rank, *arguments)
     except UserError as error:
-        mistakes.put(str(error))
+        errors.put(str(error))
 
 
 def _prepare_share(
@@ -140,19 +141,19 @@ def _prepare_share(
     out: Path,
     teacher: str,
     batch_size: int,
-    works: Sequence[Work],
+    planned: Sequence[PlannedShard],
     devices: int,
     accelerator: str,
 ) -> None:
     device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device("cpu")
     codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
-    share = works[rank::devices]
+    share = planned[rank::devices]
     with tqdm(
-        total=sum(len(work.items) for work in share), desc=f"prepare {out}", unit="clip", disable=rank > 0
+        total=sum(len(shard.items) for shard in share), desc=f"prepare {out}", unit="clip", disable=rank > 0
     ) as bar:
-        for work in share:
-            encoded = list(_encode(clips, work.items, codec, conditioner, batch_size, bar))
-            write_shard(out / work.file, encoded, ids=[clips.id(i) for i in work.items])
+        for shard in share:
+            encoded = list(_encode(clips, shard.items, codec, conditioner, batch_size, bar))
+            write_shard(out / shard.file, encoded, ids=[clips.id(i) for i in shard.items])
 
 
 def _encode(
@@ -183,29 +184,29 @@ def _refuse_not_finite(name: str, clip: EncodedClip) -> None:
     for what, tensors in (("latent of the codec", [clip.mean, clip.std]), ("state of the text encoder", states)):
         if not all(tensor.to(torch.float16).isfinite().all() for tensor in tensors):
             raise UserError(
-                f'clip "{name}" has a {what} that is no finite number in float16; take the clip off the list, or use'
-                " another teacher if all clips have such"
+                f'clip "{name}" has a {what} that is not a finite number in float16; take the clip off the list, or'
+                " use another teacher if that is so for all clips"
             )
 
 
-def _finish(out: Path, works: Sequence[Work], request: dict[str, Any], conditioner: Conditioner) -> None:
-    """Writes the index from the shards that all processes have finished, and removes those that it does not name."""
+def _finish(out: Path, planned: Sequence[PlannedShard], request: dict[str, Any], conditioner: Conditioner) -> None:
+    """Writes the index of the shards that all processes have finished, and removes other shards."""
     made = {found.shard.file: found.shard for found in finished_shards(out)}
-    if any(work.file not in made for work in works):
-        raise UserError(f"{out} is not whole, because a process was stopped; run the same command again")
+    if any(shard.file not in made for shard in planned):
+        raise UserError(f"{out} is incomplete, because a process was stopped; run the same command again")
     null = conditioner.null()
     content = {**request, "sequences": list(null.masks), "conditioning": list(null.tensors)}
-    write_index(out, request=content, shards=[made[work.file] for work in works], null=null)
-    used = {work.file for work in works}
+    write_index(out, request=content, shards=[made[shard.file] for shard in planned], null=null)
+    used = {shard.file for shard in planned}
     for path in out.glob("shard-*.safetensors"):
-        texts = path.with_suffix(".json")  # a shard of ours has its texts beside it
+        texts = path.with_suffix(".json")  # only a shard that this program wrote has such a file
         if SHARD_NAME.fullmatch(path.name) and path.name not in used and texts.is_file():
             path.unlink()
             texts.unlink()
 
 
 def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int) -> dict[str, Any]:
-    """What decides the bytes of a store beside its list of clips."""
+    """The entries of a request that must not change: all that the shards depend on besides the clips."""
     return {
         "codec": codec.fingerprint,
         "conditioner": conditioner.fingerprint,
@@ -217,24 +218,24 @@ def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int
     }
 
 
-def _unfinished(clips: Clips, finished: Sequence[Finished]) -> list[int]:
-    """The places of clips that no finished shard holds."""
+def _unfinished(clips: Clips, finished: Sequence[FinishedShard]) -> list[int]:
+    """The places of the clips that are not in a finished shard."""
     there = {name for found in finished for name in found.ids}
     return [i for i in range(len(clips)) if clips.id(i) not in there]
 
 
 def _without(clips: Clips, found: Inspection) -> Clips:
-    """The clips that can be read."""
+    """The clips except the unreadable ones."""
     if not found.unreadable:
         return clips
-    chosen = Selected(clips, [i for i in range(len(clips)) if clips.id(i) not in found.unreadable])
+    chosen = Subset(clips, [i for i in range(len(clips)) if clips.id(i) not in found.unreadable])
     if len(chosen) == 0:
         raise UserError(f"none of the {len(clips)} clips can be read ({next(iter(found.unreadable.values()))})")
     return chosen
 
 
 def _claim(out: Path, clips: Clips, chosen: Clips, found: Inspection, fixed: dict[str, Any]) -> dict[str, Any]:
-    """Writes the request that the folder is for from now on."""
+    """Writes the request of this run to the folder, and returns it."""
     request = {"clips": chosen.fingerprint(), "num_clips": len(chosen), **fixed}
     if found.unreadable:
         request |= {"listed": clips.fingerprint(), "unreadable": list(found.unreadable)}
@@ -245,7 +246,7 @@ def _claim(out: Path, clips: Clips, chosen: Clips, found: Inspection, fixed: dic
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuses a folder that holds something and was not begun by ``prepare``."""
+    """Refuses a folder that is not empty and does not contain a store."""
     if not out.is_dir() or (out / REQUEST).is_file():
         return
     if any(path.name != LOCK and not is_partial(path) for path in out.iterdir()):
@@ -253,7 +254,7 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _refuse_other(out: Path, fixed: dict[str, Any]) -> None:
-    """Refuses a folder that was begun for another teacher or in another way."""
+    """Refuses a folder with a store for another teacher or with other settings."""
     _refuse_foreign(out)
     if not (out / REQUEST).is_file():
         return
@@ -266,7 +267,7 @@ def _refuse_other(out: Path, fixed: dict[str, Any]) -> None:
 
 
 def is_prepared(out: Path) -> bool:
-    """Whether the store at ``out`` has an index, and each file that it names."""
+    """Whether the folder ``out`` contains an index and all files that it names."""
     path = out / INDEX
     if not path.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Sound from one rate to another."""
+"""Resampling of waveforms."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 _LARGEST_KERNEL = 1 << 22
-"""Numbers of a filter bank that torchaudio may make for a pair of rates: all usual pairs need far fewer."""
+"""The most coefficients of a filter bank of torchaudio; all usual pairs of rates need far fewer."""
 
 
 def resample(waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
-    """Sound (..., samples) from ``rate`` to ``sample_rate``, as torchaudio does.
+    """Resamples a waveform with torchaudio.
 
-    For rates whose ratio is no ratio of small numbers, such as 44,101 to 16,000, torchaudio's filter bank would take
-    gigabytes; scipy's filter is as long as the larger of the two.
+    If the ratio of the rates is not one of small integers, such as 44,101 to 16,000, the filter bank of torchaudio
+    would take gigabytes, and scipy's polyphase filter is used instead.
+
+    Args:
+        waveform: the samples, (..., samples).
+        rate: the sample rate of ``waveform``, in Hz.
+        sample_rate: the sample rate of the result, in Hz.
     """
     from torchaudio import functional
 

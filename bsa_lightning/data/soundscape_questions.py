@@ -1,4 +1,4 @@
-"""Questions about a soundscape: their true answers, and what a caption says about them."""
+"""Questions about the attributes of a soundscape, their true answers, and the answers that a caption implies."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BACKGROUND_QUESTIONS = (len(BACKGROUNDS) + 1, len(PITCHES))
 NUM_ANSWERS = (*EVENT_QUESTIONS, *EVENT_QUESTIONS, *BACKGROUND_QUESTIONS)
 """The number of possible answers to each question, in the order of :func:`answers`."""
 ASKED = {"first source": 0, "first count": 1, "first pitch": 2, "second source": 6, "background": 12}
-"""The questions that obedience is measured by, each with its place among all questions.
+"""The questions with which adherence to a caption is measured, each with its place among all questions.
 
-A caption decides all of them: a pitch that it does not mention is the middle one, and a second group of events or a
+A caption determines the answers: a pitch that it does not mention is the middle one, and a second group of events or a
 background that it does not mention is absent.
 """
 _THEN = re.compile(", then | followed by ")
 
 
 def answers(soundscape: Soundscape) -> list[int]:
-    """Class indices of every attribute: two groups of events, then the background; absent is all zeros."""
+    """The class index of each attribute: of two groups of events, then of the background; zeros if absent."""
     groups: list[int] = []
     for i in range(2):
         groups += _event_answers(soundscape.events[i]) if i < len(soundscape.events) else [0] * len(EVENT_QUESTIONS)
@@ -44,7 +44,7 @@ def answers(soundscape: Soundscape) -> list[int]:
 
 
 def read_caption(caption: str) -> Soundscape | None:
-    """The soundscape that a caption describes, or ``None`` if no soundscape has exactly this caption."""
+    """The soundscape that a caption describes; ``None`` if no soundscape has exactly this caption."""
     parts = _grammar().fullmatch(caption[:1].lower() + caption[1:])
     if parts is None:
         return None
@@ -57,13 +57,13 @@ def read_caption(caption: str) -> Soundscape | None:
         return None
     events = tuple(known[phrase] for phrase in phrases)
     found = (Soundscape(events, background, wording) for wording in range(NUM_WORDINGS))
-    # The grammar is wider than captions are: only what the soundscape itself says counts.
+    # The grammar accepts more than the captions of soundscapes, so the caption is compared with the soundscape's.
     return next((soundscape for soundscape in found if soundscape.caption() == caption), None)
 
 
 @functools.cache
 def _grammar() -> re.Pattern[str]:
-    """A background before or after events: "wind, with a beep", "a beep over wind"."""
+    """The grammar of captions, with a background before or after events: "wind, with a beep", "a beep over wind"."""
     background = "|".join(_backgrounds())
     return re.compile(
         rf"(?:(?P<before>{background})(?:, with )?)?(?P<events>.*?)(?: (?:over|and) (?P<after>{background}))?"

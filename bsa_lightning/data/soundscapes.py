@@ -1,4 +1,4 @@
-"""Captioned sound made on the fly: what the built-in teacher knows, unlimited and deterministic from a seed."""
+"""Synthetic captioned sound, deterministic from a seed: the data of the built-in teacher."""
 
 from __future__ import annotations
 
@@ -20,14 +20,23 @@ EVENTS = ("beep", "buzz", "bell", "chirp", "click", "knock")
 BACKGROUNDS = ("hum", "engine", "wind", "rain")
 NUMBERS = ("", "one", "two", "three", "four")
 SPACING = {"slow": (0.60, 0.70), "": (0.36, 0.42), "quick": (0.17, 0.21)}
-"""Seconds from one onset to the next."""
+"""The range of the time from one onset to the next for each tempo, in seconds."""
 NUM_WORDINGS = 6
-"""The number of ways to say what is heard; some of them read alike."""
+"""The number of wordings of a caption, some of which are equal."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Some sounds of one source in a row. A word that is empty is one the caption does not say."""
+    """A group of sounds of one source, one after the other. Words that the caption omits are empty.
+
+    Args:
+        source: the kind of sound, one of ``EVENTS``.
+        count: the number of sounds, from 1 to 4.
+        pitch: "low", "" (middle) or "high".
+        length: "short", "" (medium) or "long".
+        tempo: the tempo of several sounds: "slow", "" (medium) or "quick".
+        rising: whether a chirp rises.
+    """
 
     source: str
     count: int
@@ -37,7 +46,7 @@ class Event:
     rising: bool
 
     def phrase(self) -> str:
-        """For example "three quick high beeps"."""
+        """The words of the caption for these events, such as "three quick high beeps"."""
         direction = ("rising" if self.rising else "falling") if self.source == "chirp" else ""
         words = [self.tempo if self.count > 1 else "", self.length, self.pitch, direction, self.source]
         words = [word for word in words if word]
@@ -46,7 +55,7 @@ class Event:
         return f"a {' '.join(words)}"
 
     def waveform(self, rng: np.random.Generator) -> synthesis.Wave:
-        """The sounds, from the first onset to the end of the last."""
+        """The waveform from the first onset to the end of the last sound, (samples,)."""
         spacing = rng.uniform(*SPACING[self.tempo])
         sounds = [self._sound(rng) for _ in range(self.count)]
         onsets = [int(i * spacing * synthesis.SAMPLE_RATE) for i in range(self.count)]
@@ -73,13 +82,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Background:
-    """A sound that lasts as long as the clip."""
+    """A sound that lasts for the whole clip; ``pitch`` is "" except for a hum."""
 
     source: str
     pitch: str
 
     def phrase(self) -> str:
-        """For example "a low hum"."""
+        """The words of the caption for this background, such as "a low hum"."""
         match self.source:
             case "hum":
                 return f"a {self.pitch} hum"
@@ -102,14 +111,14 @@ class Background:
 
 @dataclass(frozen=True)
 class Soundscape:
-    """What is heard: up to two groups of events in order, over a background or over silence."""
+    """The content of a clip: up to two groups of events in order, over a background or over silence."""
 
     events: tuple[Event, ...]
     background: Background | None
     wording: int
 
     def caption(self) -> str:
-        """One of the ways to say it, chosen by ``wording``."""
+        """The caption of the soundscape, in the wording that ``wording`` selects."""
         events = [event.phrase() for event in self.events]
         text = (", then " if self.wording % 2 else " followed by ").join(events)
         if self.background is not None:
@@ -123,7 +132,7 @@ class Soundscape:
         return text[0].upper() + text[1:]
 
     def waveform(self, rng: np.random.Generator, *, num_samples: int) -> synthesis.Wave:
-        """The mix, (num_samples,), not normalised."""
+        """The mixed waveform, (num_samples,), not normalised."""
         wave = np.zeros(num_samples)
         if self.background is not None:
             wave += rng.uniform(0.8, 1.2) * self.background.waveform(rng, num_samples=num_samples)
@@ -137,7 +146,7 @@ class Soundscape:
 
 
 def draw(rng: np.random.Generator) -> Soundscape:
-    """A soundscape of the built-in distribution: events alone, over a background, background alone, events in order."""
+    """Draws a soundscape: events alone, events over a background, a background alone, or two groups of events."""
     kind = str(rng.choice(["events", "layers", "background", "sequence"], p=[0.3, 0.35, 0.1, 0.25]))
     backed = kind in ("layers", "background") or (kind == "sequence" and rng.random() < 0.25)
     background = _draw_background(rng) if backed else None
@@ -152,7 +161,7 @@ def draw(rng: np.random.Generator) -> Soundscape:
 
 
 def _draw_event(rng: np.random.Generator, *, longest: int) -> Event:
-    """``longest`` is the largest count; groups of up to two are never slow, so that two of them fit a clip."""
+    """Draws a group of at most ``longest`` sounds; one of at most two is never slow, so that two fit a clip."""
     source = str(rng.choice(EVENTS))
     count = int(rng.integers(1, longest + 1))
     tempo = _choose(rng, _tempos(source, longest=longest)) if count > 1 else ""
@@ -167,17 +176,17 @@ def _draw_event(rng: np.random.Generator, *, longest: int) -> Event:
 
 
 def _tempos(source: str, *, longest: int) -> list[str]:
-    """The tempos of several sounds in a row."""
+    """The possible tempos of a group of several sounds."""
     return ["", *(["slow"] if longest > 2 else []), *(["quick"] if source not in ("bell", "chirp") else [])]
 
 
 def _lengths(count: int, tempo: str) -> list[str]:
-    """The lengths of tones, which must not run into one another."""
+    """The possible lengths of tones, with which they do not overlap."""
     return ["", "short", "long"] if count == 1 else ["short"] if tempo == "quick" else ["", "short"]
 
 
 def possible_events(*, longest: int) -> Iterator[Event]:
-    """Every event that can be drawn with up to ``longest`` sounds; of what is not a chirp, the falling one alone."""
+    """All events with at most ``longest`` sounds; ``rising`` varies for chirps only and is False for others."""
     for source, count in itertools.product(EVENTS, range(1, longest + 1)):
         for tempo in _tempos(source, longest=longest) if count > 1 else [""]:
             lengths = _lengths(count, tempo) if source in ("beep", "buzz") else [""]
@@ -187,7 +196,7 @@ def possible_events(*, longest: int) -> Iterator[Event]:
 
 
 def possible_backgrounds() -> Iterator[Background]:
-    """Every background that can be drawn."""
+    """All backgrounds."""
     for source in BACKGROUNDS:
         for pitch in synthesis.PITCHES["hum"] if source == "hum" else [""]:
             yield Background(source, pitch)
@@ -203,11 +212,11 @@ def _choose(rng: np.random.Generator, words: Iterable[str]) -> str:
 
 
 class Soundscapes(Clips):
-    """Procedurally synthesised, captioned sound; clip i of a seed is always the same.
+    """Synthetic captioned sound: beeps, bells, rain and the like. Clip i of a seed is always the same.
 
     Args:
-        num_clips: how many clips, from 1 to 2**31 - 1.
-        seed: from 0 to 2**63 - 1; another seed is another set of clips from the same distribution.
+        num_clips: the number of clips, from 1 to 2**31 - 1.
+        seed: the seed of the clips, from 0 to 2**63 - 1; another seed gives other clips of the same distribution.
 
     Raises:
         UserError: if a number is out of its range.
@@ -223,7 +232,7 @@ class Soundscapes(Clips):
         return self.num_clips
 
     def soundscape(self, i: int) -> Soundscape:
-        """What is heard in clip ``i``: the truth behind its caption."""
+        """The soundscape of clip ``i``, which its caption describes."""
         return draw(self._rng(i))
 
     def id(self, i: int) -> str:

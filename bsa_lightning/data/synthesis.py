@@ -1,4 +1,4 @@
-"""The sound sources of soundscapes: each a short numpy recipe, (samples,) float64 at 16 kHz."""
+"""The sound sources of soundscapes: functions that return waveforms at 16 kHz, (samples,), float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAMPLE_RATE = 16_000
 
 Wave = NDArray[np.float64]
 
-# Fundamental frequencies in Hz: the three ranges of a source never touch, so that a caption's word can be checked.
+# Ranges of fundamental frequencies in Hz. Those of one source do not touch, so that the word can be verified.
 PITCHES: dict[str, dict[str, tuple[float, float]]] = {
     "beep": {"low": (260, 360), "": (620, 880), "high": (1700, 2500)},
     "buzz": {"low": (70, 100), "": (150, 210), "high": (330, 450)},
@@ -17,7 +17,7 @@ PITCHES: dict[str, dict[str, tuple[float, float]]] = {
     "hum": {"low": (85, 120), "high": (230, 300)},
 }
 LENGTHS: dict[str, tuple[float, float]] = {"short": (0.07, 0.10), "": (0.16, 0.22), "long": (0.40, 0.50)}
-"""Seconds of one tone."""
+"""The range of the length of a tone, in seconds."""
 
 
 def beep(rng: np.random.Generator, *, pitch: str, length: str) -> Wave:

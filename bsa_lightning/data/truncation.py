@@ -1,4 +1,4 @@
-"""Audio files that end too early, which libsndfile reads as shorter ones."""
+"""Detection of truncated audio files, which libsndfile reads as shorter ones without an error."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     import soundfile
 
 _UNKNOWN_LENGTH = 0x7FFF0000
-"""Bytes in a header from which on a program did not know the length when it began to write, as to a pipe."""
+"""The size from which on a header means that the length was unknown, as when a program writes to a pipe."""
 _TOLERATED = 1024
-"""Bytes by which the size of a whole file, unlike that of its samples, is often written too large."""
+"""The most bytes by which the file size in the header of a complete file is too large; programs differ."""
 _LARGEST_PAGE = 65_307
-"""Bytes of a page of Ogg."""
+"""The largest page of Ogg, in bytes."""
 _END_OF_STREAM = 4
 _FIRST_FRAME = 2048
-"""Bytes in which the first frame of an mp3 ends."""
+"""The bytes after an ID3 tag that contain the first frame of an mp3."""
 
 
-def lacking(file: soundfile.SoundFile, path: Path) -> str:
-    """What an opened file lacks by its own account; empty if it is whole, or does not say.
+def missing_bytes(file: soundfile.SoundFile, path: Path) -> str:
+    """A description of the bytes that a file lacks according to its header, or "" if it lacks none.
 
     Args:
-        file: the file, opened.
-        path: where it is.
+        file: the opened file.
+        path: the path of the file.
     """
     if file.format == "OGG":
         return _lacking_in_ogg(path)
@@ -37,16 +37,22 @@ def lacking(file: soundfile.SoundFile, path: Path) -> str:
     return ""
 
 
-def lacking_frames(found: int, promised: int, rate: int, path: Path) -> str:
-    """What a decoded file lacks of the frames that it promised, by a second or a hundredth; empty if it is whole.
+def missing_frames(found: int, promised: int, rate: int, path: Path) -> str:
+    """A description of the samples that a decoded file lacks, or "" if it lacks at most a second or a hundredth.
 
-    An mp3 whose beginning does not count its frames promises nothing: libsndfile guesses then.
+    For an mp3 without a header that counts its frames, libsndfile guesses their number, so the result is "".
+
+    Args:
+        found: the number of decoded samples per channel.
+        promised: the number of samples per channel according to libsndfile.
+        rate: the sample rate in Hz.
+        path: the path of the file.
     """
     if promised - found <= max(rate, promised // 100):
         return ""
     with path.open("rb") as file:
         start = file.read(10)
-        # An ID3 tag says its length in four times seven bits.
+        # The length of an ID3 tag has four bytes of seven bits each.
         tag = sum(byte << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=False)) + 10
         file.seek(tag if start.startswith(b"ID3") else 0)
         first = file.read(_FIRST_FRAME)
@@ -56,7 +62,7 @@ def lacking_frames(found: int, promised: int, rate: int, path: Path) -> str:
 
 
 def _lacking_in_ogg(path: Path) -> str:
-    """The last page of a whole file says that it is the last, and is there to its end."""
+    """The description for Ogg: the last page of a complete file is complete and marked as the last."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * _LARGEST_PAGE))
         end = file.read()

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.losses import Errors, denoising_loss
@@ -133,7 +133,7 @@ class Denoising(LatentModule):
         if not first:
             return
         self._check_start()
-        with whole(folder) as partial:
+        with atomic_write(folder) as partial:
             shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network, ".*"))
             network.save(partial)
             provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import refuse_existing, whole
+from bsa_lightning.common.files import atomic_write, refuse_existing
 from bsa_lightning.models import provenance as origin
-from bsa_lightning.models.loading import lender, load_model, read_provenance, read_sampling
+from bsa_lightning.models.loading import load_model, read_provenance, read_sampling, teacher_of
 from bsa_lightning.models.model_card import FACTS, model_card
 from bsa_lightning.models.provenance import PROVENANCE
 from bsa_lightning.models.registry import family_of
@@ -32,7 +32,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     provenance = read_provenance(student)
     if lacking := [name for name in ("teacher", "licence", *FACTS) if name not in provenance]:
         raise UserError(f"{student / PROVENANCE} does not say {lacking[0]}; name a student that lightning fit made")
-    teacher, family = lender(student), family_of(student)
+    teacher, family = teacher_of(student), family_of(student)
     for folder in (student, teacher):
         if dst.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"dst is {dst}, which lies in {folder}; name a folder outside of it")
@@ -41,7 +41,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     # A path of this machine means nothing elsewhere.
     provenance["teacher"] = known.get("source", known.get("name", teacher.name))
     provenance |= {name: known[name] for name in ("seconds",) if name in known}
-    with whole(dst) as partial:
+    with atomic_write(dst) as partial:
         partial.mkdir()
         pipeline = family.complete(student, teacher, partial, read_sampling(student))
         origin.write(partial, provenance)

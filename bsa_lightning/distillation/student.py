@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.rounds import Round
@@ -42,7 +42,7 @@ def save_student(
         "guidance_range": guidance.range,
         "data": data_fingerprint,
     }
-    with whole(folder, durable=True) as partial:  # as the checkpoint that refers to it
+    with atomic_write(folder, durable=True) as partial:  # as the checkpoint that refers to it
         student.save(partial)
         provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")

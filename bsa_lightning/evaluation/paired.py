@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 from bsa_lightning.data.order import seeded
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.metrics.kernel import NoValueError
@@ -128,7 +128,7 @@ class PairedRow(NamedTuple):
 
 def write_differences(path: Path, rows: Iterable[PairedRow]) -> None:
     """Writes ``differences.csv``; ``best_rival`` is "yes" or empty."""
-    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["first", "second", "seed", "metric", *ClipDifference._fields, "best_rival"])
         for *names, found, best_rival in rows:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 from bsa_lightning.common.lists import read_csv
 from bsa_lightning.evaluation.system_name import DDIM, SystemName
 
@@ -89,7 +89,7 @@ class ScoreFile:
         new |= {name: f"{value:.9g}" for name, value in score.metrics.items()}
         rows = [row for row in self.rows() if _key(row) != score.key] + [new]
         columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
-        with whole(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)

@@ -74,7 +74,7 @@ class Scoring(RoundObserver):
         self.clips.waveform(0, **size, num_channels=codec.num_channels)
         # Read whole: a broken file would end the scoring hours later.
         for i in range(len(self.clips) if self.settings.during_fit or stage == "test" else 0):
-            self.clips.recording(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
+            self.clips.inspect(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
         for model in self.settings.baselines:
             self._baseline(pl_module, model)
         refuse_file(self.settings.cache_folder, setting="cache")

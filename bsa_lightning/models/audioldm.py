@@ -1,4 +1,4 @@
-"""AudioLDM as a model folder: a UNet on one CLAP text embedding, Tango's mel codec."""
+"""The AudioLDM family: a UNet conditioned on one CLAP text embedding, and a mel codec."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 _SOUND_SIDE = r"audio_(model|projection)\.|logit_scale"
-"""Beginnings of the weights that a whole CLAP has beyond its text side."""
+"""A pattern of the names of weights that a complete CLAP model has beyond its text side."""
 
 
 class AudioLDMDenoiser(UNetDenoiser):
-    """The embedding of a caption joins the time embedding, as a class label does; nothing is attended to."""
+    """A UNet that adds the embedding of the caption to that of the time, as a class label, without cross-attention."""
 
     def inputs(self, conditioning: Conditioning) -> dict[str, Tensor | None]:
         return {"encoder_hidden_states": None, "class_labels": conditioning.tensors["embedding"]}
@@ -38,12 +38,12 @@ class AudioLDMDenoiser(UNetDenoiser):
 
 
 class ClapConditioner(Conditioner):
-    """One text embedding a caption, (batch, width) and of length 1; the null is that of the empty caption.
+    """CLAP's text encoder: ``embedding`` (batch, width), one vector of norm 1 per caption.
 
     Args:
-        encoder: CLAP with its text side, the only one that is used.
-        tokenizer: its own.
-        fingerprint: of both.
+        encoder: a CLAP model, of which only the text side is used.
+        tokenizer: the tokenizer of the encoder.
+        fingerprint: the digest of encoder and tokenizer.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class ClapConditioner(Conditioner):
 
     @classmethod
     def from_folder(cls, folder: Path) -> ClapConditioner:
-        """Reads ``text_encoder/`` (text side alone) and ``tokenizer/`` of a model folder, in float32."""
+        """Reads the text side of ``text_encoder/`` and ``tokenizer/`` of a model folder, in float32."""
         from transformers import ClapTextModelWithProjection
 
         model = ModelFolder(folder)
         model.require("text_encoder/config.json", "tokenizer/tokenizer_config.json")
-        encoder = model.network(ClapTextModelWithProjection, "text_encoder", beside=_SOUND_SIDE)
+        encoder = model.network(ClapTextModelWithProjection, "text_encoder", ignored=_SOUND_SIDE)
         tokenizer = model.tokenizer("tokenizer")
         check_clap_tokenizer(tokenizer, encoder.text_model.config, folder / "tokenizer")
         return cls(encoder, tokenizer, model.fingerprint("text_encoder", "tokenizer"))
@@ -79,18 +79,23 @@ class ClapConditioner(Conditioner):
 
 
 def longest_caption(config: ClapTextConfig) -> int:
-    """Most tokens that CLAP's text encoder has positions for, which RoBERTa counts from behind that of padding."""
+    """The most tokens that CLAP's text encoder (RoBERTa) can read; its positions begin after the one for padding."""
     return int(config.max_position_embeddings - config.pad_token_id - 1)
 
 
 def check_clap_tokenizer(tokenizer: PreTrainedTokenizerBase, config: ClapTextConfig, where: object) -> None:
-    """Refuses a tokenizer that is not that of CLAP's text encoder.
+    """Checks that a tokenizer belongs to CLAP's text encoder.
+
+    Args:
+        tokenizer: the tokenizer.
+        config: the configuration of the text encoder.
+        where: the folder of the tokenizer, for the message.
 
     Raises:
-        UserError: naming what does not fit.
+        UserError: if the two do not belong together.
     """
     check_tokenizer(tokenizer, config, where)
-    if tokenizer.pad_token_id != config.pad_token_id:  # by which the encoder counts positions
+    if tokenizer.pad_token_id != config.pad_token_id:  # the encoder computes positions from it
         raise UserError(
             f"{where} pads with token {tokenizer.pad_token_id}, but its text encoder with {config.pad_token_id}; put"
             " the tokenizer of the same model there"
@@ -98,7 +103,7 @@ def check_clap_tokenizer(tokenizer: PreTrainedTokenizerBase, config: ClapTextCon
 
 
 class AudioLDMFamily(Family):
-    """Liu et al. 2023; sampled in 10 steps at guidance 2.5."""
+    """AudioLDM (Liu et al. 2023), sampled by default in 10 steps with guidance scale 2.5."""
 
     num_steps = 10
     guidance_scale = 2.5

@@ -1,4 +1,4 @@
-"""AudioLDM 2 as a model folder: a UNet on states that GPT-2 makes of CLAP and T5, and on T5's own; a mel codec."""
+"""The AudioLDM 2 family: a UNet conditioned on T5's states and on states that GPT-2 generates, and a mel codec."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.family import INDEX, Family
 from bsa_lightning.models.mel_codec import MelCodec
 from bsa_lightning.models.model_folder import ModelFolder
-from bsa_lightning.models.provenance import is_whole
+from bsa_lightning.models.provenance import is_integer
 from bsa_lightning.models.sampling_settings import SamplingSettings
-from bsa_lightning.models.t5 import WHOLE_T5, T5Conditioner
+from bsa_lightning.models.t5 import T5_DECODER, T5Conditioner
 from bsa_lightning.models.tokens import check_tokenizer
 from bsa_lightning.models.unet import EXAMPLE_TOKENS, UNetDenoiser
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 _MODELS = ("text_encoder", "text_encoder_2", "projection_model", "language_model")
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 _NUM_GENERATED = 8
-"""States that GPT-2 makes, as published."""
+"""The number of states that GPT-2 generates in the published models."""
 _OTHER_STATES = 5
-"""Which GPT-2 reads beside T5's: CLAP's, and a learned one before and after each of the two."""
+"""The states that GPT-2 reads besides T5's: CLAP's, and a learned one before and after each of the two."""
 
 
 class AudioLDM2Denoiser(UNetDenoiser):
-    """The generated states reach the UNet by one cross-attention, T5's by another, with their mask."""
+    """A UNet with two cross-attentions: one to the generated states, one to T5's states with their mask."""
 
     unet_class = "AudioLDM2UNet2DConditionModel"
 
@@ -61,18 +61,18 @@ class AudioLDM2Denoiser(UNetDenoiser):
 
 
 class AudioLDM2Conditioner(Conditioner):
-    """``generated`` (batch, 8, width) of GPT-2 and the sequence ``states`` of T5; the null is the empty caption's.
+    """GPT-2's ``generated`` states (batch, num_generated, width) and the sequence of T5's ``states``.
 
-    GPT-2 counts padding among its positions, so that a caption's generated states would depend on the longest of its
-    batch. Captions are therefore encoded one by one, unpadded: a clip's conditioning is its caption's alone.
+    GPT-2 counts padding in its positions, so the generated states of a caption in a padded batch would depend on the
+    other captions. Captions are therefore encoded one by one, without padding.
 
     Args:
-        clap: makes the first token that GPT-2 reads.
-        t5: makes the others.
-        projection: both to GPT-2's width, with learned states before and after.
-        language_model: continues them.
-        num_generated: how many states it adds.
-        fingerprint: of all these.
+        clap: the CLAP text encoder, whose embedding is the first state that GPT-2 reads.
+        t5: the T5 text encoder, whose states GPT-2 reads next.
+        projection: the projection of both to the width of GPT-2, with learned states before and after each.
+        language_model: GPT-2, which generates the states that follow.
+        num_generated: the number of states that GPT-2 generates.
+        fingerprint: the digest of all these models and their tokenizers.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class AudioLDM2Conditioner(Conditioner):
     def from_folder(cls, folder: Path) -> AudioLDM2Conditioner:
         """Reads the two text encoders with their tokenizers, the projection and GPT-2 of a model folder, in float32.
 
-        The language model may be saved as ``GPT2Model``, as published, or with a head, which is left out.
+        The language model may be saved as ``GPT2Model``, as the published ones are, or with a head, which is ignored.
 
         Raises:
-            UserError: if one of them is missing, or the second text encoder is not T5.
+            UserError: if a part cannot be read, or the second text encoder is not T5.
         """
         from diffusers import AudioLDM2ProjectionModel
         from transformers import ClapModel, GPT2Model, T5EncoderModel
@@ -111,21 +111,21 @@ class AudioLDM2Conditioner(Conditioner):
         kind = model.json("text_encoder_2/config.json").get("model_type")
         if kind != "t5":
             raise UserError(
-                f'text_encoder_2 of {folder} is a "{kind}", but only a T5 is understood here, not the transcriptions of'
-                " a speech model; name a text-to-audio model"
+                f'text_encoder_2 of {folder} is a "{kind}", but only T5 is supported, not the text encoder of a'
+                " text-to-speech model; name a text-to-audio model"
             )
         clap, t5 = (
             model.network(ClapModel, "text_encoder"),
-            model.network(T5EncoderModel, "text_encoder_2", beside=WHOLE_T5),
+            model.network(T5EncoderModel, "text_encoder_2", ignored=T5_DECODER),
         )
         tokenizer, tokenizer_2 = (model.tokenizer(name) for name in _TOKENIZERS)
         check_clap_tokenizer(tokenizer, clap.config.text_config, folder / "tokenizer")
         check_tokenizer(tokenizer_2, t5.config, folder / "tokenizer_2")
-        language_model = model.network(GPT2Model, "language_model", beside=r"lm_head\.")
-        # Read from the file, since transformers takes settings of generation off a config that it loads.
+        language_model = model.network(GPT2Model, "language_model", ignored=r"lm_head\.")
+        # Read from the file, since transformers removes generation settings from a configuration that it loads.
         num_generated = model.json("language_model/config.json").get("max_new_tokens", _NUM_GENERATED)
         longest = language_model.config.n_positions - _OTHER_STATES
-        if not is_whole(num_generated, least=1) or num_generated >= longest:
+        if not is_integer(num_generated, at_least=1) or num_generated >= longest:
             raise UserError(
                 f"max_new_tokens is {num_generated} in {folder / 'language_model' / 'config.json'}, but must be a whole"
                 f" number from 1 to {longest - 1}; the published one is {_NUM_GENERATED}"
@@ -133,7 +133,7 @@ class AudioLDM2Conditioner(Conditioner):
         fingerprint = model.fingerprint(*_MODELS, *_TOKENIZERS)
         return cls(
             clap=ClapConditioner(clap, tokenizer, fingerprint),
-            # GPT-2 has a position for each state that it reads: all but the last that it makes.
+            # GPT-2 needs a position for each state that it reads: all but the last that it generates.
             t5=T5Conditioner(t5, tokenizer_2, fingerprint, longest=longest - num_generated + 1),
             projection=model.network(AudioLDM2ProjectionModel, "projection_model"),
             language_model=language_model,
@@ -149,7 +149,7 @@ class AudioLDM2Conditioner(Conditioner):
         return self([""])
 
     def _encode(self, caption: str) -> Conditioning:
-        """Conditioning of one clip."""
+        """The conditioning of one caption."""
         embedding, text = self.clap([caption]).tensors["embedding"], self.t5([caption])
         states = self.projection(embedding[:, None], text.tensors["states"]).hidden_states
         for _ in range(self.num_generated):
@@ -159,7 +159,7 @@ class AudioLDM2Conditioner(Conditioner):
 
 
 class AudioLDM2Family(Family):
-    """Liu et al. 2024; sampled in 200 steps at guidance 3.5."""
+    """AudioLDM 2 (Liu et al. 2024), sampled by default in 200 steps with guidance scale 3.5."""
 
     num_steps = 200
     guidance_scale = 3.5
@@ -174,13 +174,13 @@ class AudioLDM2Family(Family):
         return MelCodec.from_folder(folder)
 
     def complete(self, student: Path, teacher: Path, out: Path, sampling: SamplingSettings) -> str:
-        """With GPT-2 as the class that diffusers' pipeline can run; published folders name another."""
+        """Also saves GPT-2 as the class that diffusers' pipeline can run; published folders name another class."""
         from transformers import GPT2LMHeadModel
 
         pipeline = super().complete(student, teacher, out, sampling)
         index = read_json(out / INDEX)
         if index["language_model"][1] != "GPT2LMHeadModel":
-            # transformers takes the setting off a config that it loads.
+            # transformers removes the setting from a configuration that it loads.
             generated = read_json(out / "language_model" / "config.json").get("max_new_tokens", _NUM_GENERATED)
             model = GPT2LMHeadModel.from_pretrained(out / "language_model", dtype=torch.float32)
             model.save_pretrained(out / "language_model")
@@ -192,10 +192,10 @@ class AudioLDM2Family(Family):
 
 
 def _checkpoint(block: nn.Module, *inputs: Any) -> Any:  # noqa: ANN401 - as the block's
-    """What ``block`` returns, computed anew in the backward pass.
+    """The output of ``block``, whose activations are recomputed in the backward pass.
 
-    diffusers 0.42 leaves out the fourth argument of a transformer here, so that T5's mask would fall on self-attention.
-    The last one asks for a tuple, since the class that it returns otherwise warns that it is deprecated.
+    When it checkpoints, diffusers 0.42 omits the fourth argument of a transformer, so T5's mask would be applied to
+    self-attention. The last argument asks for a tuple, since the class returned otherwise emits a deprecation warning.
     """
     from diffusers import Transformer2DModel
 

@@ -1,4 +1,4 @@
-"""The three seams where foreign models meet ours: Denoiser, Conditioner, Codec."""
+"""The three interfaces of a text-to-audio model: Denoiser (the network), Conditioner (the text side), Codec (sound)."""
 
 from __future__ import annotations
 
@@ -18,64 +18,73 @@ from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.models.conditioning import Conditioning
 
 _COMPILED_LENGTH = 64
-"""Tokens that few captions exceed."""
+"""The length_multiple of a compiled network, in tokens; few captions are longer."""
 _MOST_GRAPHS = 32
-"""Sizes of batches, with and without gradients, of both networks; torch would give up at 8."""
+"""The most graphs of one network: batch sizes, with and without gradients, of student and teacher; torch stops at 8."""
 
 
 class Posterior(NamedTuple):
-    """A codec's distribution over the scaled latent of a clip: N(mean, std^2), each (batch, *latent_shape)."""
+    """The distribution of a codec over the scaled latents of clips: N(mean, std^2), each (batch, *latent_shape)."""
 
     mean: Tensor
     std: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
+        """The latents that standard normal ``noise`` of the same shape selects: mean + std * noise."""
         return self.mean + self.std * noise
 
 
 class Denoiser(nn.Module, ABC):
-    """A network, its prediction type and its time encoding, behind one call. A student is a Denoiser only.
-
-    ``takes_guidance`` says whether the network has an input for the guidance scale (Meng et al. 2023), and
-    ``is_compiled`` whether :meth:`compile_network` was called.
-    """
+    """A network with its noise schedule, its prediction type and its encoding of time. A student is only a denoiser."""
 
     schedule: Schedule
+    """The noise schedule that the network was trained on."""
     takes_guidance: bool = False
+    """Whether the network has an input for the guidance scale (Meng et al. 2023)."""
     is_compiled: bool = False
+    """Whether :meth:`compile_network` was called."""
     length_multiple: int = 1
-    """Sequences of conditioning are padded to a multiple of it."""
+    """The length of each sequence of the conditioning is padded to a multiple of this."""
 
     @abstractmethod
     def forward(
         self, z_t: Tensor, t: Tensor, conditioning: Conditioning, guidance_scale: Tensor | None = None
     ) -> Prediction:
-        """Predicts (x, eps) in float32 from ``z_t`` (batch, ...) at times ``t`` (batch,), t in (0, 1].
+        """Predicts (x, eps), each of the shape of ``z_t``, in float32.
 
-        ``guidance_scale`` (batch,) is for networks that take it; told none, they are the network without that input.
+        Args:
+            z_t: the noisy latents, (batch, *latent_shape).
+            t: the time of each clip, (batch,), in (0, 1].
+            conditioning: the conditioning of the batch.
+            guidance_scale: the guidance scale of each clip, (batch,), for networks with ``takes_guidance``; ``None``
+                evaluates the network as if it had no such input.
         """
 
     @property
     @abstractmethod
     def network(self) -> nn.Module:
-        """What is evaluated, with z_t as its first argument: where evaluations are counted."""
+        """The module that one evaluation calls once, with z_t as its first argument; evaluations are counted here."""
 
     @abstractmethod
     def example_inputs(self, batch_size: int) -> tuple[Tensor, Conditioning]:
-        """Zeros in the shapes of a batch, ``z_t`` and conditioning, for planning and measuring."""
+        """The latents ``z_t`` and the conditioning of a batch, all zeros, for measuring cost and memory."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes network and scheduler into ``folder``, in diffusers' layout."""
+        """Writes the network and its scheduler to subfolders of ``folder``, in the layout of diffusers."""
 
     def blocks(self) -> Sequence[nn.Module]:
-        """The parts, none inside another, that hold most weights: each is sharded for itself."""
+        """Disjoint modules that hold most of the weights; FSDP shards each of them as a unit."""
         return ()
 
     def compile_network(self, *, backend: str = "inductor") -> None:
-        """Compiles the network in place, so that its weights keep their names and may be written in place.
+        """Compiles the network in place with torch.compile; weights keep their names and can be changed in place.
 
-        Each shape of a batch is compiled for itself: torch 2.11 makes wrong strides of a mask of any length.
+        Each shape of a batch is compiled separately, since torch 2.11 computes wrong strides for a mask of dynamic
+        length.
+
+        Args:
+            backend: the backend of torch.compile.
         """
         self.is_compiled = True
         self.length_multiple = _COMPILED_LENGTH
@@ -83,58 +92,68 @@ class Denoiser(nn.Module, ABC):
         self.network.compile(backend=backend, dynamic=False)
 
     def add_guidance_input(self) -> None:
-        """Gives the network an input for the guidance scale that changes nothing yet.
+        """Gives the network an input for the guidance scale, whose new weights are zero: predictions do not change.
 
         Raises:
-            UserError: if this kind of network cannot have one.
+            UserError: if this kind of network cannot have such an input.
         """
         raise UserError(
             f"guidance is Embedded, but {type(self).__name__}'s network has no input for a scale; use Baked or Outside"
         )
 
     def enable_gradient_checkpointing(self) -> None:
-        """Computes activations anew in the backward pass instead of keeping them."""
-        raise UserError(f"gradient_checkpointing is true, but {type(self).__name__} does not know how; leave it out")
+        """Recomputes activations in the backward pass instead of storing them.
+
+        Raises:
+            UserError: if this kind of network cannot do so.
+        """
+        raise UserError(f"gradient_checkpointing is true, but {type(self).__name__} does not support it; leave it out")
 
 
 class Conditioner(nn.Module, ABC):
-    """Captions to conditioning, with the encoder's own tokenizer."""
+    """The text side of a model: a text encoder with its tokenizer, from captions to conditioning."""
 
     fingerprint: str
+    """A digest of everything that the conditioning depends on."""
 
     @abstractmethod
     def forward(self, captions: Sequence[str]) -> Conditioning:
-        """Encodes captions, padded to the longest of them."""
+        """The conditioning of ``captions``, one clip per caption, with sequences padded to the longest."""
 
     @abstractmethod
     def null(self) -> Conditioning:
-        """The conditioning of no caption, one clip."""
+        """The conditioning of the empty caption, one clip: the unconditional branch of classifier-free guidance."""
 
 
 class Codec(nn.Module, ABC):
-    """Waveforms to scaled latents and back: (batch, samples), or (batch, channels, samples) where there are several.
+    """The sound side of a model: from waveforms to scaled latents and back.
 
-    ``num_channels`` is how many a clip has; ``num_samples`` is how long each of them is.
+    Waveforms are (batch, num_samples) if ``num_channels`` is 1, else (batch, num_channels, num_samples).
     """
 
     fingerprint: str
+    """A digest of everything that the latents depend on."""
     sample_rate: int
+    """Samples per second, in Hz."""
     num_channels: int = 1
+    """The number of channels of a clip."""
     num_samples: int
+    """The number of samples of each channel of a clip."""
     latent_shape: tuple[int, ...]
+    """The shape of the latent of one clip."""
 
     @abstractmethod
     def encode(self, waveform: Tensor) -> Posterior:
-        """Posterior over the scaled latent of ``waveform``, ``num_samples`` long at ``sample_rate``."""
+        """The posterior over the scaled latents of waveforms."""
 
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
-        """Waveforms in [-1, 1], ``num_samples`` long, of scaled latents ``x``."""
+        """The waveforms, in [-1, 1], of scaled latents ``x`` (batch, *latent_shape)."""
 
 
 @contextmanager
 def shapes_only(dtype: torch.dtype) -> Iterator[None]:
-    """Networks made in here have parameters of ``dtype`` without memory: torch's fake tensors."""
+    """A context in which new networks have parameters of ``dtype`` with shapes but no memory (torch's fake tensors)."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -146,7 +165,7 @@ def shapes_only(dtype: torch.dtype) -> Iterator[None]:
 
 @functools.cache
 def _fake_mode() -> AbstractContextManager[object]:
-    """One for all networks of a process: torch does not mix the tensors of two."""
+    """The one fake-tensor mode of this process; torch cannot combine tensors of two modes."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     return FakeTensorMode(allow_non_fake_inputs=True)

@@ -1,4 +1,4 @@
-"""One kind of model folder: how it is read, and how a student's is made whole."""
+"""The interface of a family of models: how a folder of it is read, and how a student's complete folder is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bsa_lightning.models.sampling_settings import SamplingSettings
 
 
 def copy_part(part: Path, out: Path) -> None:
-    """Copies the model files of a part, and links as what they lead to."""
+    """Copies the model files of a part to the folder ``out``, with the content of links in place of the links."""
     for path in model_files(part):
         copy = out / path.relative_to(part)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -28,39 +28,51 @@ def copy_part(part: Path, out: Path) -> None:
 
 
 class Family(ABC):
-    """One kind of model folder: how its three seams are read, and how such a model is sampled if it does not say.
-
-    ``network`` is the subfolder of the denoiser's weights.
-    """
+    """A family of models: how the three parts of a model folder are read, and how its models are sampled by default."""
 
     network: str = "unet"
+    """The subfolder of the denoiser's weights."""
     pipeline_options: str = ""
-    """What ``from_pretrained`` of the pipeline class needs beside a student's folder, as written in Python."""
+    """Further arguments of the pipeline's ``from_pretrained`` for a student's folder, as Python source."""
     num_steps: int
+    """The number of sampling steps of a model whose folder does not record it."""
     guidance_scale: float
+    """The guidance scale of a model whose folder does not record it."""
 
     @abstractmethod
     def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> Denoiser:
-        """Reads ``network`` and scheduler of a model or student folder; without ``weights``, their shapes alone."""
+        """Reads the network and the scheduler of a model or student folder.
+
+        Args:
+            folder: the folder.
+            dtype: the type of the weights.
+            weights: whether to read the weights; without them, the network has shapes but no memory.
+        """
 
     @abstractmethod
     def conditioner(self, folder: Path) -> Conditioner:
-        """Reads the text side of a whole model folder, in float32."""
+        """Reads the text side of a complete model folder, in float32."""
 
     @abstractmethod
     def codec(self, folder: Path) -> Codec:
-        """Reads the sound side of a whole model folder, in float32."""
+        """Reads the sound side of a complete model folder, in float32."""
 
     def complete(self, student: Path, teacher: Path, out: Path, sampling: SamplingSettings) -> str:
-        """Writes a student's whole folder: its network and scheduler, all else from the teacher's, and an index.
+        """Writes the complete folder of a student: its network and scheduler, the teacher's other parts, and an index.
 
-        Files that belong to no model stay behind.
+        Files that do not belong to a model are not copied.
+
+        Args:
+            student: the student's folder, with network and scheduler.
+            teacher: the teacher's complete folder.
+            out: the folder to write to.
+            sampling: the settings with which the student is sampled.
 
         Returns:
-            The pipeline class that opens it.
+            The name of the pipeline class that opens the folder.
 
         Raises:
-            UserError: as :meth:`student_index`.
+            UserError: if the pipeline cannot sample the student, see :meth:`student_index`.
         """
         index = read_json(teacher / INDEX)
         parts = [name for name, value in index.items() if isinstance(value, list) and Path(name).name == name]
@@ -72,14 +84,18 @@ class Family(ABC):
         return str(index["_class_name"])
 
     def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
-        """``model_index.json`` of a whole folder with a student in it, from ``index``, its teacher's.
+        """The content of ``model_index.json`` for a student.
+
+        Args:
+            index: the content of the teacher's ``model_index.json``.
+            sampling: the settings with which the student is sampled.
 
         Raises:
-            UserError: if the pipeline that opens such folders cannot sample the student.
+            UserError: if the pipeline class in the index cannot sample the student.
         """
         if sampling.guidance == "embedded":
             raise UserError(
-                f"guidance is embedded, but {index['_class_name']} cannot hand the network a guidance scale; export a"
-                " student with guidance baked or outside, or sample this one with lightning generate"
+                f"guidance is embedded, but {index['_class_name']} cannot pass a guidance scale to the network; export"
+                " a student with guidance baked or outside, or sample this one with lightning generate"
             )
         return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}

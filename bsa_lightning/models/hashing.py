@@ -1,4 +1,4 @@
-"""Content hashes of model files: what fingerprints and provenance are made of."""
+"""SHA-256 digests of model files, for fingerprints and provenance."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _READ = ("*.json", "*.safetensors", "*.bin", "*.model", "*.py", "*.jinja", "voca
 
 
 def model_files(part: Path) -> list[Path]:
-    """The files below a folder that belong to a model, in order.
+    """The files below a folder that belong to a model, sorted by path.
 
-    What file managers, editors and version control put beside them does not, nor does a README.
+    Files of file managers, editors and version control do not belong to a model, nor do READMEs.
     """
     return sorted(
         path
@@ -26,7 +26,7 @@ def model_files(part: Path) -> list[Path]:
 
 
 def is_read(name: str) -> bool:
-    """Whether a file is of a kind that diffusers or transformers read of themselves, where there is one."""
+    """Whether diffusers or transformers may read a file of this name without being asked to."""
     return _is_like(name.rpartition("/")[2], _READ)
 
 
@@ -35,12 +35,12 @@ def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def digests_of(part: Path) -> dict[str, str]:
-    """Hex digest of each model file below ``part``, by its path from the folder that ``part`` is in."""
+    """The digest of each model file below the folder ``part``, by the path relative to the parent of ``part``."""
     return {path.relative_to(part.parent).as_posix(): sha256_of_file(path) for path in model_files(part)}
 
 
 def combined(digests: Mapping[str, str]) -> str:
-    """One hex digest over names and digests of files."""
+    """One digest of the names and digests of files, in the order of the mapping."""
     digest = hashlib.sha256()
     for name, sha256 in digests.items():
         digest.update(f"{name}\0".encode() + bytes.fromhex(sha256))
@@ -48,5 +48,5 @@ def combined(digests: Mapping[str, str]) -> str:
 
 
 def sha256_of(*folders: Path) -> str:
-    """One digest over names and bytes of all model files below ``folders``, wherever the folders lie."""
+    """One digest of the names and contents of all model files below ``folders``, wherever these folders are."""
     return combined({name: sha256 for folder in folders for name, sha256 in digests_of(folder).items()})

@@ -1,4 +1,4 @@
-"""Files from the hub, or one sentence that says which to put where."""
+"""Files from the Hugging Face hub, or an error that says which files to put where."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.md"]
 
 
 def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), option: str) -> Path:
-    """The local folder of a hub repository with ``files``, and of the ``optional`` ones those that it has.
+    """A local folder with files of a hub repository, downloaded unless they are in the cache.
 
     Args:
-        hub_id: "owner/name".
-        files: that must be there.
-        optional: that need not.
-        option: what the user would name a folder with instead.
+        hub_id: the repository, as "owner/name".
+        files: the names of the files that the repository must have.
+        optional: the names of files to download if the repository has them.
+        option: the option with which the user can name a folder instead, for the message.
 
     Raises:
-        UserError: if they cannot be had, for want of a network, a disk or such a repository.
+        UserError: if the files cannot be downloaded, such as without a network or for an unknown repository.
     """
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=[*files, *optional]))
-    except (OSError, ValueError, RuntimeError) as error:  # what the hub and its transports raise, offline and on
+    except (OSError, ValueError, RuntimeError) as error:  # raised by the hub client and its transports
         raise UserError(_advice(hub_id, files, option, str(error).strip().split("\n", 1)[0])) from error
-    # Offline, a cache that holds a part is taken for the whole.
-    if lacking := [name for name in files if not (folder / name).is_file()]:
-        raise UserError(_advice(hub_id, files, option, f"no {lacking[0]}"))
+    # Offline, the client accepts a cache that has only some of the files.
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise UserError(_advice(hub_id, files, option, f"no {missing[0]}"))
     return folder
 
 
@@ -58,7 +58,7 @@ def fetch_model(hub_id: str) -> Path:
 
 def _advice(hub_id: str, files: Sequence[str], option: str, reason: str) -> str:
     return (
-        f"{hub_id} is no folder here and cannot be fetched from the hub ({reason[:150]}); on a machine that can, run"
+        f"{hub_id} is not a folder here and cannot be fetched from the hub ({reason[:150]}); on a machine that can, run"
         f" `hf download {hub_id} {' '.join(files)} --local-dir {hub_id.split('/')[1]}`,"
         f" copy that folder here, and name it as {option}"
     )

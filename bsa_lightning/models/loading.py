@@ -1,4 +1,4 @@
-"""A model is a folder in diffusers' layout; a student's folder holds network, scheduler and provenance."""
+"""Loading of models: folders in the layout of diffusers, or a student's folder of network, scheduler and provenance."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from bsa_lightning.models.sampling_settings import SamplingSettings, in_file
 from bsa_lightning.models.tango.shapes import PUBLISHED
 
 _FRAMES = 16
-"""Of a latent, that parts are tried on when they are read: seconds at most, for the largest."""
+"""The number of latent frames that a part is tried on after it is read; takes seconds at most."""
 _weightless: ContextVar[bool] = ContextVar("weightless", default=False)
 
 
 @dataclass(frozen=True)
 class TextToAudioModel:
-    """A whole model: the three seams, and how it is meant to be sampled."""
+    """A complete model: its three parts, its folder, and how it is sampled by default."""
 
     denoiser: Denoiser
     conditioner: Conditioner
@@ -43,8 +43,12 @@ class TextToAudioModel:
 def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> Denoiser:
     """The network and schedule of a model or student folder.
 
+    Args:
+        model: a folder, or the name of the built-in teacher.
+        dtype: the type of the weights.
+
     Raises:
-        UserError: if it cannot be read, or is not what its provenance says.
+        UserError: if the network cannot be read, or is not the one that its provenance records.
     """
     if not _weightless.get():
         folder = resolve_folder(model)
@@ -56,7 +60,7 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
                 f'guidance is "{sampling.guidance}" in {folder / PROVENANCE}, but the network has'
                 f" {'an' if denoiser.takes_guidance else 'no'} input for its scale; copy the folder again"
             )
-        if dtype == torch.float32:  # not all of torch computes in the others on a CPU
+        if dtype == torch.float32:  # not every operation of torch supports the other types on a CPU
             _try(folder, "a network that runs", lambda: _trial(denoiser))
         return _aligned(denoiser)
     if not Path(model).is_dir() and Path(model).name in PUBLISHED:
@@ -67,10 +71,10 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
 
 
 def _aligned(denoiser: Denoiser) -> Denoiser:
-    """Its weights, moved from the mapped file to memory that torch has allocated.
+    """The denoiser with its weights moved from the memory-mapped file to memory that torch has allocated.
 
-    In a file they lie wherever its header ends, and some matrix products round differently by how their factors are
-    aligned: a teacher loaded on resume would differ in the last bit from the one that was promoted.
+    In a file the weights begin wherever the header ends, and some matrix products round differently depending on the
+    alignment of their factors: a teacher loaded on resume would differ in the last bit from the one that was promoted.
     """
     for tensor in (*denoiser.parameters(), *denoiser.buffers()):
         tensor.data = tensor.data.clone()
@@ -79,11 +83,11 @@ def _aligned(denoiser: Denoiser) -> Denoiser:
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Denoisers that are loaded in here have shapes but no weights; those of a published Tango need no folder."""
+    """A context in which denoisers are loaded with shapes but no weights; a published Tango then needs no folder."""
     token = _weightless.set(True)
     try:
         with warnings.catch_warnings():
-            # Copying such a network is right, whatever torch suspects.
+            # Copying such a network is correct in spite of the warning of torch.
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             yield
     finally:
@@ -94,7 +98,7 @@ def load_conditioner(model: str | Path) -> Conditioner:
     """The text side of a model folder.
 
     Raises:
-        UserError: if a part of it cannot be read, is not as it was written, or does not fit the others.
+        UserError: if a part cannot be read, was changed since it was written, or does not belong to the others.
     """
     folder = _whole(resolve_folder(model))
     conditioner = family_of(folder).conditioner(folder)
@@ -106,7 +110,7 @@ def load_codec(model: str | Path) -> Codec:
     """The sound side of a model folder.
 
     Raises:
-        UserError: if a part of it cannot be read or is not as it was written.
+        UserError: if a part cannot be read or was changed since it was written.
     """
     folder = _whole(resolve_folder(model))
     codec = family_of(folder).codec(folder)
@@ -115,17 +119,17 @@ def load_codec(model: str | Path) -> Codec:
 
 
 def load_model(model: str | Path) -> TextToAudioModel:
-    """A whole model; a student folder borrows codec and text encoder from the teacher that its provenance names.
+    """A complete model; a student's folder takes codec and text encoder from the teacher that its provenance names.
 
     Raises:
-        UserError: if a part cannot be read, is not as it was written, or does not fit the others.
+        UserError: if a part cannot be read, was changed since it was written, or does not belong to the others.
     """
     folder = resolve_folder(model)
-    whole = folder if (folder / "vae").is_dir() else lender(folder)
+    complete = folder if (folder / "vae").is_dir() else teacher_of(folder)
     teacher = TextToAudioModel(
         denoiser=load_denoiser(folder),
-        conditioner=load_conditioner(whole),
-        codec=load_codec(whole),
+        conditioner=load_conditioner(complete),
+        codec=load_codec(complete),
         folder=folder,
         sampling=read_sampling(folder),
     )
@@ -133,11 +137,12 @@ def load_model(model: str | Path) -> TextToAudioModel:
     return teacher
 
 
-def lender(student: Path) -> Path:
-    """The whole folder of the teacher that a student borrows codec and text encoder from.
+def teacher_of(student: Path) -> Path:
+    """The complete folder of the teacher from which a student takes its codec and text encoder.
 
     Raises:
-        UserError: if its provenance names none, or one that is gone, of another kind, or not that which taught it.
+        UserError: if the student's provenance does not name a teacher, or that folder is missing, of another family, or
+            contains another network than the one that the student was distilled from.
     """
     known = read_provenance(student)
     if "teacher" not in known:
@@ -146,19 +151,19 @@ def lender(student: Path) -> Path:
     try:
         teacher = _whole(resolve_folder(known["teacher"]))
     except UserError as error:
-        raise UserError(f"{named} there is no whole model folder; bring it back, or write where it is") from error
+        raise UserError(f"{named} no complete model folder is there; restore it, or correct the path") from error
     if (kind := pipeline_name(teacher)) != pipeline_name(student):
-        raise UserError(f"{named} that is a {kind} and not a {pipeline_name(student)}; write where the student's is")
+        raise UserError(f"{named} a {kind} is there, not a {pipeline_name(student)}; correct the path")
     if known.get("teacher_sha256", found := folder_sha256(teacher)) != found:
-        raise UserError(f"{named} another model is there now; bring the student's own teacher back")
+        raise UserError(f"{named} another model is there now; restore the student's own teacher")
     return teacher
 
 
 def read_sampling(model: str | Path) -> SamplingSettings:
-    """How a model or student is meant to be sampled: as its provenance says, else as its family is.
+    """How a model or student is sampled by default: as its provenance records, else as its family is.
 
     Raises:
-        UserError: if an entry is out of its range.
+        UserError: if an entry of the provenance is out of its range.
     """
     folder, family = resolve_folder(model), family_of(model)
     known = read_provenance(folder)
@@ -169,7 +174,7 @@ def read_sampling(model: str | Path) -> SamplingSettings:
 
 
 def read_provenance(model: str | Path) -> dict[str, Any]:
-    """What ``provenance.json`` says; empty where a folder has none.
+    """The content of ``provenance.json``, empty if the folder does not have this file.
 
     Raises:
         UserError: if it cannot be read, or an entry is of the wrong kind.
@@ -178,37 +183,37 @@ def read_provenance(model: str | Path) -> dict[str, Any]:
 
 
 def read_licence(model: str | Path) -> str:
-    """Of the weights: as the provenance says, else the model card; "unknown" where neither does."""
+    """The licence of the weights from the provenance, else from the model card, else "unknown"."""
     return str(read_provenance(model).get("licence") or licence_of(resolve_folder(model)) or "unknown")
 
 
 def folder_sha256(model: str | Path) -> str:
-    """Digest of the network and its schedule: what identifies a teacher or student."""
+    """The digest of the network and its scheduler, which identifies a teacher or student."""
     return provenance.folder_sha256(resolve_folder(model))
 
 
 def _try(folder: Path, kind: str, run: Callable[[], Iterable[Tensor]]) -> None:
-    """Refuses what does not run or makes no numbers, as a configuration that asks for the impossible would."""
+    """Checks that a part runs and that its outputs are finite, since a configuration may ask for the impossible."""
     with readable(folder, kind), torch.no_grad():
         tensors = list(run())
     if not all(tensor.isfinite().all() for tensor in tensors):
-        raise UserError(f"{folder} is not {kind}: it makes numbers that are not finite; copy the folder again")
+        raise UserError(f"{folder} is not {kind}: its outputs are not finite; copy the folder again")
 
 
 def _trial(denoiser: Denoiser) -> Prediction:
-    """What a network says of the beginning of a clip that is silent and has no caption."""
+    """The prediction of a network for the first frames of an example batch of one clip."""
     z_t, conditioning = denoiser.example_inputs(1)
     return denoiser(z_t[:, :, :_FRAMES], torch.ones(1), conditioning)
 
 
 def _check_fit(teacher: TextToAudioModel) -> None:
-    """Refuses a network that is for other latents or another text encoder than those beside it."""
+    """Checks that the network takes the latents of the codec and the conditioning of the text encoder."""
     z_t, example = teacher.denoiser.example_inputs(1)
     latent, null = teacher.codec.latent_shape, teacher.conditioner.null()
     if z_t.shape[1] != latent[0]:
         raise UserError(
             f"the network of {teacher.folder} is for latents of {z_t.shape[1]} channels, but the codec makes"
-            f" {latent[0]}; put the parts of one model together"
+            f" {latent[0]}; combine parts of the same model"
         )
     widths, ours = (
         {name: tuple(tensor.shape[2:] if name in null.masks else tensor.shape[1:]) for name, tensor in tensors.items()}
@@ -216,13 +221,13 @@ def _check_fit(teacher: TextToAudioModel) -> None:
     )
     if {name: width[-1:] for name, width in widths.items()} != {name: width[-1:] for name, width in ours.items()}:
         raise UserError(
-            f"the network of {teacher.folder} is for text states {widths}, but its text encoder makes {ours}; put the"
-            " parts of one model together"
+            f"the network of {teacher.folder} is for text states {widths}, but its text encoder makes {ours}; combine"
+            " parts of the same model"
         )
 
 
 def _whole(folder: Path) -> Path:
     for name in ("vae", "text_encoder", "tokenizer"):
         if not (folder / name).is_dir():
-            raise UserError(f"{folder} is not a whole model folder: it has no {name}/; name the teacher's folder")
+            raise UserError(f"{folder} is not a complete model folder: it has no {name}/; name the teacher's folder")
     return folder

@@ -1,4 +1,4 @@
-"""Tango's mel front end: 16 kHz, 1024-point Hann window, hop 160, 64 Slaney bands to 8 kHz."""
+"""Tango's log-mel spectrogram (16 kHz, 1024-point Hann window, hop 160, 64 Slaney bands to 8 kHz) and its inverse."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FLOOR = 1e-5
 
 
 class LogMel(nn.Module):
-    """Natural log of the magnitude mel spectrogram, floored at 1e-5.
+    """The natural logarithm of the magnitude mel spectrogram, clamped from below at 1e-5.
 
     Args:
-        sample_rate: of the waveforms, in Hz.
+        sample_rate: the sample rate of the waveforms, in Hz.
     """
 
     def __init__(self, sample_rate: int = 16_000) -> None:
@@ -33,20 +33,21 @@ class LogMel(nn.Module):
         )
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Waveforms (batch, frames * 160) to log-mels (batch, frames, 64)."""
+        """The log-mel spectrograms (batch, frames, 64) of waveforms (batch, frames * 160)."""
         num_frames = waveform.shape[-1] // HOP_LENGTH
         mel: Tensor = self.mel(waveform)[..., :num_frames]
         return mel.clamp(min=_FLOOR).log().transpose(-1, -2)
 
 
 class GriffinLim(nn.Module):
-    """A vocoder without weights: least-squares magnitudes of a log-mel, then phases by Griffin-Lim.
+    """A vocoder without weights: magnitudes from a log-mel spectrogram by least squares, then phases by Griffin-Lim.
 
-    It works on every second frame: almost five times as fast, for a log-mel that is a tenth less true.
+    It uses every second frame, which is almost five times as fast and makes the error of the log-mel spectrogram a
+    tenth larger.
 
     Args:
-        sample_rate: of the waveforms, in Hz.
-        num_iterations: of the fast Griffin-Lim algorithm (Perraudin et al. 2013).
+        sample_rate: the sample rate of the waveforms, in Hz.
+        num_iterations: the number of iterations of the fast Griffin-Lim algorithm (Perraudin et al. 2013).
     """
 
     inverse: Tensor
@@ -62,10 +63,10 @@ class GriffinLim(nn.Module):
         )
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Log-mels (batch, frames, 64) to waveforms (batch, frames * 160) in [-1, 1]."""
+        """The waveforms (batch, frames * 160), in [-1, 1], of log-mel spectrograms (batch, frames, 64)."""
         num_samples = log_mel.shape[1] * HOP_LENGTH
         magnitude = (log_mel.float().exp() @ self.inverse).clamp(min=0).transpose(-1, -2)
-        # The last frame stands for the one or two that a centred transform needs beyond it.
+        # The last frame is repeated for the one or two more that a centred transform needs.
         magnitude = torch.cat([magnitude, magnitude[..., -1:], magnitude[..., -1:]], dim=-1)[..., ::2]
         waveform: Tensor = self.phases(magnitude)[..., :num_samples]
         return waveform.clamp(-1.0, 1.0)

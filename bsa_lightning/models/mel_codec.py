@@ -1,4 +1,4 @@
-"""Waveform <-> scaled latent by way of the log-mel: Tango's AutoencoderKL and a vocoder."""
+"""The codec of Tango and AudioLDM: waveform <-> log-mel spectrogram <-> scaled latent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.base import Codec, Posterior
 from bsa_lightning.models.mel import HOP_LENGTH, NUM_BANDS, GriffinLim, LogMel
 from bsa_lightning.models.model_folder import ModelFolder
-from bsa_lightning.models.provenance import INDEX, is_finite, is_whole
+from bsa_lightning.models.provenance import INDEX, is_integer, is_number
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -23,18 +23,20 @@ _SAMPLE_RATE = 16_000
 
 
 def latent_frames(sample_size: int | Sequence[int]) -> int:
-    """Frames of a latent, from a UNet's ``sample_size``: those alone, or (frames, bands)."""
+    """The number of frames of a latent, from a UNet's ``sample_size``, which is that number or (frames, bands)."""
     return sample_size if isinstance(sample_size, int) else sample_size[0]
 
 
 class MelCodec(Codec):
-    """Latents are time x mel band, scaled by the autoencoder's ``scaling_factor``.
+    """A variational autoencoder of log-mel spectrograms, and a vocoder.
+
+    Latents are (channels, frames, bands), scaled by the autoencoder's ``scaling_factor``.
 
     Args:
-        vae: on log-mels (batch, 1, frames, 64).
-        vocoder: log-mels (batch, frames, 64) to waveforms.
-        num_frames: of a clip; 100 a second at 16 kHz.
-        fingerprint: of everything that decides the latent.
+        vae: the autoencoder of log-mel spectrograms (batch, 1, frames, 64).
+        vocoder: the module that turns log-mel spectrograms (batch, frames, 64) into waveforms.
+        num_frames: the number of spectrogram frames of a clip, 100 per second at 16 kHz.
+        fingerprint: the digest of everything that the latents depend on.
     """
 
     def __init__(self, vae: AutoencoderKL, vocoder: nn.Module, *, num_frames: int, fingerprint: str) -> None:
@@ -50,12 +52,12 @@ class MelCodec(Codec):
 
     @classmethod
     def from_folder(cls, folder: Path) -> MelCodec:
-        """Reads ``vae/`` and, where there is one, ``vocoder/`` (else Griffin-Lim), in float32.
+        """Reads ``vae/`` and ``vocoder/`` of a model folder, in float32; without ``vocoder/``, uses Griffin-Lim.
 
-        The length of a clip is that of the UNet's ``sample_size``: latent frames, or (latent frames, bands).
+        The length of a clip follows from the UNet's ``sample_size``.
 
         Raises:
-            UserError: if a part cannot be read, or is for something else than log-mels of 64 bands at 16 kHz.
+            UserError: if a part cannot be read, or is not for log-mel spectrograms of 64 bands at 16 kHz.
         """
         from diffusers import AutoencoderKL
         from transformers import SpeechT5HifiGan
@@ -71,13 +73,13 @@ class MelCodec(Codec):
             if (rate, bands) != (_SAMPLE_RATE, NUM_BANDS):
                 raise UserError(
                     f"{folder / 'vocoder'} makes {rate} Hz of {bands} bands, but only {_SAMPLE_RATE} Hz of"
-                    f" {NUM_BANDS} bands are understood here; name another model"
+                    f" {NUM_BANDS} bands are supported; name another model"
                 )
             vocoder = model.network(SpeechT5HifiGan, "vocoder")
             if (hop := math.prod(config["upsample_rates"])) != HOP_LENGTH:
                 raise UserError(
-                    f"{folder / 'vocoder'} makes {hop} samples of each frame, but only {HOP_LENGTH} are understood"
-                    " here; name another model"
+                    f"{folder / 'vocoder'} makes {hop} samples of each frame, but only {HOP_LENGTH} are"
+                    " supported; name another model"
                 )
         num_frames = frames * 2 ** (len(vae.config.block_out_channels) - 1)
         return cls(vae, vocoder, num_frames=num_frames, fingerprint=model.fingerprint("vae"))
@@ -97,14 +99,14 @@ class MelCodec(Codec):
 
 
 def sample_size(model: ModelFolder) -> int | list[int]:
-    """The UNet's, in frames or in frames and bands of a latent.
+    """The ``sample_size`` of a folder's UNet: the number of frames of a latent, or [frames, bands].
 
     Raises:
-        UserError: if the configuration says something else.
+        UserError: if the configuration does not contain one of the two.
     """
     found: Any = model.json("unet/config.json").get("sample_size")
-    both = isinstance(found, list) and len(found) == 2 and all(is_whole(size, least=1) for size in found)
-    if not both and not is_whole(found, least=1):
+    both = isinstance(found, list) and len(found) == 2 and all(is_integer(size, at_least=1) for size in found)
+    if not both and not is_integer(found, at_least=1):
         raise UserError(
             f"sample_size is {found} in {model.path / 'unet' / 'config.json'}, but must be the frames of a latent, or"
             " its frames and its bands, each at least 1; correct it"
@@ -113,7 +115,7 @@ def sample_size(model: ModelFolder) -> int | list[int]:
 
 
 def _check_vae(vae: AutoencoderKL, path: Path) -> None:
-    """Refuses an autoencoder of something else than log-mels, or whose latents are not only scaled."""
+    """Checks that an autoencoder is for log-mel spectrograms and that its latents are scaled but not shifted."""
     config = vae.config
     if (config.in_channels, config.out_channels) != (1, 1):
         raise UserError(
@@ -121,15 +123,19 @@ def _check_vae(vae: AutoencoderKL, path: Path) -> None:
             " autoencoder of a text-to-audio model"
         )
     factor = config.scaling_factor
-    if not is_finite(factor, least=0) or factor == 0:
+    if not is_number(factor, at_least=0) or factor == 0:
         raise UserError(f"scaling_factor is {factor} in {path}, but must be a number above 0; correct it")
     for name in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(name) is not None:
-            raise UserError(f"{name} is {config[name]} in {path}, but only a scaling_factor is understood here")
+            raise UserError(f"{name} is {config[name]} in {path}, but only a scaling_factor is supported")
 
 
 def _has_vocoder(model: ModelFolder) -> bool:
-    """Whether there is a vocoder; an index that names one is not answered with another way to make sound."""
+    """Whether the folder has a vocoder.
+
+    Raises:
+        UserError: if its index names a vocoder that is missing; Griffin-Lim would not be the model's sound.
+    """
     named = model.json(INDEX).get("vocoder") if (model.path / INDEX).is_file() else None
     if not model.has("vocoder") and isinstance(named, list) and any(named):
         raise UserError(f"{model.path} names a vocoder in {INDEX}, but has no vocoder/; copy the folder again")

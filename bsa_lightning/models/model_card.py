@@ -1,4 +1,4 @@
-"""The model card of a folder: licence, origin, and how to sample it."""
+"""The model card of a folder: its licence, its origin, and how to sample it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ FACTS = (
     "teacher_sha256",
     "data",
 )
-"""What the card of a student says from its provenance."""
+"""The entries of a student's provenance that its card shows."""
 
 
 def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "", scores: Sequence[str] = ()) -> str:
-    """Markdown with the head that the hub reads.
+    """The Markdown of a model card, with the YAML metadata that the Hugging Face hub reads.
 
     Args:
-        provenance: what the folder's ``provenance.json`` says.
-        pipeline: class that opens the folder.
-        options: of its ``from_pretrained``, as written in Python.
-        scores: lines of a table of measured scores.
+        provenance: the content of the folder's ``provenance.json``.
+        pipeline: the name of the pipeline class that opens the folder.
+        options: further arguments of its ``from_pretrained``, as Python source.
+        scores: the lines of a table of measured scores.
     """
     licence = str(provenance["licence"])
     head: dict[str, Any] = {
@@ -58,7 +58,7 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
 
 
 def licence_of(folder: Path) -> str | None:
-    """The licence in the head of a model card; none where there is no card, or it names none."""
+    """The licence in the metadata of a folder's model card; ``None`` if there is no card or no licence in it."""
     card = folder / "README.md"
     if not card.is_file():
         return None

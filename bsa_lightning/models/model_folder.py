@@ -1,4 +1,4 @@
-"""The parts of a model folder, each read strictly: all of its weights, no other, finite, and as they were written."""
+"""Strict reading of a model folder: each part with exactly its weights, all finite, and unchanged since written."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 Module = TypeVar("Module", bound=nn.Module)
 _MOST_TIMES = 2
-"""How many times as many weights as its file holds a network may have before any memory is taken for it."""
+"""The largest ratio of a network's number of weights to its file's for which memory is allocated."""
 
 
 class ModelFolder:
-    """What diffusers and transformers read in a folder goes through here.
+    """A model folder, read with diffusers and transformers but with checks that they do not make.
 
-    Both only log when weights are missing or left over, and neither knows whether files have changed. Where
-    ``provenance.json`` holds digests of the files, each part is compared with them when it is read.
+    Both libraries only log missing and unexpected weights, and neither notices that a file has changed. If
+    ``provenance.json`` contains digests of the files, each part is compared with them when it is read.
 
     Args:
-        path: the folder, whole or a student's.
+        path: a complete folder, or a student's.
 
     Raises:
-        UserError: if its provenance cannot be read.
+        UserError: if the provenance cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,11 +45,15 @@ class ModelFolder:
         self._found: dict[str, dict[str, str]] = {}
 
     def has(self, part: str) -> bool:
-        """Whether there is such a part."""
+        """Whether the folder has the subfolder ``part``."""
         return (self.path / part).is_dir()
 
     def require(self, *names: str) -> None:
-        """Refuses a folder without the files that are named, relative to it."""
+        """Checks that the folder has the files ``names``, given relative to it.
+
+        Raises:
+            UserError: if one is missing.
+        """
         for name in names:
             if not (self.path / name).is_file():
                 raise UserError(
@@ -60,7 +64,7 @@ class ModelFolder:
         """The object in a JSON file of the folder.
 
         Raises:
-            UserError: if it is missing, holds something else, or is not as it was written.
+            UserError: if it is missing, does not contain an object, or was changed since it was written.
         """
         self.require(name)
         if self._written is not None and "/" in name:
@@ -69,18 +73,18 @@ class ModelFolder:
         return read_json(self.path / name)
 
     def fingerprint(self, *parts: str) -> str:
-        """One digest over the files of some parts, each compared with what the provenance knows.
+        """One digest of the files of ``parts``, each of them compared with the digests in the provenance.
 
         Raises:
-            UserError: if a file is not as it was written.
+            UserError: if a file was changed since it was written.
         """
         return combined({name: sha256 for part in parts for name, sha256 in self._digests(part).items()})
 
     def verify(self, *parts: str) -> None:
-        """Compares parts, or all that there are if none is named, with what the provenance knows of them, if it does.
+        """Compares the files of ``parts``, or of all parts without arguments, with the digests in the provenance.
 
         Raises:
-            UserError: if a file is not as it was written.
+            UserError: if a file was changed since it was written.
         """
         if self._written is not None:
             known = {name.partition("/")[0] for name in self._written}
@@ -88,39 +92,39 @@ class ModelFolder:
                 self._digests(part)
 
     def network(
-        self, cls: type[Module], part: str, *, dtype: torch.dtype = torch.float32, beside: str | None = None
+        self, cls: type[Module], part: str, *, dtype: torch.dtype = torch.float32, ignored: str | None = None
     ) -> Module:
         """A network of diffusers or transformers with the weights of a part, in evaluation mode.
 
         Args:
-            cls: its class.
+            cls: the class of the network.
             part: the subfolder.
-            dtype: of the weights.
-            beside: beginning, as a regular expression, of names that the file may have beyond those of ``cls``.
+            dtype: the type of the weights.
+            ignored: a regular expression that the beginnings of the names of ignored weights match.
 
         Raises:
-            UserError: if the part is missing or not as it was written, its configuration is for something else, or its
-                weights are not exactly those that the configuration asks for, all of them finite.
+            UserError: if the part is missing or was changed since it was written, its configuration is for another
+                class, or its weights are not exactly those that the configuration asks for, all of them finite.
         """
         self._check_kind(cls, part)
         self.verify(part)
-        return read_network(cls, self.path / part, dtype=dtype, beside=beside)
+        return read_network(cls, self.path / part, dtype=dtype, ignored=ignored)
 
     def shapes(self, cls: type[Module], part: str, *, dtype: torch.dtype) -> Module:
         """A network of diffusers as the configuration of a part describes it, without memory for its weights.
 
         Raises:
-            UserError: if the configuration cannot be read, or is for something else.
+            UserError: if the configuration cannot be read, or is for another class.
         """
         self._check_kind(cls, part)
         with readable(self.path / part, cls.__name__):
             return _shapes(cls, self.path / part, dtype)
 
     def tokenizer(self, part: str) -> PreTrainedTokenizerBase:
-        """A tokenizer of transformers; code that it may name is not run.
+        """The tokenizer in the subfolder ``part``; code in the folder is not run.
 
         Raises:
-            UserError: if it is missing, not as it was written, or cannot be read.
+            UserError: if it is missing, was changed since it was written, or cannot be read.
         """
         from transformers import AutoTokenizer
 
@@ -153,12 +157,12 @@ class ModelFolder:
             else:
                 what = "is damaged or was changed since it was written"
             raise UserError(
-                f'{self.path / name} {what}; copy the folder again or, if that is meant, take "files" and "sha256" out'
-                f" of its {provenance.PROVENANCE}"
+                f'{self.path / name} {what}; copy the folder again or, if that is intended, remove "files" and "sha256"'
+                f" from its {provenance.PROVENANCE}"
             )
 
     def _check_kind(self, cls: type[nn.Module], part: str) -> None:
-        """Refuses the configuration of another network; both libraries would take what they know of it."""
+        """Checks that a configuration is for ``cls``; both libraries would use the settings they know of any other."""
         config = self.json(f"{part}/config.json")
         if _of_diffusers(cls):
             key, known = "_class_name", [cls.__name__]
@@ -172,19 +176,13 @@ class ModelFolder:
 
 
 def read_network(
-    cls: type[Module], path: Path, *, dtype: torch.dtype = torch.float32, beside: str | None = None
+    cls: type[Module], path: Path, *, dtype: torch.dtype = torch.float32, ignored: str | None = None
 ) -> Module:
-    """A network of diffusers or transformers with exactly the weights in a folder, in evaluation mode.
-
-    Args:
-        cls: its class.
-        path: the folder of its configuration and weights.
-        dtype: of the weights.
-        beside: beginning, as a regular expression, of names that the file may have beyond those of ``cls``.
+    """A network with exactly the weights in the folder ``path``, in evaluation mode, as :meth:`ModelFolder.network`.
 
     Raises:
-        UserError: if the folder cannot be read, or its weights are not all of those that the configuration asks for
-            and no others, all of them finite.
+        UserError: if the folder cannot be read, or its weights are not exactly those that its configuration asks for,
+            all of them finite.
     """
     file, elements = weight_files.check_folder(path)
     with readable(path, cls.__name__):
@@ -197,14 +195,14 @@ def read_network(
         network, report = cls.from_pretrained(  # type: ignore[attr-defined]
             path, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, **options
         )
-    _check_report(file, network, report, beside)
+    _check_report(file, network, report, ignored)
     check_finite(network, file)
     return network.eval()
 
 
 @contextmanager
 def readable(path: Path, kind: str) -> Iterator[None]:
-    """Whatever a library makes of a folder that it cannot read becomes one sentence; what it logs is not shown."""
+    """A context in which any error of a library that reads ``path`` as a ``kind`` becomes a ``UserError``."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -212,40 +210,42 @@ def readable(path: Path, kind: str) -> Iterator[None]:
         if file.exists() and not file.is_file() and not file.is_dir():
             raise UserError(f"{file} is a pipe or a device, which might never end; put the file itself there")
     before = [(module, module.get_verbosity()) for module in (of_diffusers, of_transformers)]
-    of_transformers.disable_progress_bar()  # a bar for each half second of loading would tear those of training
+    of_transformers.disable_progress_bar()  # bars of loading would break up those of training
     for module, _ in before:
         module.set_verbosity(module.CRITICAL)
     try:
         yield
-    except (UserError, MemoryError):  # the second says nothing of the folder
+    except (UserError, MemoryError):  # out of memory is not the folder's fault
         raise
-    except Exception as error:  # whatever a wrong file makes of its reader
-        raise UserError(f"{path} cannot be read as {kind} ({first_line(error)}); put a whole one there") from error
+    except Exception as error:  # a damaged file can cause any error
+        raise UserError(
+            f"{path} cannot be read as {kind} ({first_line(error)}); replace it with an undamaged one"
+        ) from error
     finally:
         for module, verbosity in before:
             module.set_verbosity(verbosity)
 
 
 def check_finite(network: nn.Module, where: object) -> None:
-    """Refuses weights that are infinite or no numbers.
+    """Checks that all weights are finite numbers.
 
     Raises:
-        UserError: naming ``where`` they are from, and the first such weight.
+        UserError: if they are not; the message names the first such weight and ``where`` the weights are from.
     """
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"{where} holds {name} with values that are not finite; name undamaged weights")
 
 
-def _check_report(path: Path, network: nn.Module, report: dict[str, Any], beside: str | None) -> None:
-    """Refuses weights that are missing, left over or of another shape, going by a library's own account."""
+def _check_report(path: Path, network: nn.Module, report: dict[str, Any], ignored: str | None) -> None:
+    """Refuses weights that are missing, unexpected or of another shape, as a library reports them."""
     ours = network.state_dict()
     missing = [name for name in report["missing_keys"] if name not in ours or ours[name].is_floating_point()]
     missing = [name for name in missing if name not in _unused(network)]
     surplus = [
         name
         for name in report["unexpected_keys"]
-        if not COUNTS.search(name) and not (beside is not None and re.match(beside, name))
+        if not COUNTS.search(name) and not (ignored is not None and re.match(ignored, name))
     ]
     unequal = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
     for what, names in (
@@ -262,7 +262,7 @@ def _check_report(path: Path, network: nn.Module, report: dict[str, Any], beside
 
 
 def _unused(network: nn.Module) -> tuple[str, ...]:
-    """Weights without influence, which files may lack: the statistics of a vocoder that does not normalise."""
+    """Names of weights without influence, which a file may lack: statistics of a vocoder that does not normalise."""
     config = getattr(network, "config", None)
     return ("mean", "scale") if getattr(config, "normalize_before", True) is False else ()
 
@@ -288,10 +288,10 @@ def _of_diffusers(cls: type[nn.Module]) -> bool:
 
 
 def _model_types(cls: type[nn.Module]) -> tuple[str, ...]:
-    """What a configuration of transformers may be for: the class, or a whole model that it is a side of."""
+    """The model types of transformers that ``cls`` can be read from: its own, and those of models that contain it."""
     own = cls.config_class.model_type  # type: ignore[attr-defined]
     return (own, *_LIKEWISE.get(own, ()))
 
 
 _LIKEWISE = {"clap_text_model": ("clap",), "t5": ("mt5",)}
-"""Other types whose weights are those of a type."""
+"""For a model type, other types whose folders contain its weights."""

@@ -1,4 +1,4 @@
-"""Waveform <-> latent without a mel: Stable Audio's stereo autoencoder, and how long its clips are."""
+"""The codec of Stable Audio: stereo waveform <-> latent, without a spectrogram; and the length of its clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.models import provenance
 from bsa_lightning.models.base import Codec, Posterior
 from bsa_lightning.models.model_folder import ModelFolder
-from bsa_lightning.models.provenance import is_finite, is_whole
+from bsa_lightning.models.provenance import is_integer, is_number
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderOobleck
@@ -25,12 +25,12 @@ _CONFIGS = ("transformer/config.json", "vae/config.json")
 
 @dataclass(frozen=True)
 class Length:
-    """How long clips are.
+    """The length of the clips of a model.
 
     Args:
-        seconds: what the network is told.
-        num_samples: what the codec takes and gives, in each channel.
-        padded: samples that the latent, always of full length, stands for.
+        seconds: the duration that the network is conditioned on.
+        num_samples: the number of samples per channel of a clip.
+        padded: the number of samples per channel that a latent represents; its length is always the same.
     """
 
     seconds: float
@@ -39,20 +39,20 @@ class Length:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The ``seconds`` of the folder's provenance, else all that the latent holds.
+        """The length in the folder's provenance (``seconds``), else the length that a latent represents.
 
         Raises:
-            UserError: if the latent does not hold as much, or a configuration does not say how much it holds.
+            UserError: if that is more than a latent represents, or a configuration does not give the latent's length.
         """
         model = ModelFolder(folder)
         model.require(*_CONFIGS)
         transformer, vae = (model.json(name) for name in _CONFIGS)
         frames, rate, ratios = transformer.get("sample_size"), vae.get("sampling_rate"), vae.get("downsampling_ratios")
         if not (
-            is_whole(frames, least=1)
-            and is_whole(rate, least=1)
+            is_integer(frames, at_least=1)
+            and is_integer(rate, at_least=1)
             and isinstance(ratios, list)
-            and all(is_whole(ratio, least=1) for ratio in ratios)
+            and all(is_integer(ratio, at_least=1) for ratio in ratios)
         ):
             raise UserError(
                 f"sample_size is {frames} in {folder / _CONFIGS[0]}, sampling_rate is {rate} and downsampling_ratios is"
@@ -63,7 +63,7 @@ class Length:
         seconds = provenance.read(folder).get("seconds")
         if seconds is None:
             return cls(longest, padded, padded)
-        if not is_finite(seconds, least=1 / rate) or seconds > longest:
+        if not is_number(seconds, at_least=1 / rate) or seconds > longest:
             raise UserError(
                 f"seconds is {seconds} in {folder / provenance.PROVENANCE}, but must be above 0 and at most {longest:g}"
             )
@@ -71,12 +71,12 @@ class Length:
 
 
 class OobleckCodec(Codec):
-    """Stereo, without a mel; latents (channels, frames) are not scaled.
+    """A variational autoencoder of stereo waveforms, with latents (channels, frames) that are not scaled.
 
     Args:
-        vae: on waveforms (batch, 2, samples).
-        length: of clips; what is shorter than the latent is padded with silence.
-        fingerprint: of everything that decides the latent.
+        vae: the autoencoder of waveforms (batch, 2, samples).
+        length: the length of clips; they are padded with silence to the length that a latent represents.
+        fingerprint: the digest of everything that the latents depend on.
     """
 
     num_channels = 2
@@ -95,19 +95,19 @@ class OobleckCodec(Codec):
         """Reads ``vae/`` of a model folder, in float32.
 
         Raises:
-            UserError: if it cannot be read, or is not for stereo.
+            UserError: if it cannot be read, or is not for two channels.
         """
         from diffusers import AutoencoderOobleck
 
         model = ModelFolder(folder)
         with warnings.catch_warnings():
-            # The library builds it with a function that torch wants to replace.
+            # diffusers builds it with a function that torch has deprecated.
             warnings.filterwarnings("ignore", message=".*weight_norm", category=FutureWarning)
             vae = model.network(AutoencoderOobleck, "vae")
         if vae.config.audio_channels != cls.num_channels:
             raise UserError(
                 f"audio_channels is {vae.config.audio_channels} in {folder / 'vae' / 'config.json'}, but only"
-                f" {cls.num_channels} are understood here; name another model"
+                f" {cls.num_channels} are supported; name another model"
             )
         return cls(vae, length=length, fingerprint=f"{model.fingerprint('vae')}-{length.num_samples}")
 

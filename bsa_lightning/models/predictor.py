@@ -1,4 +1,4 @@
-"""A denoiser with its conditioning bound, at a guidance scale: what the sampling loop and the target call."""
+"""A denoiser with fixed conditioning and guidance scale: the function that samplers and the target call."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ def predictor(
     null: Conditioning | None = None,
     guidance_scale: float | Tensor = 1.0,
 ) -> Callable[[Tensor, Tensor], Prediction]:
-    """A function of ``z_t`` (batch, ...) and ``t`` (batch,) for the clips of ``conditioning``.
+    """The function from ``z_t`` (batch, ...) and ``t`` (batch,) to the denoiser's guided prediction.
 
-    A network that takes the scale (one for all, or (batch,)) is told it. For any other, with a ``null`` conditioning
-    (one clip) and a scale other than 1, both branches run in one batch of twice the size.
+    Args:
+        denoiser: the denoiser. If its network takes the guidance scale, one evaluation suffices; any other is
+            evaluated on a batch of twice the size, the conditional and the unconditional branch, unless the scale is 1.
+        conditioning: the conditioning of the batch.
+        null: the conditioning of the empty caption, one clip, for the unconditional branch.
+        guidance_scale: the guidance scale of all clips, or of each clip, (batch,).
 
     Raises:
-        UserError: if there is a scale other than 1, but neither a null conditioning nor a network that takes the scale.
+        UserError: if the unconditional branch is needed and ``null`` is ``None``.
     """
     if denoiser.takes_guidance:
         scales = torch.as_tensor(guidance_scale).float().expand(len(conditioning))
@@ -36,8 +40,8 @@ def predictor(
         return lambda z_t, t: denoiser(z_t, t, conditioning)
     if null is None:
         raise UserError(
-            f"guidance_scale is {guidance_scale}, but guidance outside of the network needs the conditioning of no"
-            " caption; give null, or a scale of 1"
+            f"guidance_scale is {guidance_scale}, but guidance outside of the network needs the conditioning of the"
+            " empty caption; pass null, or set the scale to 1"
         )
 
     both = Conditioning.cat([conditioning, null.repeat(len(conditioning))])
@@ -51,7 +55,7 @@ def predictor(
 
 
 class CountEvaluations:
-    """Counts what a network evaluates while this context is open, by a hook on it: ``rows`` of all its batches."""
+    """A context that counts the evaluations of a network: the clips of all its batches, in ``rows``."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser

@@ -1,4 +1,4 @@
-"""``provenance.json`` of a model folder: where it comes from, how it is sampled, and what its files were."""
+"""``provenance.json`` of a model folder: its origin, how it is sampled, and the digests of its files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bsa_lightning.models.hashing import combined, digests_of
 
 PROVENANCE = "provenance.json"
 NETWORK_PARTS = ("unet", "transformer", "scheduler")
-"""Subfolders of the network and its schedule: ``sha256`` is theirs."""
+"""The subfolders of the network and its scheduler, which the entry ``sha256`` is the digest of."""
 _STUDENT = ("pipeline", "teacher", "weighting", "round", "num_steps", "guidance", "guidance_scale")
 INDEX = "model_index.json"
-"""The file of a whole model folder that names its pipeline class and its parts."""
+"""The file of a complete model folder that names its pipeline class and its parts."""
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What ``provenance.json`` says; empty where a folder has none.
+    """The content of ``provenance.json``, empty if the folder does not have this file.
 
     Raises:
         UserError: if it cannot be read, or an entry is of the wrong kind.
@@ -41,20 +41,29 @@ def read_student(folder: Path) -> dict[str, Any]:
     """The provenance of a student in the ``rounds/`` of a run.
 
     Raises:
-        UserError: as :func:`read`, if an entry is missing, or if the folder bears the name of another round.
+        UserError: if it cannot be read, an entry is missing, or the name of the folder is that of another round.
     """
     found = read(folder)
-    if lacking := [name for name in _STUDENT if name not in found]:
-        raise UserError(f"{folder} is no student of a run: its {PROVENANCE} has no {lacking[0]}; bring that file back")
+    if missing := [name for name in _STUDENT if name not in found]:
+        raise UserError(
+            f"{folder} is not the folder of a run's student: its {PROVENANCE} has no {missing[0]}; restore that file"
+        )
     if folder.name != (name := f"{found['round']}-{found['num_steps']}steps"):
-        raise UserError(f"{folder} holds the student {name} by its {PROVENANCE}; give the folder that name back")
+        raise UserError(
+            f"{folder} contains the student {name} according to its {PROVENANCE}; rename the folder to that"
+        )
     return found
 
 
 def write(folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Writes the provenance of a whole model folder, with a digest of each of its model files.
+    """Writes ``provenance.json`` of a complete model folder.
 
-    ``files`` holds the digests by name, ``sha256`` is the one digest of network and schedule.
+    The entry ``files`` is added with the digest of each model file, and ``sha256`` with the one digest of network and
+    scheduler.
+
+    Args:
+        folder: the folder.
+        provenance: the other entries.
     """
     parts = sorted(path for path in folder.iterdir() if path.is_dir())
     network = [folder / name for name in NETWORK_PARTS if (folder / name).is_dir()]
@@ -64,41 +73,43 @@ def write(folder: Path, provenance: Mapping[str, Any]) -> None:
 
 
 def check_identity(folder: Path) -> None:
-    """Refuses a folder whose network or schedule is not the one that ``sha256`` of its provenance names.
+    """Checks that the network and scheduler of a folder have the digest ``sha256`` of its provenance.
 
-    Where the provenance knows each file, these are checked as they are read, and here only that both agree.
+    If the provenance contains the digests of the files, which are verified when the files are read, only these digests
+    are compared here.
 
     Raises:
-        UserError: if they differ.
+        UserError: if the digests differ.
     """
     provenance = read(folder)
     files = provenance.get("files")
     found = combined(_of(files, *NETWORK_PARTS)) if files is not None else folder_sha256(folder)
     if provenance.get("sha256", found) != found:
         raise UserError(
-            f"{folder} is damaged or was changed, since its {PROVENANCE} knows other files; train or copy it again"
+            f"{folder} is damaged or was changed, since its files do not have the digests in {PROVENANCE};"
+            " train or copy it again"
         )
 
 
 def folder_sha256(folder: Path) -> str:
-    """Digest of the network and its schedule: what identifies a teacher or student."""
+    """The digest of the network and its scheduler, which identifies a teacher or student."""
     parts = [folder / name for name in NETWORK_PARTS if (folder / name).is_dir()]
     return combined({name: sha256 for part in parts for name, sha256 in digests_of(part).items()})
 
 
 def _of(files: Mapping[str, str], *parts: str) -> dict[str, str]:
-    """Of all digests those of some parts, in their order."""
+    """The digests of the files of ``parts``, in the order of the parts."""
     return {name: sha256 for part in parts for name, sha256 in files.items() if name.startswith(f"{part}/")}
 
 
-def is_whole(value: object, *, least: int) -> TypeGuard[int]:
-    """Whether it is an int (no bool) of at least ``least``."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_integer(value: object, *, at_least: int) -> TypeGuard[int]:
+    """Whether ``value`` is an int, not a bool, and at least ``at_least``."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
-def is_finite(value: object, *, least: float) -> TypeGuard[float]:
-    """Whether it is a finite number (no bool) of at least ``least``."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
+def is_number(value: object, *, at_least: float) -> TypeGuard[float]:
+    """Whether ``value`` is a finite int or float, not a bool, and at least ``at_least``."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and at_least <= value < math.inf
 
 
 def _is_text(value: object) -> bool:
@@ -125,8 +136,8 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "licence": _TEXT,
     "weighting": _TEXT,
     "weighting_parameters": (lambda value: isinstance(value, dict), "an object of numbers"),
-    "round": (lambda value: is_whole(value, least=1), "a whole number of at least 1"),
-    "updates": (lambda value: is_whole(value, least=0), "a whole number of at least 0"),
+    "round": (lambda value: is_integer(value, at_least=1), "a whole number of at least 1"),
+    "updates": (lambda value: is_integer(value, at_least=0), "a whole number of at least 0"),
     "data": _TEXT,
 }
-"""What an entry must be; :class:`~bsa_lightning.models.sampling_settings.SamplingSettings` checks how to sample."""
+"""For each entry, its check and what it must be; ``SamplingSettings`` checks the entries on sampling."""

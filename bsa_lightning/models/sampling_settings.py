@@ -1,4 +1,4 @@
-"""How a model is meant to be sampled, and at which guidance scales it can be."""
+"""How a model is sampled by default, and the guidance scales that it supports."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from pathlib import Path
 from typing import Any, Self
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.provenance import is_finite, is_whole
+from bsa_lightning.models.provenance import is_integer, is_number
 
 _GUIDANCE = ("outside", "baked", "embedded")
 LARGEST_SCALE = 1000
-"""Highest guidance scale; far below it all that comes out is noise."""
+"""The largest guidance scale; far smaller ones already produce noise."""
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a model is meant to be sampled.
+    """How a model is sampled by default.
 
     Args:
-        num_steps: N of the sampler, at least 1.
-        guidance: "outside" the network, "baked" into it, or "embedded" as its input.
-        guidance_scale: g, unless another is asked for; from 0 to 1000.
-        guidance_range: lowest and highest g that an embedded network was trained with; from 0 to 1000, in this order.
+        num_steps: the number of sampling steps N, at least 1.
+        guidance: the place of guidance: "outside" of the network by a second evaluation, "baked" into the network, or
+            "embedded" as an input of the network.
+        guidance_scale: the default guidance scale g, from 0 to 1000.
+        guidance_range: the smallest and the largest g that a network with embedded guidance was trained with, each from
+            0 to 1000; ``None`` if all are supported.
 
     Raises:
-        UserError: if one of them is something else.
+        UserError: if a setting is out of its range.
     """
 
     num_steps: int
@@ -36,7 +38,7 @@ class SamplingSettings:
     guidance_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not is_whole(self.num_steps, least=1):
+        if not is_integer(self.num_steps, at_least=1):
             raise _wrong("num_steps", self.num_steps, "a whole number of at least 1")
         if self.guidance not in _GUIDANCE:
             raise _wrong("guidance", self.guidance, "outside, baked or embedded")
@@ -49,7 +51,7 @@ class SamplingSettings:
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any], *, num_steps: int, guidance_scale: float) -> Self:
-        """As a folder's provenance says; the numbers are taken where it does not."""
+        """The settings in a provenance, with the given ``num_steps`` and ``guidance_scale`` if it lacks them."""
         bounds = provenance.get("guidance_range")
         return cls(
             num_steps=provenance.get("num_steps", num_steps),
@@ -59,10 +61,13 @@ class SamplingSettings:
         )
 
     def scale(self, requested: float | None = None) -> float:
-        """What ``guided.predictor`` needs so that sound comes out at the requested g, the model's own for ``None``.
+        """The guidance scale to call ``predictor`` with so that the sound has the guidance scale g.
+
+        Args:
+            requested: the guidance scale g; ``None`` is the model's default.
 
         Raises:
-            UserError: if the network cannot do the requested one.
+            UserError: if the model does not support g.
         """
         g = self.guidance_scale if requested is None else requested
         if not 0 <= g <= LARGEST_SCALE:
@@ -80,12 +85,12 @@ class SamplingSettings:
 
 
 def in_file(path: Path, error: UserError) -> UserError:
-    """The same mistake, with the file that it was made in."""
+    """The same error, with the file in its message."""
     return UserError(f"in {path}, {error}")
 
 
 def _is_scale(value: object) -> bool:
-    return is_finite(value, least=0) and value <= LARGEST_SCALE
+    return is_number(value, at_least=0) and value <= LARGEST_SCALE
 
 
 def _is_range(bounds: object) -> bool:

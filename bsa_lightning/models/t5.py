@@ -1,4 +1,4 @@
-"""A T5 encoder and its tokenizer as a Conditioner: last hidden states with their mask, as Tango uses them."""
+"""The text side of Tango: the last hidden states of a T5 encoder, with their mask."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 
-WHOLE_T5 = r"(decoder|lm_head)\."
-"""Beginnings of the weights that a whole T5 has beyond its encoder."""
+T5_DECODER = r"(decoder|lm_head)\."
+"""A pattern of the names of weights that a complete T5 model has beyond its encoder."""
 
 
 class T5Conditioner(Conditioner):
-    """The null conditioning is T5 of the empty caption: its one valid token is the end of sequence.
+    """A T5 encoder: the sequence ``states`` (batch, tokens, width).
+
+    The null conditioning is that of the empty caption, whose only valid token is the end of sequence.
 
     Args:
-        encoder: T5.
-        tokenizer: its own.
-        fingerprint: of both.
-        longest: most tokens of a caption, at least 1; ``None`` takes what the tokenizer says, else Tango's 512.
+        encoder: the T5 encoder.
+        tokenizer: the tokenizer of the encoder.
+        fingerprint: the digest of encoder and tokenizer.
+        longest: the most tokens of a caption, at least 1, including the end of sequence; ``None`` is the tokenizer's
+            maximum, or Tango's 512 if the tokenizer does not have one.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class T5Conditioner(Conditioner):
         model = ModelFolder(folder)
         model.require("text_encoder/config.json", "tokenizer/tokenizer_config.json")
         encoder, tokenizer = (
-            model.network(T5EncoderModel, "text_encoder", beside=WHOLE_T5),
+            model.network(T5EncoderModel, "text_encoder", ignored=T5_DECODER),
             model.tokenizer("tokenizer"),
         )
         check_tokenizer(tokenizer, encoder.config, folder / "tokenizer")

@@ -1,4 +1,4 @@
-"""Captions to tokens: never more than the text encoder reads, and never cut without a word."""
+"""Captions to tokens, no more than the text encoder can read, with a warning for each caption that is cut."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.provenance import is_whole
+from bsa_lightning.models.provenance import is_integer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _log = logging.getLogger(__name__)
 _UNKNOWN = 10**9
-"""A tokenizer whose files do not tell its greatest length says 10^30."""
+"""A maximum length from which on it is unknown; transformers then uses 10^30."""
 _SHOWN = 60
-"""Characters of a caption, and of what is cut away from it, in a warning."""
-_told: set[tuple[str, int, str]] = set()
-"""Which captions were said to be cut, once per process: name of the encoder, its length, caption."""
+"""The most characters of a caption, and of the part that is cut, in a warning."""
+_warned: set[tuple[str, int, str]] = set()
+"""The warnings of this process so far, each as (name of the encoder, its longest caption in tokens, caption)."""
 
 
 class CaptionTokens:
-    """Captions as tokens of one length, with a warning for each that is cut.
+    """Captions as padded tokens, with a warning for each caption that is cut.
 
     Args:
-        tokenizer: of the text encoder.
-        name: of the text encoder, for the warning.
-        longest: most tokens that the encoder reads, at least 1; ``None`` if it has no bound of its own.
-        default: most tokens where neither the tokenizer nor ``longest`` says, at least 1.
-        pad_to_longest: whether all captions get as many tokens as the encoder reads at most, rather than as many as the
-            longest of them has.
+        tokenizer: the tokenizer of the text encoder.
+        name: the name of the text encoder, for the warning.
+        longest: the most tokens that the encoder can read, at least 1; ``None`` if it has no limit.
+        default: the most tokens if neither ``longest`` nor the tokenizer limits them, at least 1.
+        pad_to_longest: whether captions are padded to the most tokens that the encoder can read, rather than to the
+            longest caption of the batch.
 
     Raises:
-        UserError: if a length is out of its range.
+        UserError: if the most tokens are not at least 1.
     """
 
     def __init__(
@@ -48,22 +48,22 @@ class CaptionTokens:
         default: int = 512,
         pad_to_longest: bool = False,
     ) -> None:
-        told = tokenizer.model_max_length
-        bounds = [bound for bound in (told if told < _UNKNOWN else None, longest) if bound is not None]
+        stated = tokenizer.model_max_length
+        bounds = [bound for bound in (stated if stated < _UNKNOWN else None, longest) if bound is not None]
         self.tokenizer = tokenizer
         self.name = name
         self.longest = min(bounds, default=default)
         self.padding = "max_length" if pad_to_longest else "longest"
-        if not is_whole(self.longest, least=1):
+        if not is_integer(self.longest, at_least=1):
             raise UserError(f"the most tokens of {name} are {self.longest}, but must be at least 1")
 
     def __call__(self, captions: Sequence[str], *, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """Token numbers and mask, each (captions, tokens) in int64, on ``device``."""
+        """The token numbers and the mask (0 for padding), each (captions, tokens), int64, on ``device``."""
         captions = list(captions)
-        whole = self.tokenizer(captions, verbose=False)["input_ids"]
-        for caption, ids in zip(captions, whole, strict=True):
-            if len(ids) > self.longest and (key := (self.name, self.longest, caption)) not in _told:
-                _told.add(key)
+        uncut = self.tokenizer(captions, verbose=False)["input_ids"]
+        for caption, ids in zip(captions, uncut, strict=True):
+            if len(ids) > self.longest and (key := (self.name, self.longest, caption)) not in _warned:
+                _warned.add(key)
                 self._warn(caption, len(ids))
         tokens = self.tokenizer(
             captions, padding=self.padding, truncation=True, max_length=self.longest, return_tensors="pt"
@@ -89,21 +89,21 @@ def _beginning(text: str) -> str:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, where: object) -> None:
-    """Refuses a tokenizer that is not whole, or whose tokens are not those of an encoder.
+    """Checks that a tokenizer has a vocabulary and that its tokens are those of a text encoder.
 
     Args:
-        tokenizer: as it was read.
-        config: of the encoder: its vocabulary and the tokens that end a caption and fill it up.
-        where: it was read from.
+        tokenizer: the tokenizer.
+        config: the configuration of the encoder, with the size of its vocabulary and its special tokens.
+        where: the folder of the tokenizer, for the message.
 
     Raises:
-        UserError: naming what does not fit.
+        UserError: if the tokenizer is incomplete, or does not belong to the encoder.
     """
     vocabulary = tokenizer.get_vocab()
-    # Without its vocabulary transformers makes a tokenizer of special tokens, to which all captions are one.
+    # Without a vocabulary, transformers makes a tokenizer of special tokens alone, for which all captions are equal.
     if len(vocabulary.keys() - set(tokenizer.all_special_tokens)) < 2:
         raise UserError(
-            f"{where} knows no words, only {len(vocabulary)} tokens; put the tokenizer.json of its model there"
+            f"{where} has no words, only {len(vocabulary)} tokens; put the tokenizer.json of its model there"
         )
     if max(vocabulary.values()) >= config.vocab_size:
         raise UserError(
@@ -111,9 +111,9 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
             f" {config.vocab_size}; put the tokenizer of the same model there"
         )
     if tokenizer.pad_token_id is None:
-        raise UserError(f"{where} names no pad_token; set it in tokenizer_config.json")
+        raise UserError(f"{where} has no pad_token; set it in tokenizer_config.json")
     longest, special = tokenizer.model_max_length, tokenizer.num_special_tokens_to_add()
-    if not is_whole(longest, least=special + 1):
+    if not is_integer(longest, at_least=special + 1):
         raise UserError(
             f"model_max_length is {longest} in {where}, but must be a whole number above {special}, the tokens that"
             " each caption gets; correct it in tokenizer_config.json"

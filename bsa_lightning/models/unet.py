@@ -1,4 +1,4 @@
-"""A diffusers UNet on a table of trained timesteps, as a Denoiser: Tango's and the built-in teacher's network."""
+"""A UNet of diffusers as a Denoiser: the network of Tango, of the built-in teacher and, adapted, of AudioLDM."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.mel_codec import sample_size
 from bsa_lightning.models.model_folder import ModelFolder, readable
-from bsa_lightning.models.provenance import is_finite, is_whole
+from bsa_lightning.models.provenance import is_integer, is_number
 from bsa_lightning.models.sampling_settings import in_file
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
 PARAMETRIZATIONS: dict[str, Parametrization] = {"v_prediction": V(), "epsilon": Eps(), "sample": X()}
-"""diffusers' names for what a network predicts."""
+"""The parametrizations by their names in diffusers (``prediction_type``)."""
 _GUIDANCE_EMBEDDING = 256
-"""Width of the guidance scale's sinusoids, as in diffusers' latent consistency models."""
+"""The width of the embedding of the guidance scale, as in diffusers' latent consistency models."""
 _BANDS = 16
-"""Of a latent whose network names its frames alone: 64 mel bands through an autoencoder of three levels."""
+"""The bands of a latent if ``sample_size`` gives only its frames: 64 mel bands, halved twice by the autoencoder."""
 EXAMPLE_TOKENS = 64
-"""Of a long caption."""
+"""The number of tokens in an example batch, that of a long caption."""
 _SCHEDULER = "scheduler/scheduler_config.json"
 _MOST_TIMESTEPS = 1_000_000
 
 
 class UNetDenoiser(Denoiser):
-    """Text states reach the UNet by cross-attention, with their mask.
+    """A UNet with cross-attention to a sequence of text states.
 
     Args:
-        unet: the network.
-        scheduler: carries the trained table and what the network predicts; its grid settings are replaced by ours.
+        unet: the UNet.
+        scheduler: the scheduler with the table of timesteps that the network was trained on and its prediction type.
+            Its settings of the sampling grid are not used.
 
     Raises:
-        UserError: if the table or what the network predicts is unknown here, or one has no value with the other.
+        UserError: if the prediction type is unknown, the table is not that of a diffusion process, or x and eps cannot
+            be computed from the prediction at one of its timesteps.
     """
 
     unet_class = "UNet2DConditionModel"
@@ -54,19 +56,24 @@ class UNetDenoiser(Denoiser):
         self.schedule = TableSchedule(scheduler.alphas_cumprod)
         if (width := unet.config.time_cond_proj_dim) not in (None, _GUIDANCE_EMBEDDING):
             raise UserError(
-                f"time_cond_proj_dim is {width}, but only {_GUIDANCE_EMBEDDING} are understood here; name another model"
+                f"time_cond_proj_dim is {width}, but only {_GUIDANCE_EMBEDDING} are supported; name another model"
             )
-        # What plain diffusers needs to sample on the grid that students are trained on.
+        # The settings with which diffusers samples on the grid that students are trained on.
         self._scheduler = type(scheduler).from_config(
             scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
         )
 
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
-        """Reads ``unet/`` and ``scheduler/`` of a model or student folder; without ``weights``, their shapes alone.
+        """Reads ``unet/`` and ``scheduler/`` of a model or student folder.
+
+        Args:
+            folder: the folder.
+            dtype: the type of the weights.
+            weights: whether to read the weights; without them, the network has shapes but no memory.
 
         Raises:
-            UserError: if one of them cannot be read, or is not as it was written.
+            UserError: if one of them cannot be read, or was changed since it was written.
         """
         import diffusers
 
@@ -90,7 +97,7 @@ class UNetDenoiser(Denoiser):
     def forward(
         self, z_t: Tensor, t: Tensor, conditioning: Conditioning, guidance_scale: Tensor | None = None
     ) -> Prediction:
-        dtype = self.unet.conv_in.weight.dtype  # unet.dtype walks all parameters, at each call
+        dtype = self.unet.conv_in.weight.dtype  # unet.dtype iterates over all parameters
         output = self.unet(
             z_t.to(dtype),
             self.schedule.position(t) - 1,
@@ -101,7 +108,7 @@ class UNetDenoiser(Denoiser):
         return self.parametrization.prediction(output=output.float(), z_t=z_t.float(), alpha=alpha, sigma=sigma)
 
     def inputs(self, conditioning: Conditioning) -> dict[str, Tensor | None]:
-        """The network's arguments for what a clip is conditioned on."""
+        """The arguments of the UNet for the conditioning of a batch."""
         return {
             "encoder_hidden_states": conditioning.tensors["states"],
             "encoder_attention_mask": conditioning.masks["states"],
@@ -117,7 +124,7 @@ class UNetDenoiser(Denoiser):
         return torch.zeros(batch_size, channels, frames, bands), self.example_conditioning(batch_size)
 
     def example_conditioning(self, batch_size: int) -> Conditioning:
-        """Zeros in the shape of what a clip is conditioned on."""
+        """The conditioning of a batch, all zeros."""
         states = torch.zeros(batch_size, EXAMPLE_TOKENS, self.unet.config.cross_attention_dim)
         return Conditioning({"states": states}, {"states": torch.ones(states.shape[:2], dtype=torch.bool)})
 
@@ -145,7 +152,7 @@ class UNetDenoiser(Denoiser):
 
 
 def guidance_embedding(scale: Tensor) -> Tensor:
-    """Sinusoids of 1000 (g - 1), (batch, 256): the convention of diffusers' ``timestep_cond``."""
+    """The embedding of guidance scales g (batch,): sinusoids of 1000 (g - 1), (batch, 256), as in diffusers."""
     from diffusers.models.embeddings import get_timestep_embedding
 
     embedding: Tensor = get_timestep_embedding(
@@ -155,57 +162,60 @@ def guidance_embedding(scale: Tensor) -> Tensor:
 
 
 def _scheduler(model: ModelFolder) -> DDIMScheduler:
-    """The table of trained timesteps, whichever scheduler of diffusers it was saved by.
+    """The scheduler of a model folder as DDIM's, which shares its table with the other schedulers of diffusers.
 
     Raises:
-        UserError: if it cannot be read, or was saved by a scheduler of another kind of schedule.
+        UserError: if it cannot be read, or its class does not have such a table.
     """
     from diffusers import DDIMScheduler
 
     path, config = model.path / _SCHEDULER, model.json(_SCHEDULER)
     model.verify("scheduler")
     if (kind := config.get("_class_name", "DDIMScheduler")) not in DDIMScheduler._compatibles:
-        raise UserError(f'_class_name is "{kind}" in {path}, but must be a scheduler on a table, such as DDIMScheduler')
-    # What is not there would be taken for Stable Diffusion's.
+        raise UserError(
+            f'_class_name is "{kind}" in {path}, but must be that of a scheduler with a table, such as DDIMScheduler'
+        )
+    # diffusers would use the values of Stable Diffusion for missing entries.
     for name in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type"):
         if name not in config:
             raise UserError(f"{path} has no {name}, and the network was trained on one; restore it")
     num_timesteps = config["num_train_timesteps"]
-    if not is_whole(num_timesteps, least=1) or num_timesteps > _MOST_TIMESTEPS:
+    if not is_integer(num_timesteps, at_least=1) or num_timesteps > _MOST_TIMESTEPS:
         raise UserError(
             f"num_train_timesteps is {num_timesteps} in {path}, but must be a whole number from 1 to {_MOST_TIMESTEPS}"
         )
     if (betas := config.get("trained_betas")) is None:
         for name in ("beta_start", "beta_end"):
-            if not is_finite(config[name], least=0):
+            if not is_number(config[name], at_least=0):
                 raise UserError(f"{name} is {config[name]} in {path}, but must be a number from 0 to 1")
-    elif not isinstance(betas, list) or not all(is_finite(beta, least=0) for beta in betas):
-        raise UserError(f"trained_betas are no numbers from 0 to 1 in {path}; restore them")
+    elif not isinstance(betas, list) or not all(is_number(beta, at_least=0) for beta in betas):
+        raise UserError(f"trained_betas in {path} are not numbers from 0 to 1; restore them")
     with readable(path, "a scheduler"):
         scheduler: DDIMScheduler = DDIMScheduler.from_config(config)
     return scheduler
 
 
 def _parametrization(scheduler: DDIMScheduler) -> Parametrization:
-    """What the network predicts, at timesteps at which (x, eps) follow from it.
+    """The parametrization of a scheduler, after a check that x and eps follow from it at each timestep of the table.
 
     Raises:
-        UserError: if they do not, or the table is none.
+        UserError: if they do not, or the table is not that of a diffusion process.
     """
     kind, table = scheduler.config.prediction_type, scheduler.alphas_cumprod.double()
     if kind not in PARAMETRIZATIONS:
         raise UserError(
-            f'prediction_type is "{kind}" of the scheduler, but must be one of {", ".join(PARAMETRIZATIONS)}'
+            f'prediction_type of the scheduler is "{kind}", but must be one of {", ".join(PARAMETRIZATIONS)}'
         )
     falls = table.ndim == 1 and bool((table >= 0).all() and (table.diff(prepend=torch.ones(1).to(table)) < 0).all())
     if not falls or len(table) != scheduler.config.num_train_timesteps:
         raise UserError(
-            "the scheduler's table is none of a diffusion, in which the signal falls from below 1 to no less than 0"
-            " over all num_train_timesteps; correct its betas, each above 0 and at most 1"
+            "the scheduler's table is not that of a diffusion process, in which the signal falls from below 1"
+            " to no less than 0 over all num_train_timesteps; correct its betas, each above 0 and at most 1"
         )
     if kind == "epsilon" and table[-1] == 0:
         raise UserError(
-            "prediction_type is epsilon of a scheduler that leaves no signal at t = 1 (rescale_betas_zero_snr, or a"
-            " beta of 1), where noise does not tell the sound; use v_prediction or sample, or a table that leaves some"
+            "prediction_type is epsilon, but the scheduler's table leaves no signal at t = 1 (rescale_betas_zero_snr,"
+            " or a beta of 1), where x does not follow from the noise; use v_prediction or sample, or a table that"
+            " leaves some signal"
         )
     return PARAMETRIZATIONS[kind]

@@ -1,4 +1,4 @@
-"""Files of weights, safetensors and torch's own: whole, of the right format, and read without running code."""
+"""Files of weights (safetensors and torch's format): checked for damage, and read without running code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 COUNTS = re.compile(
     r"(^|\.)(position_ids|token_type_ids|num_batches_tracked|relative_position_index)$|\.attn\.(masked_)?bias$"
 )
-"""Names of tables that are no weights: libraries make them themselves, and files have them or not."""
+"""A pattern of the names of buffers that are not weights; libraries compute them, and a file may lack them."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file in safetensors or of torch's own, or of the shards that an ``*.index.json`` lists.
+    """The tensors, by name, in a file of safetensors or of torch, or in the shards that an ``*.index.json`` lists.
 
     Raises:
-        UserError: if it is missing, damaged, of another format, or holds something else.
+        UserError: if a file is missing, damaged or of another format, or contains anything but named tensors.
     """
     if path.name.endswith(".index.json"):
         return {name: tensor for shard in shards_of(path) for name, tensor in read_weights(shard).items()}
@@ -37,22 +37,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         weights = torch.load(path, weights_only=True, mmap=zipfile.is_zipfile(path), map_location="cpu")
-    except MemoryError:  # which says nothing of the file
+    except MemoryError:  # out of memory is not the fault of the file
         raise
-    except Exception as error:  # whatever a damaged file makes of its reader
+    except Exception as error:  # a damaged file can cause any error
         raise UserError(f"{path} is not a file of weights ({first_line(error)}); download it again") from error
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"{path} holds something else than named weights; name a file of weights")
+        raise UserError(f"{path} contains something other than named weights; name a file of weights")
     return dict(weights)
 
 
 def check(path: Path) -> None:
-    """Refuses a file of weights that is missing, empty, a pointer to another file, cut short or damaged.
+    """Checks that a file of weights is not missing, empty, a pointer of git-lfs, truncated or damaged.
 
-    torch does not look at the checksums of the archives that it writes, so all of the file is read here.
+    torch does not verify the checksums in the archives that it writes, so the whole file is read here.
 
     Raises:
-        UserError: naming the file and what is wrong with it.
+        UserError: if it is.
     """
     start = check_start(path)
     try:
@@ -62,20 +62,20 @@ def check(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(f"{damaged} has changed")
-    except MemoryError:  # which says nothing of the file
+    except MemoryError:  # out of memory is not the fault of the file
         raise
-    except Exception as error:  # whatever a damaged file makes of its reader
+    except Exception as error:  # a damaged file can cause any error
         raise UserError(f"{path} is not a file of weights ({first_line(error)}); download it again") from error
 
 
 def check_start(path: Path) -> bytes:
-    """Refuses a file that cannot be opened, is empty, or is a pointer to another file.
+    """Checks that a file can be opened, is not empty, and is not a pointer of git-lfs.
 
     Returns:
-        Its first bytes.
+        The first bytes of the file.
 
     Raises:
-        UserError: naming the file and what is wrong with it.
+        UserError: if the check fails.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -92,7 +92,7 @@ def check_start(path: Path) -> bytes:
 
 
 def header_of(path: Path) -> dict[str, tuple[str, int]]:
-    """Type and number of elements of each tensor in a safetensors file, by name."""
+    """The type and the number of elements of each tensor in a safetensors file, by name."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -104,10 +104,11 @@ def check_folder(folder: Path) -> tuple[Path, int | None]:
     """Checks the files of weights that diffusers and transformers would read in ``folder``.
 
     Returns:
-        The file, or the index of several, and how many elements they hold; ``None`` if that takes reading them.
+        The file, or the index of its shards, and the number of elements in them, which is ``None`` for files of
+        torch, whose header does not give it.
 
     Raises:
-        UserError: if there is none, or one is damaged or holds integers where weights belong.
+        UserError: if there are no such files, or one is damaged or contains weights that are integers.
     """
     first = _first(folder)
     elements: int | None = 0
@@ -119,16 +120,18 @@ def check_folder(folder: Path) -> tuple[Path, int | None]:
         header = header_of(file)
         for name, (dtype, _) in header.items():
             if dtype in _INTEGERS and not COUNTS.search(name):
-                raise UserError(f"{file} holds {name} as {dtype}, but weights are floating point; name those")
+                raise UserError(
+                    f"{file} holds {name} as {dtype}, but weights must be floating point; name a file of such weights"
+                )
         elements = None if elements is None else elements + sum(count for _, count in header.values())
     return first, elements
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files that an ``*.index.json`` lists, each once.
+    """The files that an ``*.index.json`` lists, each once, sorted by name.
 
     Raises:
-        UserError: if it is no such index, or lists a file that is somewhere else or missing.
+        UserError: if it is not such an index, or lists a file that is missing or in another folder.
     """
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not listed or not all(isinstance(name, str) for name in listed.values()):
@@ -141,7 +144,7 @@ def shards_of(index: Path) -> list[Path]:
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of what an error says, or its class if it says nothing."""
+    """The first 150 characters of an error's message on one line, or the name of its class without a message."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:150] or type(error).__name__
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def figure(columns: int, rows: int, paths: Sequence[Path]) -> Iterator[list[Axes
         try:
             yield list(axes.flat)
             for path in paths:
-                with whole(path) as partial:
+                with atomic_write(path) as partial:
                     metadata = {"Date": None} if path.suffix == ".svg" else None
                     canvas.savefig(partial, format=path.suffix[1:], dpi=160, metadata=metadata)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import refuse_file, whole
+from bsa_lightning.common.files import atomic_write, refuse_file
 from bsa_lightning.reporting import figure, page, snr, table, training_differences
 from bsa_lightning.reporting.repeats import one_of_each
 from bsa_lightning.reporting.results import read_results
@@ -45,7 +45,7 @@ def report(runs: list[Path], out: Path | None = None) -> None:
     if found:
         files["differences.csv"] = training_differences.comma_separated(found)
     for name, content in sorted(files.items(), key=lambda item: item[0] != PAGE):  # the page says that it is ours
-        with whole(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             partial.write_text(content, encoding="utf-8")
     figure.draw(results, [folder / "figure.png", folder / "figure.svg"])
     snr.draw(shown, [folder / "snr.png", folder / "snr.svg"])

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 
 _KINDS = {
     "pytorch-lightning_version": str,
@@ -41,7 +41,7 @@ class CheckpointFile(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         del storage_options
         # Through a file of Python's, which says what was wrong with the disk; torch's own writer does not.
-        with whole(Path(path), durable=True) as partial, partial.open("wb") as file:
+        with atomic_write(Path(path), durable=True) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(

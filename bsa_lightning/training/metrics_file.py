@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import whole
+from bsa_lightning.common.files import atomic_write
 from bsa_lightning.common.lists import read_csv
 
 
@@ -95,7 +95,7 @@ class MetricsFile(Logger):
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         assert self._columns is not None
-        with whole(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)

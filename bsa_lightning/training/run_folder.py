@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import is_partial, make_folder, read_json, refuse_file, remove, whole, write_json
+from bsa_lightning.common.files import atomic_write, is_partial, make_folder, read_json, refuse_file, remove, write_json
 from bsa_lightning.common.locks import LOCK, locked
 from bsa_lightning.common.yaml_text import read_yaml
 from bsa_lightning.training.run_files import CONFIG, ENVIRONMENT, HARMLESS, INSIDE, OUTPUTS, TRAINED_BY, VALIDATED_BY
@@ -135,7 +135,7 @@ class RunFolder:
         """Writes the resolved configuration, and the code and versions that run it."""
         make_folder(self.path)
         write_json(self.path / ENVIRONMENT, environment(wandb_id=self.wandb_id))
-        with whole(self.path / CONFIG) as partial:
+        with atomic_write(self.path / CONFIG) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def config(self) -> dict[str, Any]:

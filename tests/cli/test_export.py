@@ -66,6 +66,6 @@ def test_a_student_whose_folder_has_the_name_of_another_is_refused(run, tmp_path
     path = run / "rounds" / "3-256steps" / "provenance.json"
     content = {**json.loads(path.read_text()), **change}
     path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
-    with pytest.raises(UserError, match=r"3-256steps (holds the student|is no student of a run)"):
+    with pytest.raises(UserError, match=r"3-256steps (contains the student|is not the folder of a run's student)"):
         command.export(run, tmp_path / "out", "3-256steps")
     assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import make_folder, remove_partial, whole
+from bsa_lightning.common.files import atomic_write, make_folder, remove_partial
 from bsa_lightning.common.locks import LOCK, locked
 
 
@@ -14,14 +14,14 @@ def test_a_folder_where_none_can_be_is_said_in_a_sentence(tmp_path):
     message = f"^{tmp_path / 'file' / 'run'} cannot be made \\(Not a directory\\); name another folder$"
     with pytest.raises(UserError, match=message):
         make_folder(tmp_path / "file" / "run")
-    with pytest.raises(UserError, match=message), whole(tmp_path / "file" / "run" / "x.wav"):
+    with pytest.raises(UserError, match=message), atomic_write(tmp_path / "file" / "run" / "x.wav"):
         pytest.fail("there is nothing to write to")
 
 
 def test_an_error_leaves_what_was_there(tmp_path):
     path = tmp_path / "scores.json"
     path.write_text("old")
-    with pytest.raises(UnicodeEncodeError), whole(path) as partial:
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as partial:
         partial.write_text("half\udc80", encoding="utf-8")
     assert [found.read_text() for found in tmp_path.iterdir()] == ["old"]
 
@@ -32,14 +32,17 @@ def test_a_file_never_replaces_a_folder_nor_the_other_way_round(tmp_path, kinds)
     path = tmp_path / "there"
     make[kinds[0]](path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=f"is a {kinds[0]}, which a {kinds[1]} cannot replace"), whole(path) as partial:
+    with (
+        pytest.raises(UserError, match=f"is a {kinds[0]}, which a {kinds[1]} cannot replace"),
+        atomic_write(path) as partial,
+    ):
         make[kinds[1]](partial)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("kind", ["partial", "old"])
 def test_what_a_killed_process_left_goes_with_the_next_write_there(tmp_path, kind):
-    with whole(tmp_path / "first") as partial:
+    with atomic_write(tmp_path / "first") as partial:
         ours = partial.name
         partial.touch()
     dead = ours.replace("partial", kind).replace(f"-{os.getpid()}-", f"-{DEAD}-")
@@ -48,7 +51,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write_there(tmp_path, kin
     (tmp_path / "other" / dead / "unet").mkdir(parents=True)
     for name in (alive, elsewhere, ".mine.partial", ".bashrc.old-2023"):
         (tmp_path / "other" / name).touch()
-    with whole(tmp_path / "other" / "second") as partial:
+    with atomic_write(tmp_path / "other" / "second") as partial:
         partial.touch()
     assert {path.name for path in (tmp_path / "other").iterdir()} == {
         "second",
@@ -65,7 +68,7 @@ def test_a_partial_file_of_another_machine_is_dead_when_it_is_old_or_its_folder_
         folder.mkdir()
         (folder / ".x.partial-01234567-1-89abcdef").touch()
     os.utime(tmp_path / "old" / ".x.partial-01234567-1-89abcdef", (0, 0))
-    with whole(tmp_path / "old" / "y") as partial:
+    with atomic_write(tmp_path / "old" / "y") as partial:
         partial.touch()
     remove_partial(tmp_path / "locked")
     assert [path.name for path in tmp_path.glob("*/*")] == ["y"]
@@ -73,7 +76,7 @@ def test_a_partial_file_of_another_machine_is_dead_when_it_is_old_or_its_folder_
 
 def test_a_name_of_the_greatest_length_can_be_written(tmp_path):
     path = tmp_path / f"{'é' * 125}.json"
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("x")
     assert path.read_text() == "x"
 

@@ -9,6 +9,7 @@ from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import audio
+from bsa_lightning.data.recording import Recording, inspect
 
 
 def tone(rate, seconds=0.5, frequency=440.0):
@@ -54,7 +55,7 @@ def test_what_is_no_audio_is_refused_by_name(tmp_path, content, text):
 
 def test_a_file_without_samples_is_refused(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
-    with pytest.raises(UserError, match="holds no samples"):
+    with pytest.raises(UserError, match="has no samples"):
         audio.read(tmp_path / "empty.wav", sample_rate=16_000)
 
 
@@ -151,13 +152,13 @@ def test_normalisation_takes_any_level(scale):
 
 def recording(tmp_path, samples, seconds=1.0, rate=1000, **how):
     soundfile.write(tmp_path / "x.wav", samples, rate, subtype="FLOAT")
-    return audio.inspect(tmp_path / "x.wav", seconds=seconds, **how)
+    return inspect(tmp_path / "x.wav", seconds=seconds, **how)
 
 
 def test_what_is_said_of_a_recording(tmp_path):
     sound = 0.9 * np.sin(0.1 * np.arange(1000))
-    quiet = audio.Recording(silent=True, clipped=False, cut=False, other_channels=False)
-    fine = audio.Recording(silent=False, clipped=False, cut=False, other_channels=False)
+    quiet = Recording(silent=True, clipped=False, cut=False, other_channels=False)
+    fine = Recording(silent=False, clipped=False, cut=False, other_channels=False)
     assert recording(tmp_path, sound) == fine
     assert recording(tmp_path, sound, seconds=0.9) == replace(fine, cut=True)
     assert recording(tmp_path, np.clip(2 * sound, -1, 1)) == replace(fine, clipped=True)

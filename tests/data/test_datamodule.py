@@ -102,7 +102,7 @@ def test_a_file_that_was_deleted_is_prepared_again(teacher_folder, tmp_path, nam
 
 def test_a_store_of_other_clips_or_with_damage_is_refused(latents_folder, tmp_path):
     Prepared(str(latents_folder), ToyClips(24)).make()
-    with pytest.raises(UserError, match="holds other clips"):
+    with pytest.raises(UserError, match="contains other clips"):
         Prepared(str(latents_folder), ToyClips(23)).make()
     shutil.copytree(latents_folder, tmp_path / "store")
     texts = tmp_path / "store" / "shard-00001.json"

@@ -72,7 +72,9 @@ def test_an_index_cannot_name_a_file_elsewhere(copied, name):
     index = json.loads((copied / latents.INDEX).read_text())
     index["files"][0]["file"] = name
     (copied / latents.INDEX).write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"index.json (names the file .* no plain name|is no index .*\(no file\))"):
+    with pytest.raises(
+        UserError, match=r"index.json (names the file .* not the plain name|is not an index .*\(no file\))"
+    ):
         LatentReader(copied)
 
 
@@ -93,10 +95,10 @@ def test_a_link_out_of_the_store_is_refused(copied, tmp_path):
     [
         (lambda text: text[: len(text) // 2], "index.json cannot be read as JSON"),
         (lambda text: "[]", r"index.json cannot be read as JSON \(it holds no object\)"),
-        (lambda text: text.replace('"codec"', '"kodek"'), r"is no index of prepared latents \(no codec\)"),
+        (lambda text: text.replace('"codec"', '"kodek"'), r"is not an index of prepared latents \(no codec\)"),
         (
             lambda text: text.replace('"texts_sha256"', '"texts"'),
-            r"is no index of prepared latents \(no texts_sha256\)",
+            r"is not an index of prepared latents \(no texts_sha256\)",
         ),
         (lambda text: text.replace('"format": 1', '"format": 2'), "has format 2, but this version reads 1"),
         (lambda text: text.replace('"num_clips": 24', '"num_clips": 25'), "says 25 clips"),

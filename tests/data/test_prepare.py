@@ -167,7 +167,7 @@ class _Broken(ToyClips):
 
 
 def test_a_clip_without_a_finite_latent_is_named_and_not_written(teacher_folder, tmp_path):
-    with pytest.raises(UserError, match='clip "toy-5" has a latent of the codec that is no finite number'):
+    with pytest.raises(UserError, match='clip "toy-5" has a latent of the codec that is not a finite number'):
         prepare_again(tmp_path / "store", teacher_folder, clips=_Broken(24))
     assert [path.name for path in (tmp_path / "store").iterdir()] == [prepare.REQUEST]
 
@@ -196,7 +196,7 @@ def test_a_model_without_finite_outputs_is_refused(
         return loaded
 
     monkeypatch.setattr(prepare, model, broken)
-    with pytest.raises(UserError, match=f'clip "toy-0" has a {message} that is no finite number in float16'):
+    with pytest.raises(UserError, match=f'clip "toy-0" has a {message} that is not a finite number in float16'):
         prepare_again(tmp_path / "store", teacher_folder)
 
 

@@ -6,16 +6,18 @@ from random import Random
 import numpy as np
 import pytest
 import soundfile
+import torch
 from list_faults import line, tone
 from toy_clips import ToyClips
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import prepare
 from bsa_lightning.data.captions import TangoManifest
-from bsa_lightning.data.clips import Selected
+from bsa_lightning.data.clips import Subset
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.prepare import prepare_folder
+from bsa_lightning.evaluation.reference import TangoTestSet
 
 RATE = 16_000
 
@@ -120,7 +122,7 @@ def test_shards_whose_clips_stay_together_are_kept(teacher_folder, tmp_path, nam
     places, kept = CHANGES[name]
     clips = ToyClips(14)
     store, fresh = tmp_path / "store", tmp_path / "fresh"
-    made(store, teacher_folder, Selected(clips, range(10)))
+    made(store, teacher_folder, Subset(clips, range(10)))
     before = contents(store)
     written = []
     original = prepare.write_shard
@@ -130,7 +132,7 @@ def test_shards_whose_clips_stay_together_are_kept(teacher_folder, tmp_path, nam
         return original(path, encoded, ids=ids)
 
     monkeypatch.setattr(prepare, "write_shard", write)
-    made(store, teacher_folder, Selected(clips, places))
+    made(store, teacher_folder, Subset(clips, places))
     assert sorted(i for some in (*written, *kept) for i in some) == sorted(places)
     assert clips_of(store) == [f"toy-{i}" for i in places]
     stay = {content for file, content in before.items() if file.startswith("shard-") and file.endswith(".safetensors")}
@@ -138,10 +140,10 @@ def test_shards_whose_clips_stay_together_are_kept(teacher_folder, tmp_path, nam
     assert not [
         path for path in store.glob("shard-*.safetensors") if path.name not in (store / "index.json").read_text()
     ]
-    made(fresh, teacher_folder, Selected(clips, places))
+    made(fresh, teacher_folder, Subset(clips, places))
     ours, theirs = LatentReader(store), LatentReader(fresh)
     ours.verify()
-    assert ours.index["clips"] == theirs.index["clips"] == Selected(clips, places).fingerprint()
+    assert ours.index["clips"] == theirs.index["clips"] == Subset(clips, places).fingerprint()
     for i in range(len(places)):
         assert ours[i].captions == theirs[i].captions
         assert (ours[i].mean - theirs[i].mean).abs().max() < 1e-3  # batches differ
@@ -150,7 +152,7 @@ def test_shards_whose_clips_stay_together_are_kept(teacher_folder, tmp_path, nam
 @pytest.mark.parametrize("stop", [0, 1, 2])
 def test_killed_half_way_the_old_store_is_whole_and_the_end_is_the_same(teacher_folder, tmp_path, monkeypatch, stop):
     clips = ToyClips(14)
-    old, new = Selected(clips, range(10)), Selected(clips, [1, 2, 10, 11, 12, 6, 7, 8, 3, 13])
+    old, new = Subset(clips, range(10)), Subset(clips, [1, 2, 10, 11, 12, 6, 7, 8, 3, 13])
     undisturbed, store = tmp_path / "undisturbed", tmp_path / "store"
     for folder in (undisturbed, store):
         made(folder, teacher_folder, old)
@@ -193,3 +195,21 @@ def test_nothing_is_written_beside_the_folder_and_none_is_left_by_a_refusal(teac
     assert contents(tmp_path / "mine") == {".lock": b"mine", "a": b"mine"}
     with pytest.raises(UserError, match="is not a folder"):
         made(tmp_path / "mine" / "a" / "b", teacher_folder, ToyClips(3))
+
+
+def test_a_subset_is_its_clips_in_another_order(tmp_path, recordings):
+    listed(tmp_path, [*recordings, "gone.wav"], max_missing=0.2)
+    clips = TangoTestSet(tmp_path / "list.jsonl", tmp_path / "audio", max_missing=0.2)
+    subset = Subset(clips, [5, 2])
+    size = {"sample_rate": RATE, "num_samples": 100}
+    assert [subset.id(i) for i in range(len(subset))] == ["c5.wav", "c2.wav"]
+    assert subset.missing == clips.missing == ["gone.wav"]
+    for i, place in enumerate([5, 2]):
+        assert subset.captions(i) == clips.captions(place)
+        assert torch.equal(subset.waveform(i, **size), clips.waveform(place, **size))
+        sound, rate = subset.recorded(i)
+        assert torch.equal(sound, clips.recorded(place)[0])
+        assert rate == RATE
+        assert subset.inspect(i, seconds=0.1).cut
+    with pytest.raises(UserError, match="of which 2 cannot be used"):
+        subset.check_unreadable({"c5.wav": "broken"})

@@ -15,9 +15,9 @@ from toy_clips import ToyClips
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import remote_store
-from bsa_lightning.data.ahead import Ahead
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.latents import LatentReader
+from bsa_lightning.data.prefetching import Prefetcher
 from bsa_lightning.data.prepare import prepare_folder
 
 for package in ("s3fs", "moto"):
@@ -112,7 +112,7 @@ def test_a_global_shuffle_streams_too_and_the_cache_serves_the_next_run(server, 
 
 def test_shards_come_before_they_are_read(bucket, tmp_path):
     reader = LatentReader(URL, tmp_path)
-    ahead = Ahead(reader)
+    ahead = Prefetcher(reader)
     ahead.start([2, 0])
     for _ in range(200):
         if len(list(reader.store.cache.glob("*.safetensors"))) == 3:  # the null conditioning is there from the start
@@ -178,7 +178,7 @@ def test_another_store_at_the_same_address_does_not_meet_the_first_in_the_cache(
     assert (len(first), len(second)) == (24, 5)
     assert first.store.cache != second.store.cache
     second[0]
-    with pytest.raises(UserError, match="holds other clips"):
+    with pytest.raises(UserError, match="contains other clips"):
         Prepared(URL, ToyClips(24), cache=tmp_path / "cache").make()
 
 
@@ -186,7 +186,7 @@ def test_a_path_out_of_the_store_is_refused(bucket, tmp_path):
     index = json.loads(bucket.cat_file(f"{BUCKET}/store/index.json"))
     index["files"][0]["file"] = "../other/shard-00000.safetensors"
     bucket.pipe_file(f"{BUCKET}/store/index.json", json.dumps(index).encode())
-    with pytest.raises(UserError, match="which is no plain name of a shard"):
+    with pytest.raises(UserError, match="which is not the plain name of a shard"):
         LatentReader(URL, tmp_path)
 
 
@@ -202,7 +202,7 @@ def test_no_credentials(bucket, tmp_path, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(UserError, match=r"may not be read .*set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(UserError, match=r"access to .* is denied .*set AWS_ACCESS_KEY_ID"):
         LatentReader(URL, tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_the_package_is_not_there(monkeypatch, tmp_path):
 
     monkeypatch.delitem(_registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UserError, match=r"needs a package that is not there .*; install bsa-lightning\[s3\]"):
+    with pytest.raises(UserError, match=r"needs a package that is not installed .*; install bsa-lightning\[s3\]"):
         LatentReader(URL, tmp_path)
 
 

@@ -101,7 +101,10 @@ def pair(exported, teacher_folder, tmp_path):
         (lambda student, _: edit(student / "unet" / "config.json", dropout=0.5), "is damaged or was changed"),
         (lambda student, _: edit(student / "provenance.json", weighting=None), r"does not say weighting; name a stud"),
         (lambda student, _: edit(student / "provenance.json", teacher=None), r"does not say teacher; name a student"),
-        (lambda _, teacher: shutil.rmtree(teacher), "names the teacher .* there is no whole model folder; bring it"),
+        (
+            lambda _, teacher: shutil.rmtree(teacher),
+            "names the teacher .* no complete model folder is there; restore it",
+        ),
         (lambda _, teacher: edit(teacher / "unet" / "config.json", dropout=0.5), "but another model is there now"),
         (lambda _, teacher: spoil(teacher / "vae" / WEIGHTS), r"vae/diff.* with values that are not finite"),
         (lambda _, teacher: (teacher / "text_encoder" / "model.safetensors").unlink(), "text_encoder has no weights"),

@@ -129,5 +129,5 @@ def test_scales_that_cannot_be(make, message):
 
 @pytest.mark.parametrize("scale", [G, 0.0, torch.tensor([G, 1.0, 1.0])])
 def test_a_scale_is_never_dropped_for_want_of_the_null_conditioning(scale):
-    with pytest.raises(UserError, match="needs the conditioning of no caption"):
+    with pytest.raises(UserError, match="needs the conditioning of the empty caption"):
         predictor(Gaussian(CosineSchedule()), COND, guidance_scale=scale)

@@ -135,7 +135,7 @@ def name_of(row):
 class Broken(ToyClips):
     """The last file cannot be read."""
 
-    def recording(self, i, *, seconds, num_channels=1):
+    def inspect(self, i, *, seconds, num_channels=1):
         if i == self.num_clips - 1:
             raise UserError(f"{self.id(i)} cannot be read")
 

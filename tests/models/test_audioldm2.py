@@ -187,7 +187,7 @@ def test_a_folder_without_a_part_of_its_text_side_is_refused(folder, tmp_path, n
 def test_a_speech_model_is_refused(folder, tmp_path):
     whole = shutil.copytree(folder, tmp_path / "model")
     edit(whole / "text_encoder_2" / "config.json", model_type="vits")
-    with pytest.raises(UserError, match=r'text_encoder_2 of .* is a "vits", but only a T5 is understood'):
+    with pytest.raises(UserError, match=r'text_encoder_2 of .* is a "vits", but only T5 is supported'):
         load_conditioner(whole)
 
 

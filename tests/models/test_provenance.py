@@ -77,13 +77,13 @@ def test_a_student_reads_its_teachers_parts(student):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"teacher": "nowhere"}, r"names the teacher nowhere, but there is no whole model folder; bring it back"),
+        ({"teacher": "nowhere"}, r"names the teacher nowhere, but no complete model folder is there; restore it"),
         ({"teacher": 5}, r"teacher is 5 in .*provenance\.json, but must be a text"),
-        ({"teacher": "ITSELF"}, r"but there is no whole model folder"),
-        ({"teacher": None}, r"is not a whole model folder: it has no vae/"),
-        ({"teacher": "OTHER"}, r"but another model is there now; bring the student's own teacher back"),
+        ({"teacher": "ITSELF"}, r"but no complete model folder is there"),
+        ({"teacher": None}, r"is not a complete model folder: it has no vae/"),
+        ({"teacher": "OTHER"}, r"but another model is there now; restore the student's own teacher"),
         ({"teacher": "AUDIOLDM"}, r"but that is a AudioLDMPipeline and not a TangoPipeline"),
-        ({"sha256": "0" * 64}, "is damaged or was changed, since its provenance.json knows other files"),
+        ({"sha256": "0" * 64}, "is damaged or was changed, since its files do not have the digests in provenance.json"),
         ({"pipeline": None}, "is not a model folder"),
         ({"pipeline": ["TangoPipeline"]}, "pipeline is .* but must be a text"),
     ],

@@ -20,7 +20,7 @@ NO_LENGTH = 10**30
 
 @pytest.fixture(autouse=True)
 def nothing_was_said(monkeypatch):
-    monkeypatch.setattr(tokens, "_told", set())
+    monkeypatch.setattr(tokens, "_warned", set())
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,9 @@ def test_the_others_have_a_value_there(unet, prediction_type, table):
     ids=["no noise", "beyond 1", "flat", "no number", "too short"],
 )
 def test_a_table_of_no_diffusion_is_refused(unet, prediction_type, table):
-    with pytest.raises(UserError, match=r"the scheduler's table is none of a diffusion, .*; correct its betas"):
+    with pytest.raises(
+        UserError, match=r"the scheduler's table is not that of a diffusion process, .*; correct its betas"
+    ):
         denoiser_of(unet, prediction_type, **table)
 
 

@@ -1,4 +1,4 @@
-"""Stable Audio Open as a model folder: a diffusion transformer on T5 states and durations, a stereo autoencoder."""
+"""The Stable Audio Open family: a diffusion transformer conditioned on T5 states and durations, and a stereo codec."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.family import Family
 from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.oobleck_codec import Length, OobleckCodec
-from bsa_lightning.models.provenance import is_whole
+from bsa_lightning.models.provenance import is_integer
 from bsa_lightning.models.sampling_settings import SamplingSettings
-from bsa_lightning.models.t5 import WHOLE_T5
+from bsa_lightning.models.t5 import T5_DECODER
 from bsa_lightning.models.tokens import CaptionTokens, check_tokenizer
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 Rotary = tuple[Tensor, Tensor]
 _SCHEDULER = "cosine_scheduler"
 _NUM_TOKENS = 128
-"""Of each caption: the published tokenizer's full length."""
+"""The number of tokens of each caption, the maximum of the published tokenizer."""
 _EXAMPLE_TOKENS = _NUM_TOKENS + 2
-"""These, start and end."""
+"""The number of states in an example batch: those of a caption, of its start and of its end."""
 _SCHEDULERS = (
     "CosineDDIMScheduler",
     "CosineDPMSolverMultistepScheduler",
     "EDMDPMSolverMultistepScheduler",
     "EDMEulerScheduler",
 )
-"""Those that walk the one schedule which is understood here; the first, a student's, is for v alone."""
+"""The schedulers of the cosine schedule; the first, of students, supports only the prediction of v."""
 
 
 class StableAudioFamily(Family):
-    """Evans et al. 2024; sampled in 100 steps at guidance 7."""
+    """Stable Audio Open (Evans et al. 2024), sampled by default in 100 steps with guidance scale 7."""
 
     network = "transformer"
     pipeline_options = "trust_remote_code=True"
@@ -60,14 +60,17 @@ class StableAudioFamily(Family):
         return OobleckCodec.from_folder(folder, length=Length.from_folder(folder))
 
     def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
-        """The scheduler is the one file of code that a student's folder carries; diffusers has none that would do."""
+        """The teacher's index with our scheduler, whose code the folder contains; diffusers has no such scheduler."""
         return {**super().student_index(index, sampling), "scheduler": [_SCHEDULER, "CosineDDIMScheduler"]}
 
 
 class StableAudioDenoiser(Denoiser):
-    """A transformer that predicts v and is told t itself.
+    """A diffusion transformer that predicts v and has the continuous time t as its input.
 
-    The folder's own scheduler is never built: it needs torchsde, and draws noise at every step.
+    The scheduler of the folder is not built: it requires torchsde and draws noise at each step.
+
+    Args:
+        transformer: the network.
     """
 
     def __init__(self, transformer: StableAudioDiTModel) -> None:
@@ -78,10 +81,16 @@ class StableAudioDenoiser(Denoiser):
 
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
-        """Reads ``transformer/`` of a model or student folder; without ``weights``, its shapes alone.
+        """Reads ``transformer/`` of a model or student folder.
+
+        Args:
+            folder: the folder.
+            dtype: the type of the weights; only float32 is supported.
+            weights: whether to read the weights; without them, the network has shapes but no memory.
 
         Raises:
-            UserError: if its scheduler is for something else than v.
+            UserError: if a part cannot be read, the type is not float32, or the scheduler is not that of a network that
+                predicts v on the cosine schedule.
         """
         from diffusers import StableAudioDiTModel
 
@@ -94,7 +103,7 @@ class StableAudioDenoiser(Denoiser):
         model.require("transformer/config.json", "scheduler/scheduler_config.json")
         _check_scheduler(model)
         sample_size = model.json("transformer/config.json").get("sample_size")
-        if not is_whole(sample_size, least=1):
+        if not is_integer(sample_size, at_least=1):
             raise UserError(
                 f"sample_size is {sample_size} in {folder / 'transformer' / 'config.json'}, but must be the frames of a"
                 " latent, at least 1; correct it"
@@ -111,7 +120,7 @@ class StableAudioDenoiser(Denoiser):
         conditioning: Conditioning,
         guidance_scale: Tensor | None = None,  # noqa: ARG002
     ) -> Prediction:
-        dtype = self.transformer.proj_in.weight.dtype  # transformer.dtype walks all parameters, at each call
+        dtype = self.transformer.proj_in.weight.dtype  # transformer.dtype iterates over all parameters
         tensors = conditioning.to(dtype=dtype).tensors
         (output,) = self.transformer(
             z_t.to(dtype),
@@ -125,13 +134,13 @@ class StableAudioDenoiser(Denoiser):
         return V().prediction(output=output.float(), z_t=z_t.float(), alpha=alpha, sigma=sigma)
 
     def rotary(self, num_tokens: int, device: torch.device) -> Rotary:
-        """Cosines and sines, each (num_tokens, half a head's width) in float32; made once for each device."""
+        """Cosines and sines of rotary positions, each (num_tokens, half a head's width), float32; cached per device."""
         from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
         key = num_tokens, device
         if key not in self._rotary:
             width = self.transformer.config.attention_head_dim // 2
-            # Made while validating, it would be a tensor of inference mode, which no training step could use.
+            # A tensor that was made in inference mode, as in validation, cannot be used in training.
             with torch.inference_mode(False):
                 cos, sin = get_1d_rotary_pos_embed(width, num_tokens, use_real=True, repeat_interleave_real=False)
                 self._rotary[key] = cos.to(device), sin.to(device)
@@ -163,17 +172,17 @@ class StableAudioDenoiser(Denoiser):
 
 
 class StableAudioConditioner(Conditioner):
-    """Projected T5 states and embedded start and end.
+    """A T5 encoder with a projection of its states and of the start and end time of a clip.
 
-    The network has no mask: it attends to padding too, as zeros. So all captions have the tokenizer's full length.
-    The null conditioning is zeros in place of text and durations; the network's other input for durations stays.
+    The network has no mask and attends to padding too, as zeros, so all captions are padded to the tokenizer's maximum.
+    The null conditioning has zeros for ``states``, and ``durations`` as any other caption.
 
     Args:
-        encoder: T5.
-        tokenizer: its own.
-        projection: of states and of seconds.
-        seconds: that every clip lasts.
-        fingerprint: of all of these.
+        encoder: the T5 encoder.
+        tokenizer: the tokenizer of the encoder.
+        projection: the projection of the encoder's states and of times in seconds.
+        seconds: the duration of each clip.
+        fingerprint: the digest of all of these.
     """
 
     def __init__(
@@ -200,7 +209,7 @@ class StableAudioConditioner(Conditioner):
         model = ModelFolder(folder)
         model.require(*(f"{name}/config.json" for name in ("text_encoder", "projection_model")))
         encoder, tokenizer = (
-            model.network(T5EncoderModel, "text_encoder", beside=WHOLE_T5),
+            model.network(T5EncoderModel, "text_encoder", ignored=T5_DECODER),
             model.tokenizer("tokenizer"),
         )
         check_tokenizer(tokenizer, encoder.config, folder / "tokenizer")
@@ -214,7 +223,7 @@ class StableAudioConditioner(Conditioner):
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str]) -> Conditioning:
-        """Text, start and end as ``states`` (batch, tokens + 2, w); start and end as ``durations`` (batch, 1, 2 w)."""
+        """``states`` (batch, tokens + 2, w) of text, start, end; ``durations`` (batch, 1, 2 w) of start and end."""
         ids, mask = self.tokens(captions, device=self.encoder.device)
         seconds = ids.new_full((len(ids),), self.seconds, dtype=torch.float32)
         projected = self.projection(
@@ -233,7 +242,7 @@ class StableAudioConditioner(Conditioner):
 
 
 def _check_scheduler(model: ModelFolder) -> None:
-    """Refuses what a network is trained for on another schedule, or to predict something else than v."""
+    """Refuses a network that was trained on another schedule or predicts anything but v."""
     path = "scheduler/scheduler_config.json"
     config = model.json(path)
     kind = config.get("_class_name")

@@ -1,4 +1,4 @@
-"""A checkpoint in Tango's original layout: where its files are, what they hold, and its names in ours."""
+"""Reading of checkpoints in Tango's original layout, with their weights under the names of diffusers."""
 
 from __future__ import annotations
 
@@ -31,18 +31,25 @@ _VAE_NAMES = (
     (r"^decoder\.up\.(\d+)\.upsample\.", r"decoder.up_blocks.\1.upsamplers.0."),
     (r"\.nin_shortcut\.", ".conv_shortcut."),
 )
-"""The autoencoder's names, original and diffusers'; what is not listed keeps its own."""
+"""Patterns of the autoencoder's original names and their replacements in diffusers; other names stay."""
 
 
 _SHOWN = 5
-"""Files or folders that a sentence lists."""
+"""The most files or folders in a message."""
 
 
 @dataclass(frozen=True)
 class TangoCheckpoint:
-    """What a checkpoint holds, by part and without prefixes, and the configurations that came with it.
+    """The weights of a checkpoint, by part and without prefixes, and the configurations that came with it.
 
-    ``vae`` keeps its original names (:func:`vae_weights` translates). ``text_encoder_name`` is a folder or a hub id.
+    Args:
+        unet: the weights of the UNet.
+        text_encoder: the weights of the T5 encoder.
+        vae: the weights of the autoencoder under their original names, see :func:`vae_weights`.
+        vocoder: the weights of the vocoder.
+        unet_config: the configuration of the UNet, empty if the checkpoint does not have it.
+        vae_config: the configuration of the autoencoder.
+        text_encoder_name: the folder or hub id of the T5 model that the encoder was initialised from.
     """
 
     unet: dict[str, Tensor]
@@ -55,14 +62,14 @@ class TangoCheckpoint:
 
 
 def read_checkpoint(folder: Path, codec: Path) -> TangoCheckpoint:
-    """Reads a published checkpoint's folder, or what Tango's ``train.py`` writes.
+    """Reads the folder of a published checkpoint, or a folder that Tango's ``train.py`` has written.
 
     Args:
-        folder: of the checkpoint.
-        codec: where the codec's two files are, ``folder`` or another; training does not write them.
+        folder: the folder of the checkpoint.
+        codec: the folder of the codec's two files, which ``train.py`` does not write; it may be ``folder``.
 
     Raises:
-        UserError: if a file is missing, is no checkpoint, or belongs to another kind of model.
+        UserError: if a file is missing or not a checkpoint, or belongs to another kind of model.
     """
     main_config = _main_config(folder)
     main = _read_weights(folder, "unet.", "pytorch_model_main.bin")
@@ -88,21 +95,21 @@ def read_checkpoint(folder: Path, codec: Path) -> TangoCheckpoint:
 
 
 def vae_weights(original: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The autoencoder's weights under diffusers' names."""
+    """The weights of the autoencoder under the names of diffusers."""
     levels = 1 + max(int(found[1]) for name in original if (found := re.match(r"decoder\.up\.(\d+)\.", name)))
     weights = {}
     for name, tensor in original.items():
-        # The decoder's levels count from the sound outwards, diffusers' from the latent.
+        # Levels of the decoder are numbered from the output, in diffusers from the latent.
         new = re.sub(r"^decoder\.up\.(\d+)\.", lambda found: f"decoder.up.{levels - 1 - int(found[1])}.", name)
         for pattern, replacement in _VAE_NAMES:
             new = re.sub(pattern, replacement, new)
-        # Attention was written as convolutions of size one.
+        # The projections of attention are stored as convolutions with kernels of size one.
         weights[new] = tensor[..., 0, 0] if ".mid.attn_1." in name and tensor.ndim > 2 else tensor
     return weights
 
 
 def _main_config(folder: Path) -> Config:
-    """Arguments of the model: a published checkpoint's file, or the first line of a training's log."""
+    """The arguments of the model, from the file of a published checkpoint or the first line of a training log."""
     for path in (folder / "main_config.json", folder / "config.json"):
         if path.is_file():
             return read_json(path)
@@ -113,13 +120,13 @@ def _main_config(folder: Path) -> Config:
                 if not isinstance(first, dict):
                     raise ValueError("it holds no object")
             except (ValueError, OSError, RecursionError) as error:
-                raise UserError(f"the first line of {log} is no JSON ({error}); restore it") from error
+                raise UserError(f"the first line of {log} is not JSON ({error}); restore it") from error
             return first
-    raise UserError(f"{folder} is no Tango checkpoint: it has no main_config.json; name a folder that has one")
+    raise UserError(f"{folder} is not a Tango checkpoint: it has no main_config.json; name a folder that has one")
 
 
 def _unet_config(folder: Path, main_config: Config) -> Config:
-    """The network's configuration where the checkpoint carries one; published ones do not."""
+    """The configuration of the UNet, empty if the checkpoint does not contain it, as published ones do not."""
     named = main_config.get("unet_model_config_path") or main_config.get("unet_model_config")
     if named is None:
         return {}
@@ -133,13 +140,13 @@ def _unet_config(folder: Path, main_config: Config) -> Config:
 
 
 def _read_weights(folder: Path, prefix: str, usual: str) -> dict[str, Tensor]:
-    """The weights among a folder's files that have names with ``prefix``.
+    """The weights in the file of a folder that has names with ``prefix``.
 
-    The file of the usual name is taken if it is there; of the others, which training numbers or leaves beside its own
-    state, the one that has such weights.
+    That is the file named ``usual`` if it exists. Otherwise all files of weights are searched, since training numbers
+    its files and saves its own state beside them.
 
     Raises:
-        UserError: if there is none, or there are several with different weights.
+        UserError: if no file has such names, or several files have different weights of these names.
     """
     found: dict[Path, dict[str, Tensor]] = {}
     passed = []
@@ -164,14 +171,14 @@ def _read_weights(folder: Path, prefix: str, usual: str) -> dict[str, Tensor]:
     for other, again in others:
         if not _are_same(weights, again):
             raise UserError(
-                f"{folder} has different {prefix}* weights in {path.name} and in {other.name}; move the ones away that"
-                " are not meant"
+                f"{folder} has different {prefix}* weights in {path.name} and in {other.name}; remove the"
+                " unintended ones"
             )
     return weights
 
 
 def _candidates(folder: Path, usual: str) -> list[Path]:
-    """Where weights may be: the usual file first, then any; the shards of an index are one."""
+    """The files that may contain the weights, the usual one first; an index stands for its shards."""
     indices = sorted(folder.glob("*.index.json"))
     shards = {shard for index in indices for shard in shards_of(index)}
     single = [path for kind in ("safetensors", "bin") for path in sorted(folder.glob(f"*.{kind}"), reverse=True)]
@@ -184,7 +191,7 @@ def _are_same(weights: dict[str, Tensor], again: dict[str, Tensor]) -> bool:
 
 
 def _advice(folder: Path, prefix: str, usual: str, passed: list[str]) -> str:
-    """What is missing, what was looked at, and in which subfolders there is more."""
+    """The message for missing weights: what is missing, which files were searched, and which subfolders have more."""
     text = f"{folder} has no file with {prefix}* weights, such as {usual}"
     if passed:
         text += f" ({', '.join(passed[:_SHOWN])}{', ...' if len(passed) > _SHOWN else ''})"

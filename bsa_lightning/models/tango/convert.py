@@ -1,4 +1,4 @@
-"""A checkpoint in Tango's original layout to a model folder, strictly: no weight missing, none left over."""
+"""Conversion of checkpoints in Tango's original layout to model folders, with each weight used exactly once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import read_json, refuse_existing, whole
+from bsa_lightning.common.files import atomic_write, read_json, refuse_existing
 from bsa_lightning.models import provenance as origin
 from bsa_lightning.models.hub import fetch
 from bsa_lightning.models.model_card import licence_of, model_card
@@ -29,7 +29,7 @@ Module = TypeVar("Module", bound=nn.Module)
 _TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 _TEXT = "google/flan-t5-large"
 _LICENCE = "cc-by-nc-sa-4.0"
-"""Of declare-lab's weights on the hub."""
+"""The licence of declare-lab's weights on the hub."""
 
 
 def convert_tango(
@@ -41,18 +41,19 @@ def convert_tango(
     licence: str | None = None,
     on_part: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Writes the model folder ``dst``, whole or not at all.
+    """Converts a checkpoint to the model folder ``dst``, which is written atomically.
 
     Args:
-        src: a folder, a hub id, or the short name of a published checkpoint ("tango2").
-        dst: must not exist yet.
-        text_encoder: folder or hub id of T5's configuration and tokenizer; none takes what the checkpoint names.
-        vae: folder or hub id whose codec is taken; none takes that of ``src``.
-        licence: of the weights; none takes what the source's card says.
-        on_part: told the name of each part when it is written.
+        src: the checkpoint: a folder, a hub id, or the short name of a published checkpoint ("tango2").
+        dst: the model folder, which must not exist.
+        text_encoder: the folder or hub id of T5's configuration and tokenizer; ``None`` is the one that the checkpoint
+            names.
+        vae: the folder or hub id of the codec; ``None`` is ``src``.
+        licence: the licence of the weights; ``None`` is the one in the model card of ``src``.
+        on_part: a function that is called with the name of each part after it is written.
 
     Raises:
-        UserError: if something is missing or does not fit, before anything is written.
+        UserError: if a file is missing or parts do not belong together; nothing is written then.
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -73,7 +74,7 @@ def convert_tango(
     except UserError as error:
         if not isinstance(lacking := error.__cause__, KeyError):
             raise
-        raise UserError(f"{src} lacks the weight {lacking.args[0]}; is the download whole?") from error
+        raise UserError(f"{src} lacks the weight {lacking.args[0]}; download it again") from error
     hub_id = _hub_id(src)
     theirs = _LICENCE if hub_id is not None and hub_id.startswith("declare-lab/") else "unknown"
     provenance = {
@@ -85,7 +86,7 @@ def convert_tango(
         "guidance_scale": TangoFamily.guidance_scale,
     }
     disable_progress_bar()
-    with whole(dst) as partial:
+    with atomic_write(dst) as partial:
         denoiser.save(partial)
         on_part("unet")
         autoencoder.save_pretrained(partial / "vae")  # type: ignore[operator]
@@ -104,11 +105,13 @@ def convert_tango(
 def _check_front_end(path: Path) -> None:
     found = read_json(path) if path.is_file() else shapes.MEL
     if different := sorted(name for name in shapes.MEL if found.get(name) != shapes.MEL[name]):
-        raise UserError(f"{path} has another {', '.join(different)} than Tango's mel front end, the only one here")
+        raise UserError(
+            f"{path} has another {', '.join(different)} than Tango's mel spectrogram, the only one supported"
+        )
 
 
 def unet(checkpoint: TangoCheckpoint) -> UNetDenoiser:
-    """The network on its schedule."""
+    """The network of a checkpoint, with its schedule."""
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     config = shapes.unet_config(checkpoint.unet_config, checkpoint.unet, vae=checkpoint.vae)
@@ -117,20 +120,29 @@ def unet(checkpoint: TangoCheckpoint) -> UNetDenoiser:
 
 
 def codec(checkpoint: TangoCheckpoint) -> tuple[nn.Module, nn.Module]:
-    """Autoencoder and vocoder."""
+    """The autoencoder and the vocoder of a checkpoint."""
     from diffusers import AutoencoderKL
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     config = shapes.vae_config(checkpoint.vae_config, checkpoint.vae)
     vae = _filled(lambda: AutoencoderKL.from_config(config), vae_weights(checkpoint.vae), "autoencoder")
     bands = checkpoint.vocoder["conv_pre.weight"].shape[1]
-    statistics = {"mean": torch.zeros(bands), "scale": torch.ones(bands)}  # of a normalisation that is off
+    statistics = {"mean": torch.zeros(bands), "scale": torch.ones(bands)}  # for a normalisation that is not applied
     vocoder = SpeechT5HifiGanConfig(**shapes.vocoder_config(checkpoint.vocoder))
     return vae, _filled(lambda: SpeechT5HifiGan(vocoder), checkpoint.vocoder | statistics, "vocoder")
 
 
 def text(checkpoint: TangoCheckpoint, folder: Path) -> tuple[T5EncoderModel, PreTrainedTokenizerBase]:
-    """Encoder and tokenizer; ``folder`` holds the tokenizer and, if it has one, the encoder's configuration."""
+    """The text encoder of a checkpoint and its tokenizer.
+
+    Args:
+        checkpoint: the checkpoint.
+        folder: the folder of the tokenizer. The configuration of the encoder is also read there if it exists, and is
+            otherwise inferred from the weights.
+
+    Raises:
+        UserError: if the tokenizer cannot be read, or the parts do not belong together.
+    """
     from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
     weights = dict(checkpoint.text_encoder)
@@ -140,7 +152,7 @@ def text(checkpoint: TangoCheckpoint, folder: Path) -> tuple[T5EncoderModel, Pre
             weights[name] = weights[other]
     if not torch.equal(weights[shared], weights[embedded]):
         raise UserError(
-            f"the checkpoint's text encoder has different weights in {shared} and {embedded}, which are one"
+            f"the checkpoint's text encoder has different weights in {shared} and {embedded}, which must be equal"
         )
     if (folder / "config.json").is_file():
         config = T5Config.from_pretrained(folder, local_files_only=True)
@@ -150,14 +162,14 @@ def text(checkpoint: TangoCheckpoint, folder: Path) -> tuple[T5EncoderModel, Pre
     encoder.tie_weights()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # whatever a wrong file makes of its reader
+    except Exception as error:  # a damaged file can cause any error
         raise UserError(f"{folder} has no tokenizer that can be read; put T5's tokenizer.json there") from error
     check_tokenizer(tokenizer, config, folder)
     return encoder, tokenizer
 
 
 def _filled(make: Callable[[], Module], weights: Mapping[str, Tensor], name: str) -> Module:
-    """A network with exactly these weights, made without initialising any."""
+    """The network that ``make`` returns with exactly ``weights``, without initialising it first."""
     with torch.device("meta"):
         network = make()
     ours = network.state_dict()
@@ -166,8 +178,9 @@ def _filled(make: Callable[[], Module], weights: Mapping[str, Tensor], name: str
     if lacking or surplus or unequal:
         first = (lacking or surplus or sorted(unequal))[0]
         raise UserError(
-            f"the checkpoint's {name} does not fit its configuration: {len(lacking)} weights lack, {len(surplus)} are"
-            f" left over, {len(unequal)} have another shape, the first is {first}; is the configuration its own?"
+            f"the checkpoint's {name} does not fit its configuration: {len(lacking)} weights are missing,"
+            f" {len(surplus)} are unexpected, {len(unequal)} have another shape, the first is {first}; use its own"
+            " configuration"
         )
     for key, tensor in weights.items():
         if ours[key].is_floating_point() and not tensor.is_floating_point():
@@ -184,7 +197,8 @@ def _folder(src: str, files: Sequence[str], *, option: str) -> Path:
         raise UserError(f"{src} is a file; name the folder that it is in, as {option.partition(';')[0]}")
     if (hub_id := _hub_id(src)) is None:
         raise UserError(
-            f'{src} is no folder and no hub id; name a folder, "owner/name", or one of {", ".join(shapes.PUBLISHED)}'
+            f'{src} is neither a folder nor a hub id; name a folder, "owner/name", or one of'
+            f" {', '.join(shapes.PUBLISHED)}"
         )
     return fetch(hub_id, files, optional=("README.md", "stft_config.json"), option=option)
 

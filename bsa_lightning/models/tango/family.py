@@ -1,4 +1,4 @@
-"""Tango as a model folder: a UNet on T5 states, a mel codec. The built-in teacher has the same shape."""
+"""The Tango family: a UNet conditioned on T5 states, and a mel codec. The built-in teacher belongs to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bsa_lightning.models.unet import UNetDenoiser
 
 
 def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
-    """The network of declare-lab's checkpoints, without weights."""
+    """The network of declare-lab's checkpoints with shapes but no weights."""
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     with shapes_only(dtype):
@@ -27,7 +27,7 @@ def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
 
 
 class TangoFamily(Family):
-    """Ghosal et al. 2023; sampled in 200 steps at guidance 3."""
+    """Tango (Ghosal et al. 2023), sampled by default in 200 steps with guidance scale 3."""
 
     num_steps = 200
     guidance_scale = 3.0

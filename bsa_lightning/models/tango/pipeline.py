@@ -1,4 +1,4 @@
-"""Tango and its students as a pipeline of diffusers: captions to sound, in a line of Python."""
+"""The pipeline of Tango and its students, in the interface of diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -29,23 +29,28 @@ Generators = torch.Generator | list[torch.Generator]
 
 
 class TangoPipeline(DiffusionPipeline):
-    """``TangoPipeline.from_pretrained(folder)("A dog barks").audios[0]`` is a waveform at 16 kHz.
+    """A pipeline from captions to waveforms at 16 kHz.
+
+    ``TangoPipeline.from_pretrained(folder)("A dog barks").audios[0]`` is a waveform.
 
     Args:
-        vae: autoencoder of log-mels.
-        text_encoder: T5.
-        tokenizer: of ``text_encoder``.
-        unet: the network; one with ``time_cond_proj_dim`` takes the guidance scale as its input.
-        scheduler: any of diffusers'; students are made for the one in their folder.
-        vocoder: log-mels to sound; none takes Griffin-Lim.
-        num_inference_steps: N, unless a call says otherwise.
-        guidance: "outside", "baked" or "embedded".
-        guidance_scale: g, unless a call says otherwise.
-        guidance_range: lowest and highest g of an embedded network.
+        vae: the autoencoder of log-mel spectrograms.
+        text_encoder: the T5 encoder.
+        tokenizer: the tokenizer of ``text_encoder``.
+        unet: the network; one with ``time_cond_proj_dim`` has the guidance scale as an input.
+        scheduler: any scheduler of diffusers; a student is trained for the one in its folder.
+        vocoder: the module that turns log-mel spectrograms into waveforms; ``None`` uses Griffin-Lim.
+        num_inference_steps: the default number of steps N.
+        guidance: the place of guidance: "outside" of the network, "baked" into it, or "embedded" as its input.
+        guidance_scale: the default guidance scale g.
+        guidance_range: the smallest and the largest g that a network with embedded guidance supports.
+
+    Raises:
+        UserError: if a setting is out of its range, or ``guidance`` and the network do not belong together.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae->vocoder"
-    _optional_components = ["vocoder"]  # noqa: RUF012 - so named and typed in diffusers
+    _optional_components = ["vocoder"]  # noqa: RUF012 - name and type are given by diffusers
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -89,10 +94,14 @@ class TangoPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401 - theirs
-        """Reads a pipeline as diffusers does; a folder that knows its files is compared with what it knows first.
+        """Reads a pipeline as diffusers does, after a comparison of a folder's files with its provenance.
+
+        Args:
+            pretrained_model_name_or_path: a folder or a hub id.
+            **kwargs: the arguments of diffusers' method.
 
         Raises:
-            UserError: if a file of the folder is not as it was written.
+            UserError: if a file of the folder was changed since it was written.
         """
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
@@ -118,25 +127,26 @@ class TangoPipeline(DiffusionPipeline):
         | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> AudioPipelineOutput | tuple[Any]:
-        """Sound for one or more captions.
+        """Generates sound for one or more captions.
 
         Args:
-            prompt: caption or captions.
-            negative_prompt: what to guide away from, one for all or one a caption; none is no caption.
-            audio_length_in_s: of a clip; none takes the length that the model was trained on.
-            num_inference_steps: N; none takes what the model was made for.
-            guidance_scale: g; none takes what the model was made for, 1 is no guidance.
-            num_waveforms_per_prompt: clips a caption; those of a caption follow one another.
-            generator: of the noise, one for all clips or one a clip.
-            latents: the noise itself, (clips, channels, frames, bands).
+            prompt: the caption or captions.
+            negative_prompt: the caption to guide away from, one for all or one per caption; ``None`` is the empty
+                caption.
+            audio_length_in_s: the length of a clip in seconds; ``None`` is the length that the model was trained on.
+            num_inference_steps: the number of steps N, at least 1; ``None`` is the model's default.
+            guidance_scale: the guidance scale g, from 0 to 1000; 1 is no guidance, ``None`` is the model's default.
+            num_waveforms_per_prompt: the number of clips per caption, at least 1; clips of a caption are consecutive.
+            generator: the generator of the noise, one for all clips or one per clip.
+            latents: the noise itself, (clips, channels, frames, bands), in place of ``generator``.
             output_type: "np" or "pt" for waveforms (clips, samples), "latent" for scaled latents.
-            return_dict: whether the result is an ``AudioPipelineOutput``, not a tuple.
-            callback_on_step_end: called with (pipeline, step, timestep, tensors) after each step; it returns the
-                tensors, changed or not.
-            callback_on_step_end_tensor_inputs: which it gets; only "latents" can be had.
+            return_dict: whether the result is an ``AudioPipelineOutput`` rather than a tuple.
+            callback_on_step_end: a function that is called with (pipeline, step, timestep, tensors) after each step
+                and returns the tensors, changed or not.
+            callback_on_step_end_tensor_inputs: the names of the tensors it gets; only "latents" is supported.
 
         Raises:
-            UserError: if a setting is out of its range, or the model cannot do what is asked.
+            UserError: if a setting is out of its range, or the model does not support it.
         """
         captions = [prompt] if isinstance(prompt, str) else list(prompt)
         num_steps = self.sampling.num_steps if num_inference_steps is None else num_inference_steps
@@ -151,7 +161,7 @@ class TangoPipeline(DiffusionPipeline):
         device, num_clips = self._execution_device, len(captions) * num_waveforms_per_prompt
         seconds = self._trained_length if audio_length_in_s is None else audio_length_in_s
         z = self._noise(num_clips, seconds, generator, latents)
-        told = guidance_embedding(torch.full((num_clips,), scale, device=device)).to(z.dtype) if embedded else None
+        embedding = guidance_embedding(torch.full((num_clips,), scale, device=device)).to(z.dtype) if embedded else None
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generator} if takes_generator else {}
         self.scheduler.set_timesteps(num_steps, device=device)
@@ -160,7 +170,7 @@ class TangoPipeline(DiffusionPipeline):
             output = self.unet(
                 both,
                 timestep,
-                timestep_cond=told,
+                timestep_cond=embedding,
                 encoder_hidden_states=conditioning.tensors["states"],
                 encoder_attention_mask=conditioning.masks["states"],
             ).sample
@@ -178,7 +188,7 @@ class TangoPipeline(DiffusionPipeline):
 
     @property
     def _trained_length(self) -> float:
-        """Seconds of the clips that the network was trained on."""
+        """The length of the clips that the network was trained on, in seconds."""
         frames = latent_frames(self.unet.config.sample_size) * self.frame_factor
         return frames * HOP_LENGTH / _SAMPLE_RATE
 
@@ -212,10 +222,10 @@ class TangoPipeline(DiffusionPipeline):
     def _encode(
         self, captions: list[str], negative: str | Sequence[str] | None, repeats: int, *, outside: bool
     ) -> Conditioning:
-        """Text states of all clips; before them, where guidance is outside, those to guide away from."""
+        """The text states of all clips, after the states to guide away from if guidance is outside of the network."""
         conditioner = T5Conditioner(self.text_encoder, self.tokenizer, fingerprint="")
         device, dtype = self._execution_device, self.unet.dtype
-        # An offloaded encoder moves when it is first called: each outcome is fetched before they are put together.
+        # An offloaded encoder changes its device on the first call, so each result is moved first.
         conditioning = conditioner(captions).to(device, dtype=dtype).repeat(repeats)
         if outside:
             away = [negative or ""] * len(captions) if negative is None or isinstance(negative, str) else list(negative)
@@ -226,7 +236,7 @@ class TangoPipeline(DiffusionPipeline):
     def _noise(self, num_clips: int, seconds: float, generator: Generators | None, latents: Tensor | None) -> Tensor:
         if not 0 < seconds < math.inf:
             raise UserError(f"audio_length_in_s is {seconds}, but must be above 0")
-        # The network halves the frames at all its levels but the last.
+        # The network halves the number of frames at each level but the last.
         multiple = 2 ** (len(self.unet.config.block_out_channels) - 1)
         frames = math.ceil(seconds * _SAMPLE_RATE / HOP_LENGTH / self.frame_factor / multiple) * multiple
         shape = (num_clips, self.unet.config.in_channels, frames, NUM_BANDS // self.frame_factor)

@@ -1,4 +1,4 @@
-"""The numbers of Tango's networks and schedule, and how they are read off weights where a configuration lacks them."""
+"""The configurations of Tango's networks and scheduler, partly inferred from the shapes of a checkpoint's weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.provenance import is_finite
+from bsa_lightning.models.provenance import is_number
 
 Config = dict[str, Any]
 Weights = Mapping[str, Tensor]
@@ -33,7 +33,7 @@ SCHEDULER: Config = {
     "set_alpha_to_one": True,
     "timestep_spacing": "trailing",
 }
-"""Stable Diffusion 2.1's table, which Tango was trained on; the repository that it names was deleted."""
+"""The scheduler of Stable Diffusion 2.1, which Tango was trained with; the hub repository that Tango names is gone."""
 
 UNET: Config = {
     "in_channels": 8,
@@ -41,7 +41,7 @@ UNET: Config = {
     "sample_size": [256, 16],
     "block_out_channels": [320, 640, 1280, 1280],
     "layers_per_block": 2,
-    "attention_head_dim": [5, 10, 20, 20],  # numbers of heads, under their old name
+    "attention_head_dim": [5, 10, 20, 20],  # the numbers of heads; diffusers keeps this name for old configurations
     "cross_attention_dim": 1024,
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
     "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
@@ -49,7 +49,7 @@ UNET: Config = {
     "upcast_attention": True,
     "norm_num_groups": 32,
 }
-"""Stable Diffusion 2.1's network for 8 channels, on latents of 256 frames (10.24 s) and 16 bands."""
+"""The UNet of Stable Diffusion 2.1 for latents of 8 channels, 256 frames (10.24 s) and 16 bands."""
 
 FLAN_T5_LARGE: Config = {
     "vocab_size": 32_128,
@@ -63,7 +63,7 @@ FLAN_T5_LARGE: Config = {
 }
 
 VAE: Config = {"ch": 128, "ch_mult": [1, 2, 4], "num_res_blocks": 2, "z_channels": 8}
-"""``ddconfig`` of AudioLDM's autoencoder, under its own names."""
+"""The ``ddconfig`` of AudioLDM's autoencoder, with its original names."""
 
 VOCODER: Config = {
     "model_in_dim": 64,
@@ -86,15 +86,21 @@ MEL: Config = {
     "mel_fmin": 0,
     "mel_fmax": 8000,
 }
-"""``stft_config.json``: the one front end that ``teachers/mel.py`` computes."""
+"""The content of ``stft_config.json`` for the only spectrogram that ``models/mel.py`` computes."""
 
 _CHANNELS_OF_A_HEAD = 64
 
 
 def unet_config(config: Config, weights: Weights, *, vae: Weights) -> Config:
-    """Arguments of ``UNet2DConditionModel``: the checkpoint's own ``config``, else its weights, else Tango's.
+    """The arguments of ``UNet2DConditionModel``.
 
-    How many bands a latent has follows from the levels of the autoencoder ``vae``.
+    Args:
+        config: the configuration of the checkpoint, which takes precedence over what is inferred.
+        weights: the weights of the UNet, from whose shapes other arguments are inferred; the rest are Tango's.
+        vae: the weights of the autoencoder, whose number of levels gives the number of bands of a latent.
+
+    Raises:
+        UserError: if the number of attention heads is neither in the configuration nor can be inferred.
     """
     blocks = _count(weights, "down_blocks.{}.resnets.0.conv2.weight")
     widths = [len(weights[f"down_blocks.{i}.resnets.0.conv2.weight"]) for i in range(blocks)]
@@ -118,15 +124,15 @@ def unet_config(config: Config, weights: Weights, *, vae: Weights) -> Config:
 
 
 def vae_config(config: Config, weights: Weights) -> Config:
-    """Arguments of ``AutoencoderKL``: the checkpoint's ``ddconfig``, else its weights; never another's scale factor.
+    """The arguments of ``AutoencoderKL``, from the ``ddconfig`` of the checkpoint and the shapes of its weights.
 
     Raises:
-        UserError: if the checkpoint does not say by what factor its latents are scaled.
+        UserError: if ``config`` does not contain a valid ``scale_factor``, which has no default.
     """
     if "scale_factor" not in config:
         raise UserError("vae_config.json has no scale_factor, and without it latents have the wrong size; restore it")
     factor = config["scale_factor"]
-    if not is_finite(factor, least=0) or factor == 0:
+    if not is_number(factor, at_least=0) or factor == 0:
         raise UserError(f"scale_factor is {factor} in vae_config.json, but must be a number above 0; restore it")
     if not isinstance(config.get("ddconfig", {}), dict):
         raise UserError("ddconfig in vae_config.json is not an object; restore it")
@@ -152,7 +158,7 @@ def vae_config(config: Config, weights: Weights) -> Config:
 
 
 def vocoder_config(weights: Weights) -> Config:
-    """Arguments of ``SpeechT5HifiGanConfig``; no checkpoint has a file for them."""
+    """The arguments of ``SpeechT5HifiGanConfig``; checkpoints do not contain a configuration of the vocoder."""
     return VOCODER | {
         "model_in_dim": weights["conv_pre.weight"].shape[1],
         "upsample_initial_channel": len(weights["conv_pre.weight"]),
@@ -160,7 +166,7 @@ def vocoder_config(weights: Weights) -> Config:
 
 
 def t5_config(weights: Weights) -> Config:
-    """Arguments of ``T5Config`` for a checkpoint whose text encoder has no configuration of its own."""
+    """The arguments of ``T5Config`` for a checkpoint without a configuration of the text encoder."""
     heads = weights["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].shape[1]
     gated = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in weights
     return FLAN_T5_LARGE | {
@@ -175,7 +181,7 @@ def t5_config(weights: Weights) -> Config:
 
 
 def _count(weights: Weights, name: str) -> int:
-    """How many of the keys name.format(0), name.format(1), ... there are."""
+    """The number of keys name.format(0), name.format(1), ... up to the first that is missing."""
     number = 0
     while name.format(number) in weights:
         number += 1

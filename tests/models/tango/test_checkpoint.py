@@ -104,8 +104,8 @@ def test_none_that_fits_is_said_with_what_was_looked_at(trained, source):
     sentence = str(caught.value)
     for words in (
         "no file with unet.* weights, such as pytorch_model_main.bin",
-        "scheduler.bin holds something else than named weights",
-        "optimizer.bin holds something else than named weights",
+        "scheduler.bin contains something other than named weights",
+        "optimizer.bin contains something other than named weights",
         "training_args.bin is not a file of weights",
         "pytorch_model.bin has none",
     ):
@@ -186,7 +186,7 @@ def test_damage_is_refused_before_anything_is_written(source, tmp_path, damage, 
         ("dead", "dead exists already"),
         ("source/main_config.json", "main_config.json exists already"),
         ("source/main_config.json/model", "main_config.json is not a folder"),
-        ("dead/model", "is a link that leads nowhere"),
+        ("dead/model", "is a broken link"),
         ("/proc/model", "/proc cannot be written"),
     ],
 )

@@ -127,7 +127,7 @@ def test_the_full_tango_has_its_published_size(network, parameters):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "main_config.json").unlink(), "is no Tango checkpoint: it has no main_config"),
+        (lambda f: (f / "main_config.json").unlink(), "is not a Tango checkpoint: it has no main_config"),
         (
             lambda f: (f / "pytorch_model_main.bin").unlink(),
             r"no file with unet\.\* weights, such as",
@@ -194,7 +194,7 @@ def test_a_codec_from_the_hub_asks_for_no_network_of_another(original, tmp_path)
 def test_other_mistakes(original, converted, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         convert_tango(str(original[0]), converted)
-    with pytest.raises(UserError, match="is no folder and no hub id"):
+    with pytest.raises(UserError, match="is neither a folder nor a hub id"):
         convert_tango("nowhere", tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""What the files of a store must hold beside their digests: rows for every clip and caption that the index counts."""
+"""Checks of the content of a store's files: whether they have the tensors and captions that the index requires."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from bsa_lightning.models.conditioning import Conditioning
 def check_shard(
     tensors: Mapping[str, Tensor], texts: bytes, index: Mapping[str, Any], *, num_clips: int, where: str
 ) -> list[list[str]]:
-    """The captions of a shard's clips, after its tensors were found to fit them.
+    """Checks the tensors and the captions of a shard.
 
     Args:
-        tensors: of the shard.
-        texts: the file with ids and captions.
-        index: of the store.
-        num_clips: that the index counts in this shard.
-        where: the shard, for the message.
+        tensors: the tensors of the shard.
+        texts: the content of its file with ids and captions.
+        index: the index of the store.
+        num_clips: the number of clips of the shard according to the index.
+        where: the name of the shard, for the message.
+
+    Returns:
+        The captions of each clip.
 
     Raises:
-        UserError: naming the first tensor or list that does not fit.
+        UserError: if they do not agree with the index or with each other; the message names the first such tensor.
     """
     captions = _captions(texts, num_clips, where)
     shape = index.get("latent_shape")
@@ -55,7 +58,7 @@ def read_null(content: bytes, index: Mapping[str, Any], *, where: str) -> Condit
     """The conditioning of the empty caption, one clip, from the bytes of a store's file.
 
     Raises:
-        UserError: if the file does not hold it, or not in finite numbers.
+        UserError: if the file does not have the tensors that the index names, or a number in them is not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -75,14 +78,14 @@ def read_null(content: bytes, index: Mapping[str, Any], *, where: str) -> Condit
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Refuses tensors with numbers that are not finite: they would spoil every batch that they are in.
+    """Checks that all numbers are finite, since others would spoil each batch that contains them.
 
     Raises:
-        UserError: naming the first such tensor.
+        UserError: if they are not; the message names the first such tensor.
     """
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise UserError(f"{where} holds numbers in {name} that are not finite; {_REMEDY}")
+            raise UserError(f"{where} has numbers in {name} that are not finite; {_REMEDY}")
 
 
 def _captions(texts: bytes, num_clips: int, where: str) -> list[list[str]]:
@@ -100,7 +103,7 @@ def _captions(texts: bytes, num_clips: int, where: str) -> list[list[str]]:
 
 
 def _has(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> bool:
-    """Whether there is such a tensor in half precision, whose shape begins with ``shape``."""
+    """Whether ``tensors[name]`` exists, is float16, and has a shape that begins with ``shape``."""
     tensor = tensors.get(name)
     return tensor is not None and tensor.dtype == torch.float16 and tuple(tensor.shape[: len(shape)]) == shape
 
@@ -111,7 +114,7 @@ def _require(fits: bool, name: str, where: str) -> None:
 
 
 def _other(name: str, where: str) -> UserError:
-    return UserError(f"{where} does not hold the {name} that its index says; {_REMEDY}")
+    return UserError(f"{where} does not contain the {name} that its index requires; {_REMEDY}")
 
 
 _REMEDY = "delete the store and make it anew with lightning prepare"
