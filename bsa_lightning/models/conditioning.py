@@ -15,11 +15,18 @@ from bsa_lightning.common.cache import tensors_sha256
 class Conditioning:
     """The conditioning of a batch of clips; only the denoiser and the conditioner of a model know what it means.
 
-    It is the only form that a caption takes between the list that names it and the network: a
-    :class:`~bsa_lightning.models.base.Conditioner` turns a list of captions into one batch, :meth:`split` cuts that
-    batch into clips, ``lightning prepare`` stores the clips, a reader of the store returns them, and :meth:`cat` makes
-    a batch for the network of those that a sampler draws. Where no store lies between (sampling), the batch of the
-    conditioner goes to the network as it is.
+    It is the only form that a caption has between the list that contains it and the network::
+
+        list of captions
+            -> Conditioner            a batch; tokens exist only within the conditioner
+            -> split                  clips without padding
+            -> write_shard, files     the tensors of all clips of a shard, end to end
+            -> LatentReader           clips without padding
+            -> cat, in LatentBatch    a batch, padded to its longest caption
+            -> where, padded          caption dropout; lengths for a compiled network
+            -> Denoiser
+
+    Sampling passes the batch of the conditioner to the denoiser directly.
 
     Args:
         tensors: the tensors by name, each with the batch as its first dimension. A tensor that has an entry in

@@ -101,7 +101,7 @@ def test_written_files_are_16_bit_and_nothing_else_is_left(tmp_path):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_finite_is_never_written(tmp_path, value):
-    with pytest.raises(UserError, match=r"x.wav is not written, because its sound holds samples that are no finite"):
+    with pytest.raises(UserError, match=r"x.wav is not written, because its sound has samples that are not finite"):
         audio.write(tmp_path / "x.wav", torch.tensor([0.1, value, 0.2]), sample_rate=16_000)
     assert list(tmp_path.iterdir()) == []
 
