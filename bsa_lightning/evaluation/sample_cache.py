@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.cache import read_shared_tensors, write_shared_tensors
-from bsa_lightning.generation.samplers import Sampler
+from bsa_lightning.evaluation.systems import System
 from bsa_lightning.models.base import Conditioning
 from bsa_lightning.models.loading import folder_sha256
 
@@ -43,23 +43,35 @@ class SampleCache:
         self,
         make: Callable[[], SampledBatch],
         *,
-        model: Path,
-        sampler: Sampler,
-        num_steps: int,
-        guidance_scale: float,
+        system: System,
         noise: Tensor,
         conditioning: Conditioning,
         null: Conditioning,
     ) -> SampledBatch:
-        """What ``make`` gives, or gave when it was last asked the same on a like machine in the same precision."""
+        """Returns what ``make`` gives, or gave when last asked the same on a like machine and in the same precision.
+
+        Args:
+            make: samples the batch.
+            system: the system that is sampled.
+            noise: the noise (batch, ...) that sampling starts from, on the device that it runs on.
+            conditioning: the captions of the batch.
+            null: the conditioning of no caption, one clip.
+        """
         if self.folder is None:
             return make()
-        if model not in self._hashes:
-            self._hashes[model] = folder_sha256(model)
+        if system.folder not in self._hashes:
+            self._hashes[system.folder] = folder_sha256(system.folder)
         kind = noise.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noise.dtype
-        made_by = [sampler.fingerprint, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
-        asked = [*made_by, num_steps, guidance_scale, conditioning.digest(noise), null.digest()]
+        decided_by = [system.sampler.fingerprint, torch.__version__, _machine(kind), str(dtype)]
+        asked = [
+            *decided_by,
+            self._hashes[system.folder],
+            system.num_steps,
+            system.sampling_scale,
+            conditioning.digest(noise),
+            null.digest(),
+        ]
         path = self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.safetensors"
         found = read_shared_tensors(path, device=str(noise.device))
         if found is None:

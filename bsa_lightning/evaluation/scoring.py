@@ -20,7 +20,7 @@ from bsa_lightning.evaluation.kept_samples import KeptSamples, slug
 from bsa_lightning.evaluation.log_scores import tell_samples, tell_score, tell_table
 from bsa_lightning.evaluation.measures import refuse_few
 from bsa_lightning.evaluation.paired import FEWEST
-from bsa_lightning.evaluation.protocol import Protocol
+from bsa_lightning.evaluation.protocol import Process, Protocol
 from bsa_lightning.evaluation.row_store import save_rows
 from bsa_lightning.evaluation.score_card import refuse_other, run_card
 from bsa_lightning.evaluation.scores import Score, ScoreFile
@@ -64,7 +64,7 @@ class Scoring(RoundObserver):
         if not isinstance(pl_module, ProgressiveDistillation) or stage not in ("fit", "test"):
             return
         codec = load_codec(pl_module.teacher_name)
-        num_clips = self._num_captions
+        num_clips = self.settings.num_generated
         for embedding in self.settings.embeddings:
             few = refuse_few(embedding, num_clips=num_clips, num_samples=codec.num_samples, rate=codec.sample_rate)
             if few and trainer.is_global_zero:
@@ -112,7 +112,7 @@ class Scoring(RoundObserver):
         systems += [*ladder, *(self._baseline(pl_module, model) for model in self.settings.baselines)]
         systems = list(dict.fromkeys(systems))
         self._score_all(trainer, pl_module, systems, self.settings.seeds)
-        if self._num_captions < FEWEST:
+        if self.settings.num_generated < FEWEST:
             return
         path = pl_module.run_folder / "differences.csv"
         # A test that was ended between the last score and these has left nothing else to do.
@@ -126,11 +126,6 @@ class Scoring(RoundObserver):
                 rows_of=lambda system: self._rows_file(pl_module.run_folder, system),
                 seed=self.settings.seeds[0],
             )
-
-    @property
-    def _num_captions(self) -> int:
-        """How many captions sound is generated for."""
-        return min(self.settings.num_captions, len(self.clips))
 
     def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
         return teacher_system(
@@ -160,7 +155,7 @@ class Scoring(RoundObserver):
         file = ScoreFile(module.run_folder / "scores.csv")
         self._claim(trainer, module, file)
         done = trainer.strategy.broadcast(file.keys())
-        captions = self._num_captions
+        captions = self.settings.num_generated
         todo = [
             (system, seed)
             for seed in seeds
@@ -169,11 +164,10 @@ class Scoring(RoundObserver):
         ]
         if not todo:
             return
-        sizes = -(-captions // trainer.world_size)  # of the first rank, which shows the progress
         generator_state = torch.get_rng_state()
-        with tqdm(desc="score", unit="clip", total=sizes * len(todo), disable=not trainer.is_global_zero) as bar:
+        with tqdm(desc="score", unit="clip", disable=not trainer.is_global_zero) as bar:
             protocol = self._make_protocol(trainer, module)
-            protocol.on_batch = bar.update
+            bar.reset(protocol.num_samplings(todo) * sum(map(len, protocol.batches)))  # of the rank that shows it
             if not any(key[0] == "reference" for key in done):
                 self._record(trainer, file, protocol.halves())
             for system, seed in todo:
@@ -182,7 +176,8 @@ class Scoring(RoundObserver):
                 keep = KeptSamples(
                     module.run_folder, system, self.clips, self.settings.num_samples, protocol.codec.sample_rate
                 )
-                score = protocol.score(system, seed=seed, on_clip=keep, num_heard=keep.num_samples if is_first else 0)
+                num_heard = keep.num_samples if is_first else 0
+                score = protocol.score(system, seed=seed, on_clip=keep, num_heard=num_heard, on_batch=bar.update)
                 if is_first and trainer.is_global_zero:  # before the score, which says that all this is done
                     save_rows(self._rows_file(module.run_folder, system), protocol.rows)
                 self._record(trainer, file, score)
@@ -197,25 +192,21 @@ class Scoring(RoundObserver):
         """Made once: reference rows, text states and the teacher's own samples are kept between rounds."""
         if self._protocol is None:
             self._protocol = Protocol(
-                self.clips,
-                num_captions=self._num_captions,
-                batch_size=self.settings.batch_size,
-                embeddings=self.settings.embeddings,
+                self.settings,
                 teacher=load_model(module.teacher_name),
                 zero=self._teacher(module, module.plan.start_steps),
-                at_infinity=self.settings.at_infinity,
-                kadtk=self.settings.kadtk,
-                cache=self.settings.cache_folder,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-                device=module.device,
-                precision=trainer.precision_plugin.forward_context,
+                process=Process(
+                    trainer.global_rank,
+                    trainer.world_size,
+                    device=module.device,
+                    precision=trainer.precision_plugin.forward_context,
+                ),
             )
         return self._protocol
 
     def _rows_file(self, run_folder: Path, system: System) -> Path:
         """What a system's clips of the first seed gave: differences need it clip by clip."""
-        num_captions = self._num_captions
+        num_captions = self.settings.num_generated
         return run_folder / "rows" / f"{system.name}-seed{self.settings.seeds[0]}-{num_captions}clips.safetensors"
 
     def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:
@@ -235,7 +226,7 @@ class Scoring(RoundObserver):
         return run_card(
             self.settings.embeddings,
             clips=self.clips,
-            num_captions=self._num_captions,
+            num_captions=self.settings.num_generated,
             seeds=self.settings.seeds,
             teacher=folder_sha256(module.teacher_name),
             guidance_scale=module.guidance.scale,

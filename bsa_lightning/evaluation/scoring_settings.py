@@ -80,6 +80,11 @@ class ScoringSettings:
         refuse_repeated(self.embeddings)
 
     @property
+    def num_generated(self) -> int:
+        """The number of captions that sound is generated for: ``num_captions``, or all if there are fewer clips."""
+        return min(self.num_captions, 0 if self.clips is None else len(self.clips))
+
+    @property
     def samplers(self) -> Sequence[Sampler]:
         """The samplers of the rivals."""
         return [DDIM(), DPMSolver()] if self.rivals is None else self.rivals
