@@ -31,6 +31,7 @@ SHORT = {
     "common/errors.py": "imported by every room, so that it imports nothing",
     "data/resampling.py": "for recordings and for embeddings alike, without audio files",
     "diffusion/guidance.py": "one formula, looked for by its name",
+    "evaluation/rivals.py": "one rule for scoring and reports, which do without torch",
     "training/run_files.py": "names that reports read without Lightning",
     "training/interruption.py": "signals are hard enough alone",
 }

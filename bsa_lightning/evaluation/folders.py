@@ -21,10 +21,11 @@ from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.measures import (
     Measures,
     ReadsCaptions,
+    expected_rows,
     needs_many,
     of_distributions,
     refuse_repeated,
-    too_few,
+    too_few_reason,
 )
 from bsa_lightning.evaluation.reference import RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
@@ -148,13 +149,7 @@ def _able(
             _log.warning("%s is left out: %s", embedding.name, too_little[embedding])
             continue
         for side, found in lengths.items():
-            heard = [
-                embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
-                for samples, rate in found
-            ]
-            rows = [embedding.num_rows(samples) for samples in heard]
-            num_rows = None if None in rows else sum(row or 0 for row in rows)
-            few = few or too_few(num_clips=len(found), num_rows=num_rows, side=side)
+            few = few or too_few_reason(num_clips=len(found), num_rows=expected_rows(embedding, found), side=side)
         if few and needs_many(embedding, paired=paired, captions=captions):
             too_little[embedding] = few
             _log.warning("%s is left out: %s", embedding.metric, few)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -26,15 +26,28 @@ MIN_CLIPS, MIN_ROWS = 10, 50
 """Fewer clips, or fewer rows of all of them, say nothing about the distribution of a learnt embedding."""
 
 
-def too_few(*, num_clips: int, num_rows: int | None, side: str = "") -> str:
-    """Why a side says nothing about a distribution, which distances and inception scores compare.
-
-    Empty where there are enough clips and rows.
+def expected_rows(embedding: Embedding, lengths: Iterable[tuple[int, int]]) -> int | None:
+    """Returns how many rows clips of these lengths will give, or ``None`` if that shows only when they are embedded.
 
     Args:
-        num_clips: of the side.
-        num_rows: of the side; ``None`` where they are not known yet, and taken for enough.
-        side: "reference" or "generated", to be named; empty where both are meant.
+        embedding: the embedding of the clips.
+        lengths: the number of samples of each clip, and its sample rate in Hz.
+    """
+    heard = [
+        embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
+        for samples, rate in lengths
+    ]
+    rows = [embedding.num_rows(samples) for samples in heard]
+    return None if None in rows else sum(row or 0 for row in rows)
+
+
+def too_few_reason(*, num_clips: int, num_rows: int | None, side: str = "") -> str:
+    """Returns why clips are too few for distances of distributions and inception scores; empty if they are enough.
+
+    Args:
+        num_clips: the number of clips.
+        num_rows: the number of their rows; ``None`` where it is not known yet, and taken for enough.
+        side: "reference" or "generated", for the sentence; empty where both have that many.
     """
     if num_clips >= MIN_CLIPS and (num_rows is None or num_rows >= MIN_ROWS):
         return ""
@@ -91,31 +104,6 @@ def of_distributions(embedding: Embedding, *, at_infinity: bool, kadtk: bool) ->
     columns = {embedding.metric: True, f"kad_{embedding.name}": True, f"kadtk_{embedding.name}": kadtk}
     columns |= {f"is_{embedding.name}": embedding.is_classifier, f"{embedding.metric}_inf": at_infinity}
     return [column for column, is_asked in columns.items() if is_asked]
-
-
-def refuse_few(embedding: Embedding, *, num_clips: int, num_samples: int, rate: int) -> str:
-    """Refuses a run's clips if they are too few for all that an embedding measures.
-
-    Args:
-        embedding: that is to measure.
-        num_clips: of captions and recordings in pairs.
-        num_samples: of a clip.
-        rate: samples a second.
-
-    Returns:
-        Why they are too few for distances; empty if they are not.
-
-    Raises:
-        UserError: saying how many there are and must be.
-    """
-    if embedding.metric is None:
-        return ""
-    heard = embedding.reading.num_samples(num_samples, rate=rate, sample_rate=embedding.sample_rate)
-    rows = embedding.num_rows(heard)
-    few = too_few(num_clips=num_clips, num_rows=None if rows is None else num_clips * rows)
-    if few and needs_many(embedding, paired=True, captions=True):
-        raise UserError(f"{embedding.metric} has no value: {few}")
-    return few
 
 
 class Measures:
@@ -211,7 +199,7 @@ class Measures:
         if self.embedding.metric is None or not self.embedding.is_learnt:
             return ""
         sides = (("generated", generated), ("reference", self.reference))
-        found = (too_few(num_clips=len(rows), num_rows=len(rows.rows), side=side) for side, rows in sides)
+        found = (too_few_reason(num_clips=len(rows), num_rows=len(rows.rows), side=side) for side, rows in sides)
         return next(filter(None, found), "")
 
     def _infinite(self, metric: str, generated: ClipRows) -> dict[str, float]:

@@ -23,7 +23,7 @@ from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, Score
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System
-from bsa_lightning.generation.generate import generate_latents, noise_of
+from bsa_lightning.generation.from_noise import generate_latents, noise_of
 from bsa_lightning.models.base import Conditioning, Denoiser
 from bsa_lightning.models.loading import TextToAudioModel, folder_sha256, load_denoiser
 from bsa_lightning.models.predictor import CountEvaluations

@@ -12,7 +12,7 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import whole
 from bsa_lightning.common.lists import read_csv
-from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
 
 TRAJECTORY_ERROR = "trajectory_error"
 """The metric that leads: how far a system lands from the guided teacher at its full steps, from the same noise."""
@@ -32,7 +32,7 @@ class Score:
     seed: int
     num_clips: int
     metrics: dict[str, float] = field(default_factory=dict)
-    sampler: str = DDIM
+    sampler: str = DDIM_NAME
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class ScoreFile:
         lines: dict[tuple[str, ...], int] = {}
         rows = read_csv(self.path, [name for name in COLUMNS if name != "sampler"], must_end=True)
         for line, row in rows:
-            row.setdefault("sampler", DDIM)
+            row.setdefault("sampler", DDIM_NAME)
             for name, value in row.items():
                 if not _is_valid(name, value):
                     raise UserError(f"{self.path} line {line} has {value!r} as its {name}; {_REMEDY}")
@@ -126,11 +126,6 @@ def finite(text: str) -> float | None:
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
-
-
-def three_digits(value: float) -> float:
-    """A value to three digits: whoever looks for the best of systems that agree in those takes the first."""
-    return float(f"{value:.3g}")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -9,19 +9,19 @@ from importlib.resources import files
 from pathlib import Path
 
 from bsa_lightning.reporting import clip_differences as differences
-from bsa_lightning.reporting import figure, listening, snr, table, training_differences
+from bsa_lightning.reporting import figure, listening, snr, table, training_seed_differences
 from bsa_lightning.reporting.repeats import label
 from bsa_lightning.reporting.results import Result
 from bsa_lightning.reporting.run_details import Details, read_details
 from bsa_lightning.reporting.samples import read_samples
-from bsa_lightning.reporting.training_differences import TrainingDifference
+from bsa_lightning.reporting.training_seed_differences import TrainingSeedDifference
 
 _MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅", "x": "✕", "+": "+"}
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """The browser itself keeps the page from reaching for anything outside it."""
 
 
-def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[TrainingDifference] = ()) -> str:
+def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[TrainingSeedDifference] = ()) -> str:
     """The page as text; sounds, pictures, style and script are inside it; ``trained`` are over training seeds."""
     captions, systems = read_samples(runs, results)
     title = escape(", ".join(label([run]) for run in runs))
@@ -89,9 +89,9 @@ def _scores(results: Sequence[Result]) -> str:
     return _table("Score table", header, rows, words=("Model", "Guidance"))
 
 
-def _trained(found: Sequence[TrainingDifference]) -> str:
-    rows, header = training_differences.cells(found), training_differences.HEADER
-    return _folded("Differences over training seeds", training_differences.NOTE, header, rows, words=header[:4])
+def _trained(found: Sequence[TrainingSeedDifference]) -> str:
+    rows, header = training_seed_differences.cells(found), training_seed_differences.HEADER
+    return _folded("Differences over training seeds", training_seed_differences.NOTE, header, rows, words=header[:4])
 
 
 def _differences(run: Path, *, named: bool) -> str:

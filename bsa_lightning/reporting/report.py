@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import refuse_file, whole
-from bsa_lightning.reporting import figure, page, snr, table, training_differences
+from bsa_lightning.reporting import figure, page, snr, table, training_seed_differences
 from bsa_lightning.reporting.repeats import one_of_each
 from bsa_lightning.reporting.results import read_results
 from bsa_lightning.training.run_files import REPORT_FILES
@@ -32,18 +32,18 @@ def report(runs: list[Path], out: Path | None = None) -> None:
     folder = runs[0] / "report" if out is None else Path(out)
     _refuse_foreign(folder)
     results, shown = read_results(runs), one_of_each(runs)
-    found = training_differences.differences(results)
+    found = training_seed_differences.differences(results)
     text = table.markdown(results)
     if found:
-        text += "\n" + table.aligned(training_differences.HEADER, training_differences.cells(found))
-        text += "\n" + training_differences.NOTE + "\n"
+        text += "\n" + table.aligned(training_seed_differences.HEADER, training_seed_differences.cells(found))
+        text += "\n" + training_seed_differences.NOTE + "\n"
     files = {
         "table.md": text,
         "table.csv": table.comma_separated(results),
         PAGE: page.html(shown, results, found),
     }
     if found:
-        files["differences.csv"] = training_differences.comma_separated(found)
+        files["differences.csv"] = training_seed_differences.comma_separated(found)
     for name, content in sorted(files.items(), key=lambda item: item[0] != PAGE):  # the page says that it is ours
         with whole(folder / name) as partial:
             partial.write_text(content, encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, crossed_interval
-from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
 from bsa_lightning.reporting.repeats import Training, label, read_training, readable
 
 REFERENCE = "reference"
@@ -47,7 +47,7 @@ class Result:
     """Of runs that are alike but for their seed; none where there is one run."""
     values: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     """By metric, each repeat's number by (training seed, sampling seed)."""
-    sampler: str = DDIM
+    sampler: str = DDIM_NAME
 
     @property
     def system(self) -> SystemName:

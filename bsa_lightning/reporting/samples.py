@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
-from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
 from bsa_lightning.reporting.repeats import label, readable
 from bsa_lightning.reporting.results import REFERENCE, Result
 
@@ -107,7 +107,7 @@ def _system(
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)
     # Rivals are many rows, which wait to be switched on. Of a ladder without guidance the teacher itself has none.
-    shown = system.sampler == DDIM and not (is_guided and system.unguided)
+    shown = system.sampler == DDIM_NAME and not (is_guided and system.unguided)
     return SampledSystem(
         f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown
     )

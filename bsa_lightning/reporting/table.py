@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bsa_lightning.evaluation.system_name import is_unguided
-from bsa_lightning.reporting import rivals
+from bsa_lightning.reporting import best_rivals
 from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
 
 TITLES = {
@@ -110,7 +110,7 @@ def _best_rivals(results: Sequence[Result]) -> str:
     metric = metrics_of(results)[0]
     title = TITLES.get(metric, metric)
     found: dict[int, dict[str, dict[str, list[str]]]] = {}
-    for student, rival, verdict in rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
+    for student, rival, verdict in best_rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
         more = f" and {rival.nfe} evaluations" if rival.nfe > student.nfe else ""
         who = f"{rival.name}, {_count(rival.num_steps, 'step')}{more}, {_number(rival.metrics[metric])}"
         found.setdefault(student.nfe, {}).setdefault(who, {}).setdefault(verdict, []).append(student.name)

@@ -13,7 +13,7 @@ from bsa_lightning.evaluation.metrics.divergence import clap_score
 from bsa_lightning.evaluation.protocol import Process, Protocol
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import teacher_system
-from bsa_lightning.generation.generate import noise_of
+from bsa_lightning.generation.from_noise import noise_of
 from bsa_lightning.models.loading import load_model
 
 

@@ -10,7 +10,7 @@ from bsa_lightning.reporting.repeats import label, one_of_each, read_training
 from bsa_lightning.reporting.report import report
 from bsa_lightning.reporting.results import read_results
 from bsa_lightning.reporting.table import markdown, note
-from bsa_lightning.reporting.training_differences import cells, comma_separated, differences
+from bsa_lightning.reporting.training_seed_differences import cells, comma_separated, differences
 
 SAMPLING_SEEDS = range(3)
 

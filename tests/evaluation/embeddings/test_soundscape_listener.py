@@ -12,7 +12,7 @@ from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.evaluation.embeddings.soundscape_listener import WEIGHTS, SoundscapeListener
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
-from bsa_lightning.evaluation.paired import compare, resample_all
+from bsa_lightning.evaluation.paired_differences import compare, resample_all
 from bsa_lightning.evaluation.protocol import Protocol
 from bsa_lightning.evaluation.row_store import RowStore
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, crossed_interval
-from bsa_lightning.evaluation.system_name import DDIM
+from bsa_lightning.evaluation.system_name import DDIM_NAME
+from bsa_lightning.reporting.best_rivals import is_rival
 from bsa_lightning.reporting.results import Result, crossed
-from bsa_lightning.reporting.rivals import is_rival
 from bsa_lightning.reporting.table import TITLES
 
 HEADER = ["System", "Less", "Steps", "Metric", "Difference", "95 % interval", "Training seeds", "Sampling seeds"]
@@ -27,7 +27,7 @@ _EXACT = {"trajectory_error"}
 
 
 @dataclass(frozen=True)
-class TrainingDifference:
+class TrainingSeedDifference:
     """A metric of one system less that of another: the mean over seeds, with its 95 % interval over both kinds."""
 
     first: Result
@@ -49,12 +49,12 @@ class TrainingDifference:
         return abs(self.mean) > self.half_width > 0
 
 
-def differences(results: Sequence[Result]) -> list[TrainingDifference]:
+def differences(results: Sequence[Result]) -> list[TrainingSeedDifference]:
     """Of all pairs of trained systems at equal steps, of each and its rivals, and of each and its teacher in full."""
     trained = [result for result in results if result.training_seeds]
     teachers = [result for result in results if result.model == "teacher"]
     full = max(
-        (teacher for teacher in teachers if teacher.sampler == DDIM),
+        (teacher for teacher in teachers if teacher.sampler == DDIM_NAME),
         key=lambda teacher: (teacher.num_steps, teacher.nfe),
         default=None,
     )
@@ -83,7 +83,7 @@ def differences(results: Sequence[Result]) -> list[TrainingDifference]:
     return [difference for difference in found if difference is not None]
 
 
-def cells(found: Sequence[TrainingDifference]) -> list[list[str]]:
+def cells(found: Sequence[TrainingSeedDifference]) -> list[list[str]]:
     """Rows under ``HEADER``: against BSA where it is there (else all), against rivals, and against the teacher in full.
 
     Against rivals it is the trajectory error alone, which leads; the file has the other metrics too.
@@ -116,7 +116,7 @@ def cells(found: Sequence[TrainingDifference]) -> list[list[str]]:
     return rows
 
 
-def comma_separated(found: Sequence[TrainingDifference]) -> str:
+def comma_separated(found: Sequence[TrainingSeedDifference]) -> str:
     """All pairs, every number in full."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -129,7 +129,7 @@ def comma_separated(found: Sequence[TrainingDifference]) -> str:
     return buffer.getvalue()
 
 
-def _difference(first: Result, second: Result, metric: str) -> TrainingDifference | None:
+def _difference(first: Result, second: Result, metric: str) -> TrainingSeedDifference | None:
     """On the sampling seeds that all runs have; ``None`` where fewer than two training seeds pair the two."""
     ours, theirs = first.values[metric], second.values[metric]
     if not second.training_seeds:  # one model for all of them
@@ -137,8 +137,8 @@ def _difference(first: Result, second: Result, metric: str) -> TrainingDifferenc
     rows = crossed({seeds: ours[seeds] - theirs[seeds] for seeds in ours.keys() & theirs.keys()})
     if len(rows) < 2 or not rows[0]:
         return None
-    return TrainingDifference(first, second, metric, *crossed_interval(rows), len(rows), len(rows[0]))
+    return TrainingSeedDifference(first, second, metric, *crossed_interval(rows), len(rows), len(rows[0]))
 
 
-def _swapped(d: TrainingDifference) -> TrainingDifference:
+def _swapped(d: TrainingSeedDifference) -> TrainingSeedDifference:
     return replace(d, first=d.second, second=d.first, mean=-d.mean)
