@@ -1,4 +1,4 @@
-"""What is generated and compared: systems, captions, noise and the reference, the same for every system."""
+"""The scoring of systems: from the same captions and noise, against the same reference, for every system."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from bsa_lightning.models.predictor import CountEvaluations
 
 
 class Sampled(NamedTuple):
-    """What a system made of this rank's captions."""
+    """The latents that a system has sampled for this rank's captions."""
 
     latents: list[Tensor]
-    """Final ones, batch by batch."""
+    """The final latents (batch, ...) of each batch."""
     nfe: int
-    """Network evaluations counted for a clip."""
+    """The number of network evaluations of a clip, as counted."""
     seconds_per_clip: float
-    """Of sampling alone, without codec and text encoder; the median over batches."""
+    """The time to sample a clip, without codec and text encoder, in seconds; the median over batches."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Process:
 class Protocol:
     """Scores systems against the same reference, from the same captions and noise, shared out over ranks.
 
-    After :meth:`score`, ``rows`` holds by embedding what the system's clips gave, of all ranks, and under
-    ``TRAJECTORY_ERROR`` the error of each clip.
+    After :meth:`score`, ``rows`` holds the rows of the system's clips, of all ranks, by name of the embedding, and
+    under ``TRAJECTORY_ERROR`` the trajectory error of each clip.
 
     Args:
         settings: what is scored, and how; its ``clips`` must be set.
@@ -108,14 +108,16 @@ class Protocol:
         num_heard: int = 0,
         on_batch: Callable[[int], object] = lambda _: None,
     ) -> Score:
-        """One repeat of one system.
+        """Scores one system with one sampling seed; must be called on every rank.
 
         Args:
-            system: that is scored.
-            seed: of the sampling noise.
-            on_clip: receives (clip number, waveform) of this rank's clips among the first ``num_heard``.
-            num_heard: how many clips are decoded in any case.
-            on_batch: called with the number of clips of each batch that was sampled, those of :meth:`num_samplings`.
+            system: the system.
+            seed: the seed of the sampling noise.
+            on_clip: a function that is called with the number and the waveform of each clip of this rank among the
+                first ``num_heard``.
+            num_heard: the number of clips, the first ones, that are decoded even if all their rows are in the cache.
+            on_batch: a function that is called with the number of clips of each batch that has been sampled; see
+                :meth:`num_samplings`.
         """
         cache = RowCache(None) if system.weighting else self._row_cache
         stores = self._stores()
@@ -123,7 +125,7 @@ class Protocol:
         zero = self._sample(self.zero, seed, on_batch)
         sampled = self._sample(system, seed, on_batch)
         for batch, x, zero_x in zip(self.batches, sampled.latents, zero.latents, strict=True):
-            decode = functools.cache(partial(self.codec.decode, x))  # not at all where all rows are kept
+            decode = functools.cache(partial(self.codec.decode, x))  # is not called if all rows are in the cache
             for embedding, store in zip(self.embeddings, stores, strict=True):
                 make, kind = partial(self._embed, embedding, decode), self._decoder
                 store.update(cache.get(make, embedding, kind, x), batch)
@@ -143,19 +145,19 @@ class Protocol:
         return system.score(seed=seed, num_clips=self.num_captions, nfe=sampled.nfe, metrics=metrics)
 
     def num_samplings(self, pairs: Iterable[tuple[System, int]]) -> int:
-        """How often this rank's captions are sampled to score these (system, seed) pairs.
+        """Returns how many times this rank's captions are sampled to score these (system, seed) pairs.
 
-        The teacher's samples at its full steps are needed once a seed, whether or not it is scored itself.
+        The samples of the teacher at its full steps are needed once for each seed, even if it is not scored itself.
         """
         needed = {(system, seed) for pair_system, seed in pairs for system in (self.zero, pair_system)}
         return len(needed - {(self.zero, seed) for seed in self._zero_sampled})
 
     def _embed(self, embedding: Embedding, decode: Callable[[], Tensor]) -> Features:
-        """Features of generated sound, which is heard as its file would be."""
+        """Returns the features of generated sound, as if it were read from its file."""
         return embed(embedding, embedding.reading.as_file(decode()), sample_rate=self.codec.sample_rate)
 
     def halves(self) -> Score:
-        """How far the two halves of the reference are from one another: equal sound, but of other captions."""
+        """Returns the distances between two halves of the reference: the same kind of sound, with other captions."""
         metrics: dict[str, float] = {}
         for measures in self.measures:
             even, odd = (measures.reference.at(torch.arange(half, len(self.clips), 2)) for half in (0, 1))
@@ -163,7 +165,7 @@ class Protocol:
         return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics, sampler="")
 
     def _sample(self, system: System, seed: int, on_batch: Callable[[int], object] = lambda _: None) -> Sampled:
-        """This rank's clips of a system; those of the undistilled teacher are kept."""
+        """Returns the latents of this rank's captions; those of the teacher at its full steps are kept in memory."""
         if system == self.zero and seed in self._zero_sampled:
             return self._zero_sampled[seed]
         cache = SampleCache(None) if system.weighting else self._sample_cache
@@ -204,13 +206,13 @@ class Protocol:
             return SampledBatch(latents, counted.rows, (self._now() - start) / len(noise))
 
     def _now(self) -> float:
-        """Seconds, when the device has done all that it was told."""
+        """Returns a time in seconds, after waiting for all work of the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def _load(self, folder: Path) -> Denoiser:
-        """The denoiser of a folder; the last one used stays loaded."""
+        """Returns the denoiser of a folder; the last one stays in memory."""
         if folder == self.teacher.folder:
             return self.teacher.denoiser.to(self.device).eval()
         if self._denoiser is None or self._denoiser[0] != folder:
@@ -222,7 +224,7 @@ class Protocol:
 
     @torch.no_grad()
     def _reference_rows(self) -> list[ClipRows]:
-        """What each embedding makes of all reference clips."""
+        """Returns the rows of all reference clips for each embedding, of all ranks."""
         stores = self._stores()
         mine = range(self.process.rank, len(self.clips), self.process.world_size)
         for first in range(0, len(mine), self.settings.batch_size):
@@ -241,10 +243,10 @@ class Protocol:
         return Measures(embedding, reference, captions=captions, **asked)
 
     def _reference(self, clips: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor, int, bool]]:
-        """The sound of reference clips, its rate, and whether it was recorded.
+        """Yields batches of reference clips: their numbers, sound, sample rate in Hz, and whether it was recorded.
 
-        Recordings come one by one, since their lengths differ. Other sound is as long as what is generated, and heard
-        in 16 bit as that is: silence would tell the two apart otherwise.
+        Recordings come one by one, since their lengths differ. Synthesised sound is as long as generated sound, and is
+        rounded to 16 bit as that is: a distance would see the difference in silence otherwise.
         """
         codec = self.codec
         made = []

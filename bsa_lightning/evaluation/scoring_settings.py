@@ -32,10 +32,10 @@ class ScoringSettings:
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         rivals: the samplers of the undistilled teacher that students are compared with in ``test``; ``None`` is DDIM
             and DPM-Solver++. An empty list leaves guided DDIM at the steps of the ladder, which is always scored.
-        embeddings: each gives distances, and what else it can, in columns of its name; an empty list is log-mel
+        embeddings: the embeddings to score with, each of which has its own columns; an empty list is log-mel
             statistics.
-        at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well; the reference
-            stays. Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
+        at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well, with the same
+            reference. Left out if there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: whether to compute kernel distances as the package kadtk does, too.
         cache: the folder that keeps the reference's rows and the teacher's samples; ``None`` is one in the user's cache
             folder.
