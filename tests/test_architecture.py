@@ -33,7 +33,6 @@ SHORT = {
     "diffusion/guidance.py": "one formula, looked for by its name",
     "evaluation/rivals.py": "one rule for scoring and reports, which do without torch",
     "training/run_files.py": "names that reports read without Lightning",
-    "training/interruption.py": "signals are hard enough alone",
 }
 """Files of the package that may be shorter, each with its reason."""
 

@@ -41,14 +41,14 @@ class ProgressiveDistillation(LatentModule):
     Args:
         plan: the rounds: how many steps each student samples in, and how many updates it gets.
         weighting: the weight w(SNR) of the squared error in x.
-        guidance: where the guidance of the first teacher goes.
+        guidance: the mode of guidance, which says where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
         optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
             to zero over a round.
         ema_decay: the decay of the moving average of the student that a round ends with, between 0 and 1; ``None`` ends
             a round with the last weights.
         seed: the seed of noise, times and caption dropout, at least 0.
-        networks: how the networks are held in memory and run; ``None`` is ``NetworkOptions()``.
+        networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
     """
 
     round: Tensor

@@ -40,7 +40,7 @@ def write_student_differences(
     Args:
         path: the path of the CSV file.
         systems: all systems that were scored.
-        measures: what is compared, beside the trajectory error.
+        measures: the measures to compare, beside the trajectory error.
         rows_of: gives the path of the file of a system's rows.
         seed: the sampling seed of those rows.
     """

@@ -123,7 +123,7 @@ class Measures:
         embedding: the embedding, which also names the columns.
         reference: the rows of real sound.
         captions: the embedding of the captions, (clips, d_text), by number of the clip; ``None`` if captions are not
-            known, or the embedding reads none.
+            known, or the embedding does not use them.
         at_infinity: whether to extrapolate the Frechet distance to infinitely many generated clips as well.
         kadtk: whether to compute the kernel distance as the package kadtk does, too.
     """

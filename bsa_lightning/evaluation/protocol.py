@@ -64,7 +64,7 @@ class Protocol:
     under ``TRAJECTORY_ERROR`` the trajectory error of each clip.
 
     Args:
-        settings: what is scored, and how; its ``clips`` must be set.
+        settings: the settings of the scoring, whose ``clips`` must be set.
         teacher: the model whose codec and text encoder all systems share.
         zero: the undistilled teacher at its full steps, whose samples ``trajectory_error`` compares with.
         process: this process among those that share out the captions.

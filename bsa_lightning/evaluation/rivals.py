@@ -1,4 +1,4 @@
-"""Which undistilled models a student is compared with, and which of several is the best; needs no torch."""
+"""The rule by which undistilled models are a student's rivals, and the choice of the best rival; needs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Candidate = TypeVar("Candidate")
 
 
 class SamplingCost(Protocol):
-    """What it takes to sample one clip."""
+    """A system with a cost of sampling one clip."""
 
     @property
     def num_steps(self) -> int:

@@ -20,7 +20,7 @@ class RunSystems:
 
     Args:
         module: the module of the run, attached to its trainer.
-        settings: what is scored, and how.
+        settings: the settings of the scoring.
     """
 
     def __init__(self, module: ProgressiveDistillation, settings: ScoringSettings) -> None:

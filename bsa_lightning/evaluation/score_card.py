@@ -39,7 +39,7 @@ def run_card(settings: ScoringSettings, *, teacher: str, guidance_scale: float, 
     """Returns the card of a run's scores, on which clips are known by the digest of their ids and captions.
 
     Args:
-        settings: what is scored, and how; its ``clips`` must be set.
+        settings: the settings of the scoring, whose ``clips`` must be set.
         teacher: the SHA-256 of the teacher's folder.
         guidance_scale: the guidance scale of the ladder.
         precision: the trainer's precision, in which networks sample.

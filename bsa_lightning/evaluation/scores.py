@@ -29,7 +29,7 @@ class Score:
         weighting: the name of a student's weighting; empty for other systems.
         round: the round that made a student, from 1; 0 for other systems.
         num_steps: the number of steps of the sampler; 0 for the reference.
-        guidance: where guidance goes: "outside" of the network for undistilled models, else a student's mode.
+        guidance: the name of the mode of guidance, which is "outside" for undistilled models, empty for the reference.
         guidance_scale: the guidance scale that the system stands for.
         nfe: the number of network evaluations of a clip, as counted.
         seed: the seed of the sampling noise.

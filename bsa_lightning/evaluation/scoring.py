@@ -41,7 +41,7 @@ class Scoring(RoundObserver):
     of the run and its rivals with all seeds, and skips what is scored already.
 
     Args:
-        settings: what is scored, and how.
+        settings: the settings of the scoring.
     """
 
     def __init__(self, settings: ScoringSettings) -> None:

@@ -1,4 +1,4 @@
-"""What is scored in a run and how: the settings ``--scoring.*`` of the command line."""
+"""The settings of the scoring of a run, ``--scoring.*`` on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bsa_lightning.generation.samplers import DDIM, DPMSolver, Sampler
 
 @dataclass
 class ScoringSettings:
-    """What is scored in a run, and how.
+    """The settings of the scoring of a run: what is scored, and how.
 
     Rivals are the undistilled teacher at the student's number of steps and at its number of network evaluations, with
     and without guidance.

@@ -14,7 +14,7 @@ _TITLES = {DDIM_NAME: "DDIM", "dpm-solver++": "DPM-Solver++"}
 
 @dataclass(frozen=True)
 class SystemName:
-    """What tells a system of a run from the others, except for its round."""
+    """The parts of a system's name, which distinguish it from the other systems of a run."""
 
     model: str
     """"teacher", "student", "reference", or "baseline-" and a name."""

@@ -1,4 +1,4 @@
-"""What is scored, a system: a student or an undistilled model, and how it is sampled; and the rivals of a student."""
+"""The systems that are scored: students and undistilled models, each with the way in which it is sampled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class System:
         model: "teacher", "student", or "baseline-" and a name.
         folder: the folder of the denoiser.
         num_steps: the number of steps of the sampler, at least 1.
-        guidance: where guidance goes: "outside" of the network for undistilled models, else a student's mode.
+        guidance: the name of the mode of guidance, which is "outside" for undistilled models.
         guidance_scale: the guidance scale g that the system stands for, as scores record it.
         sampling_scale: the guidance scale that ``predictor`` is given to sample it, 1 where guidance is in the weights.
         weighting: the name of a student's weighting; empty for undistilled models.

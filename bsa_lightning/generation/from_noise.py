@@ -1,4 +1,4 @@
-"""From noise to latents and sound, with any model: shared by scoring, ``predict`` and ``generate``."""
+"""Sampling of latents and sound from noise with any model, for scoring, ``predict`` and ``generate``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best rival of each student, and whether the student is told apart from it."""
+"""The best rival of each student, and whether their intervals tell the two apart."""
 
 from __future__ import annotations
 

@@ -17,14 +17,18 @@ PAGE = "index.html"
 def report(runs: list[Path], out: Path | None = None) -> None:
     """Writes a table, figures and a self-contained listening page, and prints the table.
 
-    The files are ``table.md``, ``table.csv``, ``figure.png``, ``figure.svg``, ``index.html``, of runs that logged their
-    distillation error by signal-to-noise ratio ``snr.png`` and ``snr.svg``, and of runs that repeat one another with
-    other seeds ``differences.csv``, the paired differences over those. Sounds and errors by signal-to-noise ratio are
-    shown of the first run of such repeats.
+    The files are ``table.md``, ``table.csv``, ``figure.png``, ``figure.svg`` and ``index.html``; for runs that logged
+    their distillation error by signal-to-noise ratio also ``snr.png`` and ``snr.svg``; for runs that differ in their
+    seed only also ``differences.csv``, with paired differences over the seeds. Of such repeats, the sounds and the
+    errors by signal-to-noise ratio of the first run are shown.
 
     Args:
-        runs: folders of scored runs, such as runs/demo.
-        out: folder for the files; none writes them into ``report/`` of the first run.
+        runs: the folders of scored runs, such as runs/demo.
+        out: the folder for the files; ``None`` is ``report/`` in the first run.
+
+    Raises:
+        UserError: if a folder has no scores, the runs cannot be compared, or ``out`` holds files that are not a
+            report's.
     """
     runs = [Path(run) for run in runs]
     if len({run.resolve() for run in runs}) < len(runs):
@@ -54,10 +58,10 @@ def report(runs: list[Path], out: Path | None = None) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuses a folder in which a report would replace files of somebody else's.
+    """Refuses a folder in which a report would replace files that are not a report's.
 
     Raises:
-        UserError: naming the first of them.
+        UserError: if there is such a file.
     """
     refuse_file(folder, setting="out")
     taken = [name for name in REPORT_FILES if (folder / name).exists()]

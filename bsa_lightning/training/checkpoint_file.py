@@ -52,7 +52,7 @@ class CheckpointFile(CheckpointIO):
 
         Args:
             path: the path of the checkpoint.
-            map_location: how storages are mapped to devices, as for ``torch.load``; the default keeps them on the CPU.
+            map_location: the mapping of storages to devices, as for ``torch.load``; the default keeps them on the CPU.
             weights_only: ignored; code is never run.
 
         Raises:

@@ -33,7 +33,7 @@ _UNMOVED = 1e-9
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """How teacher and student are held in memory and run.
+    """Options of teacher and student: their memory, and their compilation.
 
     Args:
         teacher_dtype: the type of the teacher's weights; bfloat16 halves their memory.

@@ -70,7 +70,7 @@ class MetricsFile(Logger):
         """Cuts the file back to an earlier position.
 
         Args:
-            position: what :meth:`position` returned then.
+            position: the position, as :meth:`position` returned it.
 
         Returns:
             The number of rows that were removed, which a run that is resumed from there will log again.
