@@ -13,7 +13,7 @@ from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.distillation.rounds import Plan
-from bsa_lightning.generation.generate import generate
+from bsa_lightning.generation.from_noise import generate
 from bsa_lightning.models.loading import load_denoiser, load_model, without_weights
 
 MODES = {"outside": Outside(2.0), "baked": Baked(2.0), "embedded": Embedded(2.0, 1.0, 4.0)}

@@ -31,10 +31,14 @@ SHORT = {
     "common/errors.py": "imported by every room, so that it imports nothing",
     "data/resampling.py": "for recordings and for embeddings alike, without audio files",
     "diffusion/guidance.py": "one formula, looked for by its name",
+    "evaluation/rivals.py": "one rule for scoring and reports, which do without torch",
     "training/run_files.py": "names that reports read without Lightning",
-    "training/interruption.py": "signals are hard enough alone",
 }
 """Files of the package that may be shorter, each with its reason."""
+
+MAX_PARAMETERS = 8
+MANY_PARAMETERS = {"TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own"}
+"""Classes whose constructors may take more, each with its reason; dataclasses are options or records themselves."""
 
 
 def room_of(path: Path) -> str:
@@ -110,6 +114,15 @@ def test_files_are_short(path):
 def test_short_files_have_a_reason(path):
     is_short = len(path.read_text().splitlines()) < MIN_LINES
     assert is_short == (str(path.relative_to(PACKAGE)) in SHORT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_constructors_take_few_parameters(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            made = [f.args for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+            num_parameters = max((len([*a.posonlyargs, *a.args, *a.kwonlyargs]) - 1 for a in made), default=0)
+            assert (num_parameters > MAX_PARAMETERS) == (node.name in MANY_PARAMETERS), node.name
 
 
 def test_tests_mirror_the_rooms():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bsa_lightning.reporting import table, training_differences
+from bsa_lightning.reporting import table, training_seed_differences
 from bsa_lightning.reporting.results import read_results
 from experiments.weightings.rebuild import rebuild
 
@@ -18,7 +18,7 @@ METRICS = ("fd_logmel", "trajectory_error", "seconds_per_clip")
 def test_tables_are_those_of_the_scores(part, tmp_path):
     results = read_results(rebuild(RESULTS / part / "scores.csv", tmp_path, METRICS))
     assert table.comma_separated(results) == (RESULTS / part / "table.csv").read_text()
-    found = training_differences.comma_separated(training_differences.differences(results))
+    found = training_seed_differences.comma_separated(training_seed_differences.differences(results))
     assert found == (RESULTS / part / "differences.csv").read_text()
 
 

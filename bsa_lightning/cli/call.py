@@ -1,4 +1,4 @@
-"""A function as a command: its signature is the options, its docstring the help."""
+"""Functions as commands: the options are the function's parameters, the help text is its docstring."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ Result = TypeVar("Result")
 def call(
     function: Callable[..., Result], words: list[str], *, several: str | None = None, positional: bool = False
 ) -> Result:
-    """Calls ``function`` with what ``words`` (the command, then its arguments) say.
+    """Calls a function with the arguments of a command line, and returns its result.
 
     Args:
-        function: with typed and documented parameters.
-        words: options as ``--name value``, in ``--config`` files too; hyphens pass for underscores.
-        several: the parameter that takes all plain words, one or more, as they are: none is a setting or refers to one.
-        positional: whether parameters without a default are plain words, in their order.
+        function: the function, with typed and documented parameters.
+        words: the command, then its options as ``--name value``, where hyphens may stand for underscores, and the files
+            of further options as ``--config FILE``.
+        several: the name of the parameter that takes all positional words, one or more, literally; ``None`` if there is
+            no such parameter.
+        positional: whether the parameters without a default are positional, in their order.
+
+    Raises:
+        UserError: if an option is unknown or empty, or there is no word for ``several``.
     """
     prepare_parser(words)
-    # Only what stands in a file refers to other settings: a word on the command line is what it is.
+    # References to other settings are resolved in files only; on the command line they are taken literally.
     mode = PARSER_MODE if any(word.startswith("--config") for word in words) else PLAIN_MODE
     parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=mode)
     parser.add_argument("--config", action="config", help="a YAML file with any of the options")
@@ -54,7 +59,11 @@ def call(
 
 
 def _refuse_empty(words: list[str]) -> None:
-    """Refuses an option or a plain word without a character, as a variable of the shell that is not set gives."""
+    """Refuses an empty option or positional word, which is what a shell variable that is not set expands to.
+
+    Raises:
+        UserError: if there is one.
+    """
     for before, word in pairwise(["the first word", *words]):
         name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
         if equals and not value:
@@ -62,7 +71,7 @@ def _refuse_empty(words: list[str]) -> None:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Plain words, and the options with the value of each; what follows ``--`` is plain."""
+    """Returns positional words, and options with their values; all words after ``--`` are positional."""
     plain: list[str] = []
     options: list[str] = []
     waiting = False
@@ -78,7 +87,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 _WITHOUT_VALUE = ("--help", "--print_config", "--print-config")
-"""Options that stand alone; all others have one value."""
+"""The options without a value; all others have one value."""
 
 
 def _underscored(word: str) -> str:

@@ -1,4 +1,4 @@
-"""The YAML files of ``--config``: looked at before the parser reads them, so that a mistake is said with its line."""
+"""Checks of the YAML files of ``--config`` before the parser reads them, so that a message names the line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.yaml_text import check_yaml, read_yaml
 
 PLAIN_MODE, PARSER_MODE = "yaml", "omegaconf+"
-"""jsonargparse's: YAML, and YAML in which ``${...}`` refers to other settings."""
+"""The modes of jsonargparse's parser: YAML, and YAML in which ``${...}`` refers to other settings."""
 _STREAMS = ("/dev/", "/proc/")
-"""Where a shell puts what can be read only once, as of ``--config <(command)``."""
+"""The folders of streams, which can be read only once, as in ``--config <(command)``."""
 
 
 def prepare_parser(words: Sequence[str]) -> None:
-    """Checks the files that ``words`` name with ``--config``, and has the parser check whatever else it loads.
+    """Checks the files that a command line names with ``--config``, and makes the parser check all that it loads.
+
+    Args:
+        words: the words of the command line.
 
     Raises:
-        UserError: about the first file that cannot be read.
+        UserError: if a file is missing, empty, or not valid YAML.
     """
     for name in _config_files(words):
         if not name:
@@ -34,7 +37,7 @@ def prepare_parser(words: Sequence[str]) -> None:
                 raise UserError(f"config is {name}, which is empty; write a setting, such as `seed_everything: 0`")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     for mode in (PLAIN_MODE, PARSER_MODE):
-        ArgumentParser(parser_mode=mode).parse_string("{}")  # the mode's loader is there once it was used
+        ArgumentParser(parser_mode=mode).parse_string("{}")  # makes the mode's loader
         load = get_loader(mode)
         if not isinstance(load, _Checked):
             import yaml
@@ -43,7 +46,7 @@ def prepare_parser(words: Sequence[str]) -> None:
 
 
 class _Checked:
-    """A loader that looks at the text first."""
+    """A loader that checks the text first."""
 
     def __init__(self, load: Callable[[str], Any]) -> None:
         self.load = load
@@ -51,7 +54,7 @@ class _Checked:
     def __call__(self, text: str) -> Any:  # noqa: ANN401 - any value of YAML
         check_yaml(text, where="a value")
         value = self.load(text)
-        return {} if value is None and text.lstrip().startswith("#") else value  # a file of comments alone
+        return {} if value is None and text.lstrip().startswith("#") else value  # the file holds comments only
 
 
 def _config_files(words: Sequence[str]) -> Iterator[str]:

@@ -18,11 +18,14 @@ def convert(
     """Converts a checkpoint in Tango's original layout to a model folder that this project and diffusers open.
 
     Args:
-        src: folder of the checkpoint, hub id, or tango, tango-full, tango-full-ft-audiocaps, tango2, tango2-full.
-        dst: folder to write; it must not exist.
-        text_encoder: folder or hub id with T5's tokenizer (and configuration); none takes what the checkpoint names.
-        vae: checkpoint whose codec to take, for one that Tango's train.py wrote without; none takes that of src.
-        licence: of the weights; none takes what the card of src says.
+        src: the folder or hub id of the checkpoint, or tango, tango-full, tango-full-ft-audiocaps, tango2 or
+            tango2-full.
+        dst: the folder to write, which must not exist.
+        text_encoder: the folder or hub id of T5's tokenizer (and configuration); ``None`` takes the one that the
+            checkpoint names.
+        vae: the checkpoint to take the codec from, for a checkpoint of Tango's train.py, which has none; ``None`` takes
+            the codec of src.
+        licence: the licence of the weights; ``None`` takes the one on the card of src.
     """
     from bsa_lightning.models.tango.convert import convert_tango
 

@@ -1,4 +1,4 @@
-"""``lightning fit --config C --plan``: what an update will cost, before any weight is loaded."""
+"""``lightning fit --config C --plan``: the cost of an update, computed without loading any weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _GIB = 2**30
 
 
 def print_plan(parser: ArgumentParser, config: Namespace) -> None:
-    """Makes the model of a ``fit`` in its shapes alone, counts, and prints.
+    """Prints the memory and FLOPs of an update, and the rounds, for the configuration of a ``fit``.
+
+    Args:
+        parser: the parser of the configuration, which makes the module without its weights.
+        config: the configuration.
 
     Raises:
         UserError: if the model is not ``ProgressiveDistillation``.

@@ -17,10 +17,10 @@ def dashboard(runs: list[Path], entity: str, project: str = "bsa-lightning", sav
     """Prints the workspace as JSON, or saves it on W&B, where the runs must be (`wandb sync` brings offline ones).
 
     Args:
-        runs: folders of scored runs.
-        entity: user or team on W&B.
-        project: of the runs there.
-        save: save it there, which needs a network and a login.
+        runs: the folders of scored runs.
+        entity: the user or team on W&B.
+        project: the project of the runs on W&B.
+        save: whether to save the workspace on W&B, which needs a network and a login.
     """
     from bsa_lightning.reporting.dashboard import as_json, workspace
 
@@ -30,7 +30,7 @@ def dashboard(runs: list[Path], entity: str, project: str = "bsa-lightning", sav
         return
     try:
         board.save()
-    except Exception as error:  # whatever the client raises for want of a network, a login or a right
+    except Exception as error:  # the client raises many types of errors without a network, a login or permission
         reason = str(error).strip().split("\n", 1)[0]
         raise UserError(f"the workspace cannot be saved ({reason}); run `wandb login`, or leave --save out") from error
     print(board.url)

@@ -19,10 +19,11 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
     """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
 
     Args:
-        run: folder of the run.
-        dst: folder to write; it must not exist.
-        student: "last" has the fewest steps, "best" the lowest score; or the name of a folder in rounds/.
-        metric: column of scores.csv that "best" goes by.
+        run: the folder of the run.
+        dst: the folder to write, which must not exist.
+        student: the student to export: "last" is the one with the fewest steps, "best" the one with the lowest score;
+            or the name of a folder in rounds/.
+        metric: the column of scores.csv in which "best" is the lowest.
     """
     from bsa_lightning.distillation.export import export_student
     from bsa_lightning.models.provenance import read_student
@@ -49,7 +50,7 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
 
 
 def _best(run: Path, names: list[str], metric: str) -> str:
-    """The student with the lowest mean over its repeats."""
+    """Returns the student with the lowest mean of a metric over its repeats."""
     from bsa_lightning.reporting.results import read_results
 
     means = {
@@ -64,7 +65,7 @@ def _best(run: Path, names: list[str], metric: str) -> str:
 
 
 def _scores(run: Path) -> list[str]:
-    """The table of a run for the card; empty where it was not scored."""
+    """Returns the lines of a run's table of scores, for the model card; empty if the run was not scored."""
     from bsa_lightning.reporting.results import read_results
     from bsa_lightning.reporting.table import markdown
 

@@ -28,13 +28,13 @@ def generate(
     """Makes sound from captions and writes wav files.
 
     Args:
-        captions: what to hear.
-        model: folder of a model or student, or "tiny" for the built-in teacher.
-        steps: of the sampler, at least 1; None takes what the model was made for.
-        guidance: of the sampler, at least 0; None takes what the model was made for.
-        seed: of the noise, at least 0; the same seed gives the same sound.
-        num_samples: clips a caption, from 1 to 10000.
-        out: folder for the wav files; those of an earlier call are replaced.
+        captions: the captions.
+        model: the folder of a model or student, or "tiny" for the built-in teacher.
+        steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
+        guidance: the guidance scale, at least 0, where 1 is no guidance; ``None`` takes what the model was made for.
+        seed: the seed of the noise, at least 0; the same seed gives the same sound.
+        num_samples: the number of clips of each caption, from 1 to 10000.
+        out: the folder for the wav files; those of an earlier call are replaced.
     """
     check_number("num_samples", num_samples, whole=True, at_least=1, at_most=10_000)
     if not all(caption.strip() for caption in captions):

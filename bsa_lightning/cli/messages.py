@@ -1,4 +1,4 @@
-"""Mistakes of a user's in one sentence: what the parser and constructors raised, without their wrapping."""
+"""Errors that are due to a user's mistake, in one sentence, without the text that the parser wraps them in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_A_HELP = re.compile(
 
 
 def sentence(error: BaseException) -> str | None:
-    """What the user should read about ``error``; none if it is no mistake of the user's but one of this program."""
+    """Returns the sentence on an error that is due to a user's mistake; ``None`` for any other error."""
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, UserError):
@@ -53,7 +53,7 @@ def sentence(error: BaseException) -> str | None:
 
 
 def _outside(error: BaseException) -> str:
-    """The sentence for what a file system says or a configuration refers to; empty for any other error."""
+    """Returns the sentence on an error of the file system, or of a reference in YAML; empty for any other error."""
     if text := disk_trouble(error, Path(os.fsdecode(getattr(error, "filename", None) or ".")).parent):
         return text
     if type(error).__module__.startswith("omegaconf."):
@@ -70,14 +70,14 @@ def _outside(error: BaseException) -> str:
 
 
 def _types(text: str) -> str:
-    """What the innermost setting of the parser's message takes; empty if that is a class to be named."""
+    """Returns the types of the innermost setting in the parser's message; empty if it takes a class."""
     found = _TYPE.findall(text[text.rfind('key "') :])
     names = [name for name in dict.fromkeys(name or choices for name, choices in found) if name != "NoneType"]
     return " or ".join(names)
 
 
 def unknown_class(name: str) -> str:
-    """Says that a configuration names no class, and which it may have meant, of those that a bare name can mean."""
+    """Returns the sentence on a name that is not a class, with a hint at a similar class that has a bare name."""
     if name == "None":  # what jsonargparse makes of a null for a nested class on the command line
         return "null is understood in a YAML file, not on the command line; write it there, and give it as --config"
     known = [
@@ -92,7 +92,7 @@ def unknown_class(name: str) -> str:
 
 
 def unknown_option(error: ArgumentError, parser: ArgumentParser) -> str | None:
-    """Says that there is no such option, if that is what ``error`` is about, and which may have been meant."""
+    """Returns the sentence on an unknown option, with a hint at a similar one; ``None`` for any other error."""
     unknown = re.match(r"unrecognized arguments: (--[\w.]+)", str(error))
     if unknown is None:
         return None
@@ -101,7 +101,7 @@ def unknown_option(error: ArgumentError, parser: ArgumentParser) -> str | None:
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """A hint at the nearest of the known words; empty if none is near."""
+    """Returns a hint at the known word that is most similar; empty if no word is similar."""
     near = difflib.get_close_matches(word, known, n=1)
     return f", did you mean {near[0]}?" if near else ""
 

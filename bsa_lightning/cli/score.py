@@ -29,24 +29,24 @@ def score(
 ) -> None:
     """Scores one folder of sound against another, and prints a card of the scores.
 
-    Distances are of all files. Files of equal names, whatever their format, are taken for the same sound or caption:
-    divergences are of such pairs alone. Files in folders below the two, hidden ones and those that are no audio are
-    passed over, and counted on the card, as are files without a pair. Every sound is heard at its own length and level,
-    as the reading of an embedding says: Plain, AsAudioldmEval, AsPublishedTango or AsPublishedTangoFAD.
+    Distances compare all files of both folders. Divergences compare pairs, which are files of the same name without
+    suffix. Hidden files, files that are not audio, and files in subfolders are ignored; they are counted on the card,
+    as are files without a pair. Sound keeps its own length and level; how it is converted to the input of an embedding
+    is set by the embedding's reading: Plain, AsAudioldmEval, AsPublishedTango or AsPublishedTangoFAD.
 
     Args:
-        reference: folder of real sound.
-        generated: folder of a system's sound.
-        embeddings: such as LogMelStatistics, which is used where none is named, or VGGish and PANN with their files of
-            weights; a file under another name than the published one is taken for weights of your own, unchecked.
-        captions: a JSON object of file names, without suffix, to captions; needed for CLAP scores and for
-            obedience.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
-            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
-        kadtk: also compute kernel distances as the package kadtk does: over all pairs of rows, with the generated
-            side's bandwidth.
-        cache: folder that keeps the rows of the reference; without it they are embedded anew.
-        out: JSON file for the card.
+        reference: the folder of real sound.
+        generated: the folder of a system's sound.
+        embeddings: the embeddings to score with, such as VGGish or PANN with their files of weights; an empty list is
+            LogMelStatistics. A file of another name than the published one is taken for weights of your own, unchecked.
+        captions: a JSON file with an object from file names, without suffix, to captions, which CLAP scores and
+            obedience need.
+        at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well, with the same
+            reference. Left out if there are fewer than four clips, or eight rows, for each dimension of an embedding.
+        kadtk: whether to compute kernel distances as the package kadtk does, too: over all pairs of rows, with the
+            bandwidth of the generated side.
+        cache: the folder that keeps the rows of the reference; ``None`` keeps nothing.
+        out: the JSON file for the card; ``None`` only prints it.
     """
     import json
 
@@ -56,7 +56,7 @@ def score(
     from bsa_lightning.evaluation.folders import score_folders
 
     if out is not None:
-        out = Path(out).resolve()  # a link goes on to lead where it leads
+        out = Path(out).resolve()  # a link stays a link, and its target is replaced
         refuse_folder(out, setting="out")
         refuse_file(out.parent, setting="out")
         if out.exists() and not _is_card(out):
@@ -81,7 +81,7 @@ def score(
 
 
 def _is_card(path: Path) -> bool:
-    """Whether a file is one that this command wrote."""
+    """Returns whether a file is a card that this command has written."""
     from bsa_lightning.common.files import read_json
 
     try:

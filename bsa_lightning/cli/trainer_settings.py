@@ -1,4 +1,4 @@
-"""The settings of Lightning's trainer that it would take as they are, though no training could follow from them."""
+"""Checks of settings that Lightning's trainer accepts, but that no training can use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ _MOST_DEVICES = 1024
 
 
 def check_trainer(trainer: Namespace, *, fits: bool) -> None:
-    """Refuses numbers outside of their range, and for a ``fit`` those with which nothing would be trained.
+    """Refuses settings that are out of their range, and for ``fit`` those with which nothing would be trained.
+
+    Args:
+        trainer: the settings of the trainer.
+        fits: whether the command is ``fit``.
 
     Raises:
-        UserError: naming the setting and its value.
+        UserError: if there is such a setting.
     """
     if trainer.default_root_dir is not None:
         raise UserError(

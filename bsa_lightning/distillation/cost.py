@@ -1,7 +1,7 @@
-"""What an update costs, in parameters, bytes and FLOPs, from the shapes of the networks alone.
+"""The cost of an update, in parameters, bytes and FLOPs, computed from the shapes of the networks alone.
 
-One micro-batch of the loss runs on torch's fake tensors, which have shapes, types and storages of a size but no
-memory. Attention is taken to be fused, and the optimizer to need no memory beyond its state.
+One micro-batch of the loss runs on torch's fake tensors, which have shapes, types and sizes but no memory. Attention is
+assumed to be fused, and the optimizer to need no memory beyond its state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,19 @@ _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one device. Bytes, but for ``parameters`` and the FLOPs, which are of all micro-batches of an update."""
+    """The cost of an update on one device.
+
+    Args:
+        parameters: the number of parameters of the student.
+        teacher: the size of the teacher's weights, in bytes.
+        student: the size of the student's weights, in bytes.
+        average: the size of the moving average, in bytes; 0 if there is none.
+        gradients: the size of the gradients, in bytes.
+        optimizer: the size of the optimizer's state, in bytes.
+        activations: the peak size of the activations of a micro-batch, in bytes.
+        teacher_flops: the FLOPs of the teacher, for all micro-batches of an update.
+        student_flops: the FLOPs of the student, forward and backward, for all micro-batches of an update.
+    """
 
     parameters: int
     teacher: int
@@ -43,18 +55,18 @@ class Cost:
 
     @property
     def total(self) -> int:
-        """At the highest moment of an update."""
+        """The peak of the memory during an update, in bytes."""
         return self.teacher + self.student + self.average + self.gradients + self.optimizer + self.activations
 
 
 def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, accumulate: int) -> Cost:
-    """The first round's cost; later rounds have an unguided teacher, unless its guidance is outside.
+    """Returns the cost of an update of the first round; teachers of later rounds may need fewer evaluations.
 
     Args:
-        module: made under ``without_weights``.
-        batch_size: clips of a micro-batch.
-        precision: of the trainer, "32-true", "bf16-mixed" or "16-mixed".
-        accumulate: micro-batches of an update.
+        module: the module, made under ``without_weights``.
+        batch_size: the number of clips of a micro-batch.
+        precision: the precision of the trainer: "32-true", "bf16-mixed" or "16-mixed".
+        accumulate: the number of micro-batches of an update.
     """
     teacher, student = module.teacher, module.student
     parameter = cast("FakeTensor", next(student.parameters()))
@@ -67,7 +79,7 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         memory = PeakMemory()
 
         def target() -> Tensor:
-            """All of the teacher's evaluations cost the same."""
+            """Evaluates the teacher as often as for a target; each evaluation costs the same."""
             with torch.no_grad():
                 denoise = predictor(teacher, conditioning, null=null, guidance_scale=scale)
                 return [denoise(z_t, t).x for _ in range(module.plan.factor)][-1]
@@ -79,7 +91,7 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         with memory, autocast:
             x, teacher_flops = _flops(target)
         student_flops = 0
-        for _ in range(min(accumulate, 2)):  # from the second on, gradients are there already
+        for _ in range(min(accumulate, 2)):  # the gradients are allocated in the first one only
             with memory, autocast:
                 error, forward = _flops(lambda: loss(x))
             with memory:
@@ -100,14 +112,14 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
 
 
 def sampling_flops(denoiser: Denoiser) -> int:
-    """FLOPs of one network evaluation for one clip."""
+    """Returns the FLOPs of one network evaluation for one clip."""
     with cast("FakeTensor", next(denoiser.parameters())).fake_mode, torch.no_grad():
         z_t, conditioning = denoiser.example_inputs(1)
         return _flops(lambda: denoiser(z_t, torch.full((1,), 0.5), conditioning))[1]
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of all storages that come to be while it is on, and how many lived at once."""
+    """Tracks the size of all storages that are allocated in its context, in bytes: alive now, and at the peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +129,7 @@ class PeakMemory(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401
-        for leaf in tree_leaves((args, kwargs)):  # what is there already is not new when a view of it comes out
+        for leaf in tree_leaves((args, kwargs)):  # inputs were allocated before, and outputs may be views of them
             if isinstance(leaf, Tensor):
                 self._known.add(leaf.untyped_storage()._cdata)
         output = func(*args, **(kwargs or {}))
@@ -160,7 +172,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _state_bytes(optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]) -> float:
-    """Bytes of an optimizer's state for one parameter, measured on a matrix."""
+    """Returns the size of an optimizer's state for one parameter, in bytes, measured on a matrix."""
     probe = nn.Parameter(torch.zeros(_PROBE))
     probe.grad = torch.zeros(_PROBE)
     made = optimizer([probe])

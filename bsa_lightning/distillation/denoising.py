@@ -1,4 +1,4 @@
-"""Training or fine-tuning a teacher on prepared latents: Liu et al., equation 1."""
+"""Training or fine-tuning of a teacher on prepared latents (Liu et al., equation 1)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,29 @@ from bsa_lightning.training.latent_module import LatentModule, OptimizerFactory,
 from bsa_lightning.training.sharding import unsharded
 
 _CHECKED_TIMES = 100
-"""At which a weighting is tried before the training."""
+"""The number of times at which a weighting is checked before the training."""
 
 
 class Denoising(LatentModule):
-    """Trains a denoiser to tell the clean latent from z_t, at all noise levels alike.
+    """Trains a denoiser to predict the clean latent from z_t, at times t that are uniform in [0, 1).
 
-    At the end of a fit, ``<run>/model/`` is the starting folder with the new network.
+    At the end of a fit, ``<run>/model/`` is a copy of the starting folder with the new network.
 
     Args:
         teacher: the model folder to start from, or "tiny" for the built-in one.
-        weighting: of the x-space error; SNR + 1 is plain v-MSE.
-        optimizer: of the network's parameters; its rate falls linearly to zero over the fit.
-        warmup: updates over which the rate rises first; at least 0.
-        ema_decay: of the average that is saved, between 0 and 1; None saves the last weights.
-        caption_dropout: share of captions replaced by none, from 0 to 1, which is what guidance needs.
-        seed: of noise, times and dropout; at least 0.
-        compile: whether torch.compile makes faster code of the network, which takes minutes at the start.
+        weighting: the weight w(SNR) of the squared error in x; ``None`` is SNR + 1, which makes the loss a plain mean
+            squared error in v.
+        optimizer: makes the optimizer of the network's parameters; the learning rate falls linearly to zero over the
+            fit.
+        warmup: the number of updates over which the learning rate rises at the start, at least 0.
+        ema_decay: the decay of the moving average that is saved, between 0 and 1; ``None`` saves the last weights.
+        caption_dropout: the share of captions, from 0 to 1, that are replaced by the empty caption, which guidance
+            needs.
+        seed: the seed of noise, times and caption dropout, at least 0.
+        compile: whether to run the network through ``torch.compile``, which takes minutes at the start.
+
+    Raises:
+        UserError: if a setting is out of its range.
     """
 
     def __init__(
@@ -79,7 +85,7 @@ class Denoising(LatentModule):
 
     @property
     def trained(self) -> Denoiser:
-        """What is saved: the average where there is one, else the network."""
+        """The network that is saved: the moving average if there is one, else the network itself."""
         if self.ema is None:
             return self.network
         average: Denoiser = self.ema.average  # type: ignore[assignment]
@@ -102,7 +108,7 @@ class Denoising(LatentModule):
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         counts = batch.counts
-        # A batch that is only there so that all ranks have as many still needs a loss, for a weight of zero.
+        # A batch that only gives all ranks equally many batches needs a finite loss, too, for its weight of zero.
         errors = self._errors_of(self.trained, batch, -1, batch_idx, 0.0)
         self._val_loss.update(errors.loss(counts if counts.any() else ~counts), counts.sum())
 
@@ -123,7 +129,11 @@ class Denoising(LatentModule):
         self.save_model(Path(self.trainer.default_root_dir) / "model")
 
     def save_model(self, folder: Path) -> None:
-        """Writes the starting folder with the new network, whole or not at all; on every rank, since all take part."""
+        """Writes a copy of the starting folder with the new network, whole or not at all; must be called on every rank.
+
+        Raises:
+            UserError: if ``folder`` is the starting folder, a weight is not finite, or the starting folder is damaged.
+        """
         start = resolve_folder(self.teacher_name)
         if folder.resolve() == start.resolve():
             raise UserError(f"{folder} is the model that training started from; name another run folder")
@@ -140,7 +150,7 @@ class Denoising(LatentModule):
             origin.write(partial, provenance)
 
     def _check_start(self) -> None:
-        """Refuses to pass on parts of the starting folder that are not as they were written."""
+        """Refuses a starting folder whose files have changed since they were written."""
         ModelFolder(resolve_folder(self.teacher_name)).verify()
 
     def _errors_of(

@@ -1,4 +1,7 @@
-"""What is random in a training step, as a pure function of (seed, step, rank): two weightings see the same draws."""
+"""The random numbers of a training step, as a pure function of seed, step and rank.
+
+Two runs that differ in their weighting alone see the same clips, times and noise.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,30 @@ class Draws(NamedTuple):
     """The random numbers of one batch."""
 
     uniform: Tensor
-    """(batch,) float64 in [0, 1): the time, whatever the round's grid."""
+    """The draws of the times, (batch,) float64 in [0, 1), which are mapped to the grid of the round."""
     eps: Tensor
-    """(batch, *latent_shape): the noise of z_t."""
+    """The noise eps of z_t, (batch, *latent_shape)."""
     posterior_noise: Tensor
-    """(batch, *latent_shape): for sampling the latent anew from its posterior."""
+    """The noise that samples the latent from the codec's posterior, (batch, *latent_shape)."""
     keep_caption: Tensor
-    """(batch,) bool: False where the caption is dropped."""
+    """Whether the caption of a clip is kept, (batch,) bool; dropped captions are replaced by the empty caption."""
     guidance: Tensor
-    """(batch,) in [0, 1): where in its range a clip's guidance scale lies."""
+    """The draws of the guidance scales, (batch,) in [0, 1), as positions in the range of a mode that draws them."""
     seed: int
-    """For whatever else is random in the step, see :func:`seed_networks`."""
+    """The seed of everything else that is random in the step; see :func:`seed_networks`."""
 
 
 def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, caption_dropout: float = 0.0) -> Draws:
-    """Draws for a batch shaped like ``latents``, on the CPU (so that every device sees the same), then moved there."""
+    """Returns the random numbers of a batch; they are drawn on the CPU, so that they are the same on every device.
+
+    Args:
+        seed: the seed of the run.
+        step: the number of updates so far; -1 in a validation.
+        micro_batch: the index of the batch among those that gradients are accumulated over.
+        rank: the rank of this process.
+        latents: a tensor (batch, *latent_shape) on the device that the numbers are moved to.
+        caption_dropout: the probability, from 0 to 1, that a caption is dropped.
+    """
     generator = seeded(seed, step, micro_batch, rank)
     shape, device = latents.shape, latents.device
     return Draws(
@@ -42,9 +54,9 @@ def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, 
 
 
 def seed_networks(seed: int, device: torch.device) -> None:
-    """For what is random inside a network, such as dropout.
+    """Seeds what is random inside a network, such as dropout, on the CPU and on the device.
 
-    ``torch.manual_seed`` sees to all kinds of devices, and takes a trace of the stack for each that is not there.
+    It does so faster than ``torch.manual_seed``, which records a stack trace for each kind of device that is missing.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":

@@ -1,4 +1,4 @@
-"""A student's folder made whole: with its teacher's codec and text encoder, an index and a model card."""
+"""The export of a student to a complete model folder: with codec, text encoder, pipeline index and model card."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from bsa_lightning.models.registry import family_of
 
 
 def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> None:
-    """Writes ``dst``, which the teacher's pipeline class opens; whole or not at all.
+    """Writes a model folder that the teacher's pipeline class opens, whole or not at all.
 
-    Student and teacher are read before anything is written, so that nothing is passed on that is damaged.
+    Student and teacher are read before anything is written, so that a damaged file is never exported.
 
     Args:
-        student: a folder of ``rounds/`` in a run.
-        dst: must not exist yet, and lie in neither of the two folders.
-        scores: lines of a table for the model card.
+        student: the folder of the student, in ``rounds/`` of a run.
+        dst: the folder to write, which must not exist, and must lie neither in the student's folder nor in the
+            teacher's.
+        scores: the lines of a table of scores in Markdown, for the model card.
 
     Raises:
-        UserError: if ``dst`` exists, the student is damaged, the teacher is gone or damaged, or the pipeline could not
+        UserError: if ``dst`` exists, the student is damaged, the teacher is missing or damaged, or the pipeline cannot
             sample the student.
     """
     refuse_existing(dst, setting="dst")
@@ -38,7 +39,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
             raise UserError(f"dst is {dst}, which lies in {folder}; name a folder outside of it")
     load_model(student)
     known = read_provenance(teacher)
-    # A path of this machine means nothing elsewhere.
+    # A path of this machine would mean nothing to others.
     provenance["teacher"] = known.get("source", known.get("name", teacher.name))
     provenance |= {name: known[name] for name in ("seconds",) if name in known}
     with atomic_write(dst) as partial:

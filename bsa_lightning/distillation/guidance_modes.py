@@ -1,4 +1,4 @@
-"""Where guidance goes when a guided teacher is distilled. Every mode says what it is called and what it costs."""
+"""The modes of guidance: where classifier-free guidance goes when a guided teacher is distilled."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from bsa_lightning.models.sampling_settings import LARGEST_SCALE
 
 
 class GuidanceMode(ABC):
-    """How the guidance scale g enters the rounds of a ladder.
+    """The way in which the guidance scale g enters the rounds of a ladder.
 
     Args:
-        scale: g in uncond + g (cond - uncond), from 0 to 1000; 1 is no guidance. Scores compare with the first
-            teacher at this g.
+        scale: the guidance scale g in uncond + g (cond - uncond), from 0 to 1000; 1 is no guidance. Students are
+            compared with the first teacher at this scale.
+
+    Raises:
+        UserError: if ``scale`` is out of its range.
     """
 
     name: str
+    """The name of the mode in provenance files and scores."""
     caption_dropout: float = 0.0
-    """The share of captions that training replaces by none, so that a student learns its null branch, too."""
+    """The share of captions that training replaces by the empty caption, so that a student learns its null branch."""
     range: tuple[float, float] | None = None
-    """Lowest and highest g that a student is trained for, where it can be sampled at more than one."""
+    """The lowest and the highest g that a student is trained for; ``None`` if it is trained for one g."""
 
     def __init__(self, scale: float) -> None:
         check_number(
@@ -35,35 +39,50 @@ class GuidanceMode(ABC):
 
     @abstractmethod
     def target_scale(self, round_index: int, uniform: Tensor) -> float | Tensor:
-        """g of the teacher whose two steps are the target of a round (0 is the first), one for all or (batch,).
+        """Returns the guidance scale of the teacher whose steps are the target of a round, a number or (batch,).
 
-        ``uniform`` (batch,) in [0, 1) is this batch's draw of scales, for a mode that draws them.
+        Args:
+            round_index: the index of the round, from 0.
+            uniform: the draws of this batch, (batch,) in [0, 1), for a mode that draws a scale for each clip.
         """
 
     @property
     @abstractmethod
     def student_scale(self) -> float:
-        """g at which ``predictor`` samples a finished student."""
+        """The guidance scale that ``predictor`` is given to sample a finished student."""
 
     def check_teacher(self, teacher: str, guidance: str) -> None:
-        """Refuses a first teacher whose own ``guidance`` is not outside, unless this mode asks nothing of it."""
-        unguided, told = guidance == "baked" and self.scale == 1.0, guidance == self.name == "embedded"
-        if guidance != "outside" and not unguided and not told:
+        """Refuses a first teacher that is a student itself, and that this mode would have to guide once more.
+
+        Args:
+            teacher: the name of the teacher, for the message.
+            guidance: the teacher's own mode of guidance; "outside" for an undistilled model.
+
+        Raises:
+            UserError: if the teacher cannot be guided at this scale.
+        """
+        is_unguided, takes_scale = guidance == "baked" and self.scale == 1.0, guidance == self.name == "embedded"
+        if guidance != "outside" and not is_unguided and not takes_scale:
             raise UserError(
                 f"teacher is {teacher}, a student with guidance {guidance}, which cannot be guided by {self.scale} once"
                 " more; name its own teacher, or set model.guidance to Baked with scale 1"
             )
 
     def prepare(self, student: Denoiser) -> None:  # noqa: B027
-        """Changes a student's network as this mode needs it, before any training."""
+        """Changes the network of a student in place as this mode needs it, before any training."""
 
 
 class Outside(GuidanceMode):
-    """The student keeps two evaluations a step; each branch is distilled, the null branch by caption dropout.
+    """Guidance outside of the student, which needs two network evaluations a step, as its teacher does.
+
+    Both branches are distilled without guidance, the null branch by caption dropout.
 
     Args:
-        scale: g at which students are scored and sampled, from 0 to 1000; 1 is no guidance.
-        caption_dropout: the share of captions that training replaces by none, from 0 to 1.
+        scale: the guidance scale at which students are scored and sampled, from 0 to 1000; 1 is no guidance.
+        caption_dropout: the share of captions that training replaces by the empty caption, from 0 to 1.
+
+    Raises:
+        UserError: if a setting is out of its range.
     """
 
     name = "outside"
@@ -82,7 +101,14 @@ class Outside(GuidanceMode):
 
 
 class Baked(GuidanceMode):
-    """The first round's teacher is guided; its student needs one evaluation a step, and so do all that follow."""
+    """Guidance in the weights of the student, which needs one network evaluation a step.
+
+    The teacher of the first round is guided; the following teachers are students, and have the guidance in their
+    weights.
+
+    Args:
+        scale: the guidance scale of the first round's teacher, from 0 to 1000; 1 is no guidance.
+    """
 
     name = "baked"
 
@@ -95,12 +121,18 @@ class Baked(GuidanceMode):
 
 
 class Embedded(GuidanceMode):
-    """The student takes g as an input, drawn anew for every clip; one evaluation a step (Meng et al. 2023).
+    """Guidance scale as an input of the student, which needs one network evaluation a step (Meng et al. 2023).
+
+    In training, the scale is drawn uniformly from [low, high) for every clip.
 
     Args:
-        scale: g that students are scored and sampled at, unless another is asked for.
-        low: lowest g that is drawn.
-        high: highest g that is drawn.
+        scale: the guidance scale at which students are scored, and sampled unless another is asked for, from ``low`` to
+            ``high``.
+        low: the lowest guidance scale of the training, from 0 to 1000.
+        high: the highest guidance scale of the training, from 0 to 1000, above ``low``.
+
+    Raises:
+        UserError: if a setting is out of its range.
     """
 
     name = "embedded"

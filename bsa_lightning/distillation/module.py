@@ -1,4 +1,4 @@
-"""Progressive distillation (Liu et al., Algorithm 1): one DDIM step learns what the teacher does in two."""
+"""Progressive distillation (Liu et al., Algorithm 1): one DDIM step of a student learns two steps of its teacher."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ from bsa_lightning.training.sharding import unsharded
 
 
 class ProgressiveDistillation(LatentModule):
-    """Teacher and student of one round, and the step from a round to the next.
+    """The module that trains the students of a ladder, round by round.
+
+    It holds the teacher and the student of the current round. The callback :class:`RoundPromotion`, which it brings
+    along, ends rounds.
 
     Args:
         plan: the rounds: how many steps each student samples in, and how many updates it gets.
         weighting: the weight w(SNR) of the squared error in x.
-        guidance: where the guidance of the first teacher goes.
+        guidance: the mode of guidance, which says where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
         optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
             to zero over a round.
         ema_decay: the decay of the moving average of the student that a round ends with, between 0 and 1; ``None`` ends
             a round with the last weights.
         seed: the seed of noise, times and caption dropout, at least 0.
-        networks: how the networks are held in memory and run; ``None`` is ``NetworkOptions()``.
+        networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
     """
 
     round: Tensor
@@ -115,7 +118,7 @@ class ProgressiveDistillation(LatentModule):
 
     @property
     def finished_student(self) -> Denoiser:
-        """What a round hands on: the average where there is one, else the student."""
+        """The network that a round ends with: the moving average if there is one, else the student."""
         if self.ema is None:
             return self.student
         average: Denoiser = self.ema.average  # type: ignore[assignment]
@@ -140,7 +143,7 @@ class ProgressiveDistillation(LatentModule):
         return [RoundPromotion()]
 
     def train(self, mode: bool = True) -> ProgressiveDistillation:
-        """The teacher is never in training mode."""
+        """Sets the mode of the student; the teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
         return self
@@ -163,7 +166,7 @@ class ProgressiveDistillation(LatentModule):
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
-        """Distillation error with fixed draws, and the distance of final latents from the first teacher's."""
+        """Measures the distillation error with fixed draws, and how far final latents are from the first teacher's."""
         draws = self._draw(batch, -1, batch_idx)
         errors = self._errors_of(self.finished_student, batch, draws, batch.conditioning)
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
@@ -183,19 +186,26 @@ class ProgressiveDistillation(LatentModule):
             self.log(name, value, batch_size=1, sync_dist=True)
 
     def test_step(self, batch: object) -> None:
-        """Nothing: ``Scoring`` walks clips of its own when a test starts."""
+        """Does nothing: the callback ``Scoring`` scores all systems when a test starts."""
+        # Lightning runs no hook of a test without a batch, so that the data module gives it one. The batches cannot be
+        # the (system, seed) pairs to score: Lightning takes them from the data module alone, which does not know the
+        # systems, and would share them out among the ranks, where each pair needs all ranks.
 
     def on_validation_end(self) -> None:
         self._first.release()
 
     def finish_round(self) -> Path:
-        """Writes the student's folder; on every rank, since all wait for it."""
+        """Writes the student of the current round and returns its folder; must be called on every rank.
+
+        Raises:
+            UserError: if a weight is not finite, or training has changed no weight.
+        """
         folder = self.run_folder / "rounds" / self.current_round.folder
         if self.trainer.strategy.broadcast(self.global_step == self._resumed_at and folder.is_dir()):
-            return folder  # written before the run was stopped, by the very updates that the checkpoint holds
+            return folder  # it was written before the run was stopped, after the same updates
         student = unsharded(self.finished_student, self._untrained_student, keep=self.trainer.is_global_zero)
         self.refuse_broken(student if self.trainer.is_global_zero else None)
-        # A teacher in bfloat16 is rounded, and one that is spread over devices is in parts.
+        # A teacher in bfloat16 is rounded, and the weights of a sharded one are not all on this process.
         is_comparable = self.teacher_dtype is torch.float32 and student is self.finished_student
         self.refuse_unchanged(student, self.teacher if is_comparable else None)
         if self.trainer.is_global_zero:
@@ -213,7 +223,7 @@ class ProgressiveDistillation(LatentModule):
         return folder
 
     def promote(self, folder: Path) -> None:
-        """The student, saved in ``folder``, becomes the teacher; the steps halve; the optimizer starts afresh."""
+        """Starts the next round: its teacher is the student in ``folder``, with a new optimizer; Algorithm 1."""
         self.guidance.prepare(self.teacher)
         copy_weights(source=self.finished_student, target=self.teacher)
         copy_weights(source=self.finished_student, target=self.student)
@@ -240,7 +250,7 @@ class ProgressiveDistillation(LatentModule):
         self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
 
     def _errors_of(self, student: Denoiser, batch: LatentBatch, draws: Draws, conditioning: Conditioning) -> Errors:
-        """Algorithm 1 for a batch: against the teacher of the round, at the guidance of the round."""
+        """Returns the errors of Algorithm 1 for a batch, with the teacher and the guidance of the current round."""
         scale = self.guidance.target_scale(int(self.round), draws.guidance)
         return distillation_loss(
             x=batch.posterior.sample(draws.posterior_noise),
@@ -250,7 +260,7 @@ class ProgressiveDistillation(LatentModule):
             factor=self.plan.factor,
             schedule=self.teacher.schedule,
             teacher=predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale),
-            # The guidance of its teacher is in the weights of a student, or an input that it takes.
+            # A student has the guidance of its teacher in its weights, or takes the scale as an input of its network.
             student=predictor(student, conditioning, guidance_scale=scale if student.takes_guidance else 1.0),
             weighting=self.weighting,
         )

@@ -1,4 +1,4 @@
-"""When a round ends: the callback notices, the module acts."""
+"""The callback that ends rounds: it decides when a round is over, and the module writes and promotes the student."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bsa_lightning.training.latent_module import RoundObserver
 
 
 class Ladder(Protocol):
-    """What :class:`RoundPromotion` asks of a module that trains in rounds."""
+    """The interface of a module that trains in rounds, for :class:`RoundPromotion`."""
 
     plan: Plan
 
@@ -30,18 +30,18 @@ class Ladder(Protocol):
         """Optimizer steps since the round began."""
 
     def finish_round(self) -> Path:
-        """Writes the student's folder; on every rank, since all wait for it."""
+        """Writes the student of the current round and returns its folder; called on every rank."""
 
     def promote(self, folder: Path) -> None:
         """Makes the student, saved in ``folder``, the teacher of the next round."""
 
 
 class RoundPromotion(Callback):
-    """Ends a round at its update budget, or when its validation error has stopped falling; stops after the last.
+    """Ends a round at its update budget or when its validation error has stopped falling, and the fit after the last.
 
-    It acts at the start of a batch, guarded by the step at which the round began: epoch hooks lose a promotion on
-    resume, and so the validation and the checkpoint at the boundary still see the finished student of the round. The
-    module brings it along (``configure_callbacks``).
+    It promotes at the start of a batch: the validation and the checkpoint at the end of a round still see the finished
+    student, and a run that is resumed from that checkpoint promotes it again. Hooks at the end of an epoch would lose a
+    promotion on resume. The module brings the callback along (``configure_callbacks``).
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class RoundPromotion(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ladder = _ladder(pl_module)
         if self._is_over(ladder) and ladder.is_last_round:
-            trainer.should_stop = True  # resumed from the checkpoint of the very last update
+            trainer.should_stop = True  # the run was resumed from the checkpoint of its last update
             rank_zero_info(f"{trainer.default_root_dir} has all its {pl_module.global_step} updates already")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
@@ -70,7 +70,7 @@ class RoundPromotion(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ladder = _ladder(pl_module)
         error = trainer.callback_metrics.get("val/distillation_error")
-        # Lightning validates once more when it stops: what is over stays so, whatever that one says.
+        # Lightning validates once more when it stops, which must not reopen a round that is over.
         if ladder.plan.patience is None or error is None or trainer.sanity_checking or self._is_over(ladder):
             return
         self._stale = 0 if error < self._best else self._stale + 1

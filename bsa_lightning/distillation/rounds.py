@@ -1,4 +1,4 @@
-"""The plan of a ladder: which round distils to how many steps, with how many updates. Data only, validated."""
+"""The plan of a ladder: its rounds, each with the number of steps of its student and its number of updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from bsa_lightning.diffusion.weighting import Weighting, check_weights
 
 @dataclass(frozen=True)
 class Round:
-    """One round: the student learns to sample in ``num_steps`` what its teacher samples in ``factor`` times as many."""
+    """One round of a ladder, whose teacher takes ``factor`` times as many steps as its student.
+
+    Args:
+        index: the index of the round, from 0.
+        num_steps: the number of steps of the student.
+        updates: the number of optimizer steps.
+    """
 
     index: int
     num_steps: int
@@ -20,23 +26,29 @@ class Round:
 
     @property
     def folder(self) -> str:
-        """Name of the student's folder, ``<index>-<num_steps>steps``; rounds count from 1 there, as people do."""
+        """The name of the student's folder, ``<number>-<num_steps>steps``, where rounds are numbered from 1."""
         return f"{self.index + 1}-{self.num_steps}steps"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Halve the steps round by round, or divide them by another factor.
+    """The rounds of a ladder, from one to the next of which the number of steps is halved.
 
     Args:
-        start_steps: of the first teacher, for example 200.
-        end_steps: of the last student, for example 25; at least 1.
-        updates: optimizer steps a round (at most, with ``patience``), at least 1; a list gives each round its own.
-        patience: end a round early after this many validations (at least 1) without a lower distillation error; None
-            never does.
-        factor: of the steps, from a round to the next, at least 2; 16 for one long jump from 64 to 4.
-        off_grid: allow rounds whose steps diffusers' own DDIM walks up to half a trained timestep off, such as 32 or 16
-            steps of a teacher that was trained on 1000.
+        start_steps: the number of steps of the first teacher, for example 200; ``end_steps`` times a power of
+            ``factor``.
+        end_steps: the number of steps of the last student, for example 25; at least 1.
+        updates: the number of optimizer steps of each round, at least 1, or a list with a number for each round; the
+            maximum if there is a ``patience``.
+        patience: the number of validations without a lower distillation error, at least 1, after which a round ends
+            early; ``None`` ends no round early.
+        factor: the number of teacher steps that a step of the student replaces, at least 2; 2 halves the steps, 16
+            gives one long round from 64 to 4.
+        off_grid: whether to allow students whose times diffusers' own DDIM rounds by up to half a trained timestep,
+            such as 32 or 16 steps of a teacher that was trained on 1000.
+
+    Raises:
+        UserError: if a number is out of its range, or the numbers do not fit together.
     """
 
     start_steps: int
@@ -63,13 +75,16 @@ class Plan:
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """All rounds in order."""
+        """All rounds, in their order."""
         return tuple(
             Round(i, self.start_steps // self.factor ** (i + 1), updates) for i, updates in enumerate(self._budgets())
         )
 
     def check_schedule(self, schedule: Schedule) -> None:
-        """Refuses students that diffusers' own sampler would put on another grid than they are trained on.
+        """Refuses students that diffusers' own DDIM would sample at other times than they are trained at.
+
+        Args:
+            schedule: the noise schedule of the teacher.
 
         Raises:
             UserError: if there is such a student, or the first teacher takes more steps than the schedule has.
@@ -85,12 +100,16 @@ class Plan:
                 )
 
     def check_weighting(self, weighting: Weighting, schedule: Schedule) -> None:
-        """Refuses a weighting under which some round would train nothing; warns where it leaves out some of its times.
+        """Refuses a weighting that is zero at all times of a round, and warns of one that is zero at some.
 
-        Min-SNR on a schedule without any signal at t = 1 gives the one-step round a weight of zero, for example.
+        For example, Min-SNR on a schedule without signal at t = 1 is zero at the only time of a one-step student.
+
+        Args:
+            weighting: the weighting of the loss.
+            schedule: the noise schedule of the teacher.
 
         Raises:
-            UserError: naming the weighting and the round.
+            UserError: if the weighting is zero at all times of a round.
         """
         for round_ in self.rounds:
             times = trailing_grid(round_.num_steps)[:-1]

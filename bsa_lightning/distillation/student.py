@@ -1,4 +1,4 @@
-"""The folder of a finished student: what plain diffusers needs, and where it comes from."""
+"""The folder of a finished student: network and scheduler in diffusers' layout, and its provenance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,18 @@ def save_student(
     updates: int,
     data_fingerprint: str,
 ) -> None:
-    """Writes network, scheduler and ``provenance.json``, whole or not at all."""
+    """Writes network, scheduler and ``provenance.json`` of a student, whole or not at all.
+
+    Args:
+        student: the network of the student.
+        folder: the folder to write.
+        round_: the round that has made the student.
+        teacher: the model folder of the ladder's first teacher, or "tiny".
+        weighting: the weighting that the student was trained with.
+        guidance: the mode of guidance of the ladder.
+        updates: the number of optimizer steps of the round.
+        data_fingerprint: the digest of the clips that the student was trained on.
+    """
     provenance = {
         "pipeline": pipeline_name(teacher),
         "teacher": teacher if teacher == "tiny" else str(resolve_folder(teacher).resolve()),
@@ -42,7 +53,7 @@ def save_student(
         "guidance_range": guidance.range,
         "data": data_fingerprint,
     }
-    with atomic_write(folder, durable=True) as partial:  # as the checkpoint that refers to it
+    with atomic_write(folder, durable=True) as partial:  # as durable as the checkpoint that refers to the folder
         student.save(partial)
         provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The teachers of a run: the one of a round, which checkpoints refer to, and the first, which is compared with."""
+"""The teachers of a run: that of a round, which checkpoints refer to, and the first, which validations compare with."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _PREFIX = "teacher."
 
 @dataclass(frozen=True)
 class TeacherReference:
-    """Where the teacher of a round is. The run may move, and so may the first teacher: digests tell whether it is it.
+    """A reference to the teacher of a round, by the digest of its folder, since run and first teacher may be moved.
 
     Args:
-        first_sha256: of the first teacher's folder.
-        student: the folder in the run of the student that has become the teacher; none is the first teacher.
-        sha256: of the teacher's folder.
+        first_sha256: the SHA-256 of the first teacher's folder.
+        student: the folder, relative to the run, of the student that has become the teacher; ``None`` in the first
+            round, whose teacher is the first one.
+        sha256: the SHA-256 of the teacher's folder.
     """
 
     first_sha256: str
@@ -34,10 +35,15 @@ class TeacherReference:
     sha256: str
 
     def load(self, *, first: str, run_folder: Path, dtype: torch.dtype) -> Denoiser:
-        """The teacher, from the run or from the folder ``first``.
+        """Returns the teacher of the round.
+
+        Args:
+            first: the model folder of the first teacher, or "tiny".
+            run_folder: the folder of the run.
+            dtype: the type of the teacher's weights.
 
         Raises:
-            UserError: if a folder is gone or holds other weights than when the checkpoint was written.
+            UserError: if a folder is missing, or holds other weights than when the checkpoint was written.
         """
         if folder_sha256(first) != self.first_sha256:
             raise UserError(f'teacher is "{first}", but the run began with another one; name the folder that holds it')
@@ -50,25 +56,25 @@ class TeacherReference:
 
 
 def drop_teacher(checkpoint: dict[str, Any], reference: TeacherReference) -> None:
-    """Takes the teacher's weights out of a checkpoint and notes where they are."""
+    """Replaces the weights of the teacher in a checkpoint by a reference to its folder, in place."""
     weights = checkpoint["state_dict"]
     checkpoint["state_dict"] = {name: tensor for name, tensor in weights.items() if not name.startswith(_PREFIX)}
     checkpoint["teacher"] = asdict(reference)
 
 
 def restore_teacher(checkpoint: dict[str, Any], teacher: Denoiser) -> None:
-    """Completes the weights of a checkpoint."""
+    """Puts the weights of the teacher back into a checkpoint, in place."""
     checkpoint["state_dict"].update({_PREFIX + name: tensor for name, tensor in teacher.state_dict().items()})
 
 
 class FirstTeacher:
-    """The final latents of the first teacher for the batches of a validation: each sampled once.
+    """The final latents of the first teacher for the batches of a validation, each of which is sampled once.
 
-    A batch is known by its noise and conditioning, so that a module that is used again with other data never compares
-    with the latents of the data before.
+    Batches are identified by their noise and conditioning, so that a module that is used again with other data does not
+    compare with the latents of the earlier data.
 
     Args:
-        load: makes the teacher, which is held for the length of a validation only.
+        load: loads the teacher, which is kept in memory during a validation only.
     """
 
     def __init__(self, load: Callable[[], Denoiser]) -> None:
@@ -77,7 +83,13 @@ class FirstTeacher:
         self._latents: dict[str, Tensor] = {}
 
     def final(self, noise: Tensor, conditioning: Conditioning, sample: Callable[[Denoiser], Tensor]) -> Tensor:
-        """Final latents (batch, ...) from ``noise`` (batch, ...), on the CPU; ``sample`` is asked the first time."""
+        """Returns the final latents (batch, ...) of a batch, on the CPU.
+
+        Args:
+            noise: the noise (batch, ...) that sampling starts from.
+            conditioning: the captions of the batch.
+            sample: samples the batch with a denoiser; called when the batch comes for the first time.
+        """
         batch = conditioning.digest(noise)
         if batch not in self._latents:
             if self._teacher is None:
@@ -86,5 +98,5 @@ class FirstTeacher:
         return self._latents[batch]
 
     def release(self) -> None:
-        """Lets go of the network."""
+        """Frees the memory of the teacher."""
         self._teacher = None

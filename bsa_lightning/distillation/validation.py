@@ -1,4 +1,4 @@
-"""What a validation says: means over all values of all batches and ranks, split by SNR where that tells more."""
+"""The metrics of a validation: means over all batches and ranks, the distillation error also by bin of the SNR."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bsa_lightning.diffusion.losses import Errors
 
 _EDGES = (0.1, 1.0, 5.0)
 ERROR_BINS = ("val/error_snr<0.1", "val/error_snr<1", "val/error_snr<5", "val/error_snr>5")
-"""The distillation error without its weight, by the SNR at which it was made."""
+"""The names of the mean distillation errors, without their weight, by bin of the SNR."""
 LOSS_BINS, GRADIENT_BINS = (tuple(name.replace("error", part) for name in ERROR_BINS) for part in ("loss", "gradient"))
-"""What each bin of SNR adds to the loss (they sum up to it), and to the norm of its gradient by the prediction."""
+"""The names of each bin's contribution to the loss, which is their sum, and to the norm of its gradient by x."""
 _NAMES = ("val/distillation_error", "val/trajectory_error", *LOSS_BINS, *GRADIENT_BINS, *ERROR_BINS)
 
 
 class ValidationErrors(nn.Module):
-    """Gathers the errors of a validation."""
+    """Accumulates the errors of a validation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,21 +31,24 @@ class ValidationErrors(nn.Module):
         Args:
             errors: the parts of the distillation loss.
             distance: the trajectory error, (batch,).
-            counts: False for clips that only fill the batch, (batch,); they are left out.
+            counts: whether a clip counts, (batch,) bool; clips that only fill the batch do not. ``None`` counts all.
         """
         weight, error, snr = errors.weight.float(), errors.error, errors.snr
         if counts is not None:
             weight, distance, error, snr = (part[counts] for part in (weight, distance, error, snr))
         bins = torch.bucketize(snr, torch.tensor(_EDGES, device=snr.device, dtype=snr.dtype))
         inside = [bins == bin_ for bin_ in range(len(ERROR_BINS))]
-        loss, gradient = weight * error, weight * error.sqrt()  # of w |x - x*|^2, but for a constant
+        loss, gradient = weight * error, weight * error.sqrt()  # w |x - x*|^2, and its gradient's norm up to a constant
         by_loss, by_gradient = ([torch.where(at, part, 0) for at in inside] for part in (loss, gradient))
         values = [loss, distance, *by_loss, *by_gradient, *(error[at] for at in inside)]
         for mean, value in zip(self._metrics, values, strict=True):
             mean.update(value)
 
     def compute(self) -> dict[str, Tensor]:
-        """The means by name, and a fresh start; a bin of SNR without any value is left out, on every rank alike."""
+        """Returns the means by name and resets them; must be called on every rank.
+
+        The distillation error of a bin of the SNR without any value is left out.
+        """
         found = {name: mean.compute() for name, mean in zip(_NAMES, self._metrics, strict=True)}
         _reset(*self._metrics)
         return {name: value for name, value in found.items() if value.isfinite() or name not in ERROR_BINS}
@@ -56,10 +59,10 @@ class ValidationErrors(nn.Module):
 
 
 class WeightedMean(nn.Module):
-    """The mean of batches that count for unequally many clips, over all batches and ranks; what is no number stays so.
+    """The mean of batches of unequally many clips, over all batches and ranks; NaN and infinity are passed on.
 
-    torchmetrics' own mean ignores weights where it lets such values through, and Lightning's rounds counts between
-    ranks to whole numbers.
+    torchmetrics' own mean ignores weights when it passes such values on, and Lightning's rounds weights to whole
+    numbers when it reduces over ranks.
     """
 
     def __init__(self) -> None:
@@ -67,19 +70,24 @@ class WeightedMean(nn.Module):
         self.values, self.weights = SumMetric(nan_strategy="disable"), SumMetric(nan_strategy="disable")
 
     def update(self, value: Tensor, weight: Tensor) -> None:
-        """Adds the mean of a batch, and for how many clips it counts."""
+        """Adds a batch.
+
+        Args:
+            value: the mean over the clips of the batch, a scalar.
+            weight: the number of clips that count, a scalar.
+        """
         self.values.update(value * weight)
         self.weights.update(weight)
 
     def compute(self) -> Tensor:
-        """The mean, and a fresh start."""
+        """Returns the mean over all clips and resets it; must be called on every rank."""
         mean: Tensor = self.values.compute() / self.weights.compute()
         _reset(self.values, self.weights)
         return mean
 
 
 def _reset(*metrics: Metric) -> None:
-    """What a reset makes in the inference mode of one trainer could not be added to outside of it, by the next."""
+    """Resets metrics outside of inference mode, since tensors that are made in it cannot be updated outside of it."""
     with torch.inference_mode(False):
         for metric in metrics:
             metric.reset()

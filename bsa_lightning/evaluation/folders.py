@@ -1,4 +1,4 @@
-"""Two folders of audio files, scored as a run scores its systems; pairs are files of one name."""
+"""Scores of two folders of audio files, by the measures of a run; files of the same name are pairs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
 from bsa_lightning.evaluation.measures import (
     Measures,
     ReadsCaptions,
+    expected_rows,
     needs_many,
     of_distributions,
     refuse_repeated,
-    too_few,
+    too_few_reason,
 )
 from bsa_lightning.evaluation.reference import RowCache
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore
@@ -33,7 +34,7 @@ from bsa_lightning.evaluation.score_card import score_card
 _log = logging.getLogger(__name__)
 
 MOSTLY = 0.99
-"""Share of names in both folders from which they are pairs; fewer are taken for two unrelated sets."""
+"""The share of names that must be in both folders for files to be compared in pairs."""
 
 
 def score_folders(
@@ -47,25 +48,27 @@ def score_folders(
     cache: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """The card of the scores: ``scores``, and all that decides them.
+    """Returns the card of the scores: ``scores``, and everything that decides them.
 
-    Distances are of all files of both folders. Divergences are of the pairs, files of one name without suffix, where
-    nearly all names are in both folders. What has no value is left out, and named in ``without_value``.
+    Distances compare all files of both folders. Divergences compare pairs, which are files of the same name without
+    suffix, if at least 99 % of the names are in both folders. Measures without a value are left out of ``scores``, and
+    listed with the reason in ``without_value``.
 
     Args:
-        reference: folder of real sound. Files in folders below it, hidden ones and those of other formats than sound
-            are passed over, and counted on the card.
-        generated: folder of a system's sound, likewise.
-        embeddings: an empty sequence stands for log-mel statistics.
-        captions: a JSON object of file names, without suffix, to captions.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
-            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
-        kadtk: also compute kernel distances as the package kadtk does.
-        cache: folder that keeps the rows of the reference; ``None`` embeds it anew.
-        device: where embeddings run.
+        reference: the folder of real sound. Hidden files, files that are not audio, and files in subfolders are
+            ignored, and counted on the card.
+        generated: the folder of a system's sound, read in the same way.
+        embeddings: the embeddings to score with; an empty sequence stands for log-mel statistics.
+        captions: a JSON file with an object from file names, without suffix, to captions; ``None`` leaves out scores
+            that compare sound with captions.
+        at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well, with the same
+            reference. Left out if there are fewer than four clips, or eight rows, for each dimension of an embedding.
+        kadtk: whether to compute kernel distances as the package kadtk does, too.
+        cache: the folder that keeps the rows of the reference; ``None`` keeps nothing.
+        device: the device that embeddings run on.
 
     Raises:
-        UserError: if a folder holds no audio, too little of it, or two files of one name.
+        UserError: if a folder holds no audio, too little of it, or two files of the same name.
     """
     skipped: dict[str, int] = {}
     files: dict[str, dict[str, Path]] = {}
@@ -132,12 +135,12 @@ def score_folders(
 def _able(
     embeddings: Sequence[Embedding], files: Mapping[str, Mapping[str, Path]], *, paired: bool, captions: bool
 ) -> tuple[list[Embedding], dict[Embedding, str]]:
-    """The embeddings that measure something of so much sound, and why the others do not.
+    """Returns the embeddings that have a measure for this sound, and the reason why each of the others has none.
 
-    Asked before anything is embedded, from what files say about their length.
+    It is decided before any file is embedded, from the lengths in the files' headers.
 
     Raises:
-        UserError: if no embedding does.
+        UserError: if no embedding has a measure.
     """
     lengths = {side: [length_of(path) for path in found.values()] for side, found in files.items()}
     too_little: dict[Embedding, str] = {}
@@ -148,13 +151,7 @@ def _able(
             _log.warning("%s is left out: %s", embedding.name, too_little[embedding])
             continue
         for side, found in lengths.items():
-            heard = [
-                embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
-                for samples, rate in found
-            ]
-            rows = [embedding.num_rows(samples) for samples in heard]
-            num_rows = None if None in rows else sum(row or 0 for row in rows)
-            few = few or too_few(num_clips=len(found), num_rows=num_rows, side=side)
+            few = few or too_few_reason(num_clips=len(found), num_rows=expected_rows(embedding, found), side=side)
         if few and needs_many(embedding, paired=paired, captions=captions):
             too_little[embedding] = few
             _log.warning("%s is left out: %s", embedding.metric, few)
@@ -172,7 +169,15 @@ def _rows(
     cache: RowCache,
     device: torch.device | str,
 ) -> ClipRows:
-    """A clip's number is its place in ``names``. One at a time, since their lengths differ."""
+    """Returns the rows of files, which are embedded one by one since their lengths differ.
+
+    Args:
+        files: the path of each file, by name.
+        names: all names of both folders; the number of a clip is the index of its name.
+        embedding: the embedding.
+        cache: keeps the rows.
+        device: the device that the embedding runs on.
+    """
     store = RowStore(embedding.num_features).to(device)
     number = {name: i for i, name in enumerate(names)}
     for name, path in tqdm(files.items(), desc=embedding.name, unit="file", disable=None):
@@ -183,7 +188,11 @@ def _rows(
 
 
 def _files(folder: Path) -> tuple[dict[str, Path], int]:
-    """Audio files by name without suffix, in Unicode's composed form; and how many entries of the folder are none."""
+    """Returns the audio files of a folder by name, without suffix and in Unicode's composed form, and counts the rest.
+
+    Raises:
+        UserError: if there is no such folder, it holds no audio, or two of its files have the same name.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         why = "is not a folder" if folder.exists() else "does not exist"
@@ -240,7 +249,7 @@ def _captions(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _caption_rows(captions: Mapping[str, str], names: Sequence[str], embedding: Embedding) -> Tensor | None:
-    """What the embedding judges sound by, by clip number, of the clips that have captions."""
+    """Returns the embedding of the captions, (names, ...), with zeros for clips without; ``None`` if it reads none."""
     if not isinstance(embedding, ReadsCaptions):
         return None
     known = [i for i, name in enumerate(names) if name in captions]
@@ -252,7 +261,7 @@ def _caption_rows(captions: Mapping[str, str], names: Sequence[str], embedding: 
 
 
 def _sha256(files: Mapping[str, Path]) -> str:
-    """Of names and bytes."""
+    """Returns the SHA-256 of the names and contents of files."""
     digest = hashlib.sha256()
     for name, path in files.items():
         digest.update(f"{name} {sha256_of_file(path)}\n".encode())

@@ -1,4 +1,4 @@
-"""The first clips of every system that a run scores, kept as wav files to listen to."""
+"""The wav files of a run to listen to: the first clips of every system that it scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from bsa_lightning.evaluation.systems import System
 
 
 class KeptSamples:
-    """Keeps a system's first clips as wav files, with the reference's beside them."""
+    """Writes the first clips of a system to ``<run>/samples/``, and the reference of each to a folder beside them.
+
+    Args:
+        run_folder: the folder of the run.
+        system: the system that has made the clips.
+        clips: the held-out clips.
+        num_samples: the number of clips to keep, the first ones; at least 0.
+        sample_rate: the sample rate of generated sound, in Hz.
+    """
 
     def __init__(self, run_folder: Path, system: System, clips: Clips, num_samples: int, sample_rate: int) -> None:
         self.folder = run_folder / "samples" / system.name
@@ -23,7 +31,7 @@ class KeptSamples:
         self.sample_rate = sample_rate
 
     def written(self) -> tuple[list[Path], list[str]]:
-        """The system's files of all ranks, and the caption of each, which ``captions.json`` holds for the page."""
+        """Returns the paths of the system's files, of all ranks, and their captions; writes ``captions.json``."""
         captions = {self._name(clip): self.clips.captions(clip)[0] for clip in range(self.num_samples)}
         write_json(self.folder.parent / "captions.json", captions)
         paths = sorted(self.folder.glob("*.wav"))
@@ -33,6 +41,12 @@ class KeptSamples:
         return f"{clip:02d}-{slug(self.clips.captions(clip)[0])}.wav"
 
     def __call__(self, clip: int, waveform: Tensor) -> None:
+        """Writes a clip and its reference.
+
+        Args:
+            clip: the number of the clip.
+            waveform: the generated sound, (samples,) or (channels, samples), in [-1, 1].
+        """
         name = self._name(clip)
         audio.write(self.folder / name, waveform, sample_rate=self.sample_rate)
         reference = self.folder.parent / "reference" / name
@@ -45,5 +59,5 @@ class KeptSamples:
 
 
 def slug(caption: str) -> str:
-    """A caption as part of a file's name."""
+    """Returns a caption as a part of a file name: lower-case letters, digits and hyphens, at most 60."""
     return re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60]

@@ -1,4 +1,4 @@
-"""What a run tells its loggers of scores: numbers for all that draw curves, sound and pictures for Weights & Biases."""
+"""Scores for the loggers of a run: numbers for TensorBoard and Weights & Biases, sound and pictures for the latter."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from bsa_lightning.evaluation.scores import Score
 
 
-def tell_score(loggers: Iterable[Logger], score: Score) -> None:
-    """One row of ``scores.csv``, with the network evaluations of a clip as its axis."""
+def log_score(loggers: Iterable[Logger], score: Score) -> None:
+    """Logs one row of ``scores.csv``, over the number of network evaluations of a clip."""
     values = {f"scores/{score.system.line}/{metric}": value for metric, value in score.metrics.items()}
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -24,25 +24,28 @@ def tell_score(loggers: Iterable[Logger], score: Score) -> None:
             logger.log_metrics(values, step=score.nfe)
 
 
-def tell_samples(loggers: Iterable[Logger], name: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
-    """Wav files of a system, each with its caption and its log-mel as a picture."""
+def log_samples(loggers: Iterable[Logger], name: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
+    """Logs wav files of the system of this name, each with its caption and a picture of its log-mel spectrogram."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_audio(f"samples/{name}", [str(path) for path in paths], caption=list(captions))
-            pictures = [picture(path).numpy() for path in paths]
+            pictures = [log_mel_picture(path).numpy() for path in paths]
             logger.log_image(f"spectrograms/{name}", pictures, caption=list(captions))
 
 
-def tell_table(loggers: Iterable[Logger], rows: Sequence[Mapping[str, str]]) -> None:
-    """All of ``scores.csv`` as one table."""
+def log_table(loggers: Iterable[Logger], rows: Sequence[Mapping[str, str]]) -> None:
+    """Logs all rows of ``scores.csv`` as one table."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for logger in loggers:
         if isinstance(logger, WandbLogger) and rows:
             logger.log_table("scores", columns=columns, data=[[row.get(name, "") for name in columns] for row in rows])
 
 
-def picture(path: Path) -> Tensor:
-    """A wav file's log-mel as grey levels (64, frames), low bands at the bottom; 80 dB from black to white."""
+def log_mel_picture(path: Path) -> Tensor:
+    """Returns a wav file's log-mel spectrogram as grey levels, (64, frames) uint8, with low bands at the bottom.
+
+    White is the loudest value, black is 80 dB below it.
+    """
     import soundfile
 
     from bsa_lightning.models.mel import LogMel

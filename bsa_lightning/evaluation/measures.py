@@ -1,11 +1,11 @@
-"""All that one embedding pass measures: distances of the rows, class scores of the logits, captions beside sound."""
+"""The measures of one embedding: distances of its rows, divergences of its classes, scores of sound and captions."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -23,18 +23,31 @@ from bsa_lightning.evaluation.row_store import ClipRows
 _log = logging.getLogger(__name__)
 
 MIN_CLIPS, MIN_ROWS = 10, 50
-"""Fewer clips, or fewer rows of all of them, say nothing about the distribution of a learnt embedding."""
+"""The least numbers of clips, and of rows of all clips together, for distances of a learnt embedding."""
 
 
-def too_few(*, num_clips: int, num_rows: int | None, side: str = "") -> str:
-    """Why a side says nothing about a distribution, which distances and inception scores compare.
-
-    Empty where there are enough clips and rows.
+def expected_rows(embedding: Embedding, lengths: Iterable[tuple[int, int]]) -> int | None:
+    """Returns how many rows clips of these lengths will give, or ``None`` if that shows only when they are embedded.
 
     Args:
-        num_clips: of the side.
-        num_rows: of the side; ``None`` where they are not known yet, and taken for enough.
-        side: "reference" or "generated", to be named; empty where both are meant.
+        embedding: the embedding of the clips.
+        lengths: the number of samples of each clip, and its sample rate in Hz.
+    """
+    heard = [
+        embedding.reading.num_samples(samples, rate=rate, sample_rate=embedding.sample_rate)
+        for samples, rate in lengths
+    ]
+    rows = [embedding.num_rows(samples) for samples in heard]
+    return None if None in rows else sum(row or 0 for row in rows)
+
+
+def too_few_reason(*, num_clips: int, num_rows: int | None, side: str = "") -> str:
+    """Returns why clips are too few for distances of distributions and inception scores; empty if they are enough.
+
+    Args:
+        num_clips: the number of clips.
+        num_rows: the number of their rows; ``None`` where it is not known yet, and taken for enough.
+        side: "reference" or "generated", for the sentence; empty where both have that many.
     """
     if num_clips >= MIN_CLIPS and (num_rows is None or num_rows >= MIN_ROWS):
         return ""
@@ -44,10 +57,10 @@ def too_few(*, num_clips: int, num_rows: int | None, side: str = "") -> str:
 
 
 def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
-    """Refuses embeddings whose columns would have the same names.
+    """Refuses embeddings of the same name, whose columns would have the same names, too.
 
     Raises:
-        UserError: naming the first of them.
+        UserError: if a name comes more than once.
     """
     names = [embedding.name for embedding in embeddings]
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -56,36 +69,46 @@ def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
 
 @runtime_checkable
 class ReadsCaptions(Protocol):
-    """An embedding that judges sound beside its caption: CLAP by their likeness, the listener by right answers."""
+    """An embedding that scores sound by its caption, as CLAP does by their similarity."""
 
     caption_metric: str
-    """Column of ``scores.csv`` that the mean of all judgements is written to."""
+    """The column of ``scores.csv`` for the mean score of all clips."""
 
     def text(self, captions: Sequence[str]) -> Tensor:
-        """What sound is judged by (captions, numbers of a caption)."""
+        """Returns the embedding of captions, (captions, d_text)."""
 
     def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
-        """The value (n,) of each row (n, num_features) beside its own caption (n, numbers of a caption).
+        """Returns the score of each row, (n,).
+
+        Args:
+            rows: the rows of sound, (n, num_features).
+            captions: the embedding of each row's caption, (n, d_text).
 
         Raises:
-            NoValueError: if a caption is not one that sound can be judged by.
+            NoValueError: if the embedding does not understand a caption.
         """
 
 
 def needs_many(embedding: Embedding, *, paired: bool, captions: bool) -> bool:
-    """Whether an embedding measures nothing of few clips: distances of distributions alone, and no mean over clips.
+    """Returns whether an embedding has no measure for few clips: only distances of distributions, no mean over clips.
 
     Args:
-        embedding: whose measures they are.
-        paired: whether generated clips have recordings of the same captions.
-        captions: whether their captions are known.
+        embedding: the embedding.
+        paired: whether generated clips are paired with recordings of the same captions.
+        captions: whether the captions of generated clips are known.
     """
     has_mean = (paired and embedding.is_classifier) or (captions and isinstance(embedding, ReadsCaptions))
     return embedding.metric is not None and embedding.is_learnt and not has_mean
 
 
 def of_distributions(embedding: Embedding, *, at_infinity: bool, kadtk: bool) -> list[str]:
-    """The columns that compare distributions, and have no value where there are too few clips of a learnt embedding."""
+    """Returns the columns of an embedding that compare distributions, and need many clips.
+
+    Args:
+        embedding: the embedding.
+        at_infinity: whether Frechet distances are extrapolated to infinitely many clips as well.
+        kadtk: whether kernel distances are computed as the package kadtk does, too.
+    """
     if embedding.metric is None:
         return []
     columns = {embedding.metric: True, f"kad_{embedding.name}": True, f"kadtk_{embedding.name}": kadtk}
@@ -93,41 +116,16 @@ def of_distributions(embedding: Embedding, *, at_infinity: bool, kadtk: bool) ->
     return [column for column, is_asked in columns.items() if is_asked]
 
 
-def refuse_few(embedding: Embedding, *, num_clips: int, num_samples: int, rate: int) -> str:
-    """Refuses a run's clips if they are too few for all that an embedding measures.
-
-    Args:
-        embedding: that is to measure.
-        num_clips: of captions and recordings in pairs.
-        num_samples: of a clip.
-        rate: samples a second.
-
-    Returns:
-        Why they are too few for distances; empty if they are not.
-
-    Raises:
-        UserError: saying how many there are and must be.
-    """
-    if embedding.metric is None:
-        return ""
-    heard = embedding.reading.num_samples(num_samples, rate=rate, sample_rate=embedding.sample_rate)
-    rows = embedding.num_rows(heard)
-    few = too_few(num_clips=num_clips, num_rows=None if rows is None else num_clips * rows)
-    if few and needs_many(embedding, paired=True, captions=True):
-        raise UserError(f"{embedding.metric} has no value: {few}")
-    return few
-
-
 class Measures:
-    """What one embedding says about generated clips, beside a reference that stays.
+    """The measures of one embedding for generated clips, with one reference for all of them.
 
     Args:
-        embedding: whose rows are compared; names the columns.
-        reference: rows of real sound.
-        captions: what the embedding's ``text`` made of the captions (clips, ...), by clip number; ``None`` if captions
-            are not known, or not read by the embedding.
-        at_infinity: also extrapolate the Frechet distance to infinitely many generated clips.
-        kadtk: also compute the kernel distance as the package kadtk does.
+        embedding: the embedding, which also names the columns.
+        reference: the rows of real sound.
+        captions: the embedding of the captions, (clips, d_text), by number of the clip; ``None`` if captions are not
+            known, or the embedding does not use them.
+        at_infinity: whether to extrapolate the Frechet distance to infinitely many generated clips as well.
+        kadtk: whether to compute the kernel distance as the package kadtk does, too.
     """
 
     def __init__(
@@ -144,12 +142,16 @@ class Measures:
         self.at_infinity = at_infinity
         self.kadtk = kadtk
         self.left_out: dict[str, str] = {}
-        """Measures that had no value, and why."""
+        """The reason why a measure had no value, by column."""
 
     def __call__(self, generated: ClipRows, *, paired: bool = True) -> dict[str, float]:
-        """Columns of ``scores.csv``. ``paired``: a clip has the number of the reference that it shares a caption with.
+        """Returns the values of all measures by column of ``scores.csv``.
 
-        A measure that has no value for these clips is left out, and told; ``left_out`` says why.
+        Measures without a value for these clips are left out with a warning; ``left_out`` has the reasons.
+
+        Args:
+            generated: the rows of generated sound.
+            paired: whether a generated clip has the number of the recording of the same caption.
         """
         if few := self._too_few(generated):
             for column in of_distributions(self.embedding, at_infinity=self.at_infinity, kadtk=self.kadtk):
@@ -160,7 +162,12 @@ class Measures:
         return found
 
     def by_name(self, generated: ClipRows, *, paired: bool = True) -> dict[str, Callable[[ClipRows], float]]:
-        """The measures that such clips allow, by column: to be asked about some of the clips too."""
+        """Returns the measures that these clips allow, by column, as functions of all or some of the clips.
+
+        Args:
+            generated: the rows of all clips.
+            paired: whether a generated clip has the number of the recording of the same caption.
+        """
         name = self.embedding.name
         is_enough = not self._too_few(generated)
         found = self._distances() if is_enough else {}
@@ -170,13 +177,13 @@ class Measures:
             if is_enough:
                 found[f"is_{name}"] = functools.partial(self.inception, whole=len(generated))
         has_captions = self.captions is not None
-        # An embedding that gives nothing else is told to be without captions.
+        # An embedding without other measures is kept here without captions, so that the reason is reported.
         if isinstance(self.embedding, ReadsCaptions) and (has_captions or self.embedding.metric is None):
             found[self.embedding.caption_metric] = self.caption_score
         return found
 
     def distances(self, generated: ClipRows) -> dict[str, float]:
-        """The Frechet and the kernel distance alone, where there are clips enough."""
+        """Returns the Frechet and the kernel distances alone; empty if there are too few clips."""
         return {} if self._too_few(generated) else self._values(self._distances(), generated)
 
     def _distances(self) -> dict[str, Callable[[ClipRows], float]]:
@@ -187,7 +194,7 @@ class Measures:
         return {self.embedding.metric: self.frechet, f"kad_{name}": self.kernel, **as_peer}
 
     def _values(self, measures: Mapping[str, Callable[[ClipRows], float]], generated: ClipRows) -> dict[str, float]:
-        """What each measure says, but for those that say nothing."""
+        """Returns the value of each measure that has one."""
         found = {}
         for name, measure in measures.items():
             with self._left_out_without_value(name):
@@ -207,15 +214,15 @@ class Measures:
         self.left_out[name] = why
 
     def _too_few(self, generated: ClipRows) -> str:
-        """Why a learnt embedding's distances have no value; empty if they have one."""
+        """Returns why the distances of a learnt embedding have no value; empty if they have one."""
         if self.embedding.metric is None or not self.embedding.is_learnt:
             return ""
         sides = (("generated", generated), ("reference", self.reference))
-        found = (too_few(num_clips=len(rows), num_rows=len(rows.rows), side=side) for side, rows in sides)
+        found = (too_few_reason(num_clips=len(rows), num_rows=len(rows.rows), side=side) for side, rows in sides)
         return next(filter(None, found), "")
 
     def _infinite(self, metric: str, generated: ClipRows) -> dict[str, float]:
-        """The Frechet distance of infinitely many clips, and how well a line fits."""
+        """Returns the Frechet distance at infinitely many clips, and the R^2 of the line that it is extrapolated by."""
         name, (num_rows, num_features) = f"{metric}_inf", generated.rows.shape
         found: dict[str, float] = {}
         with self._left_out_without_value(name):
@@ -225,27 +232,27 @@ class Measures:
         return found
 
     def frechet(self, generated: ClipRows) -> float:
-        """The Frechet distance."""
+        """Returns the Frechet distance from the reference."""
         return float(frechet_distance_of_rows(self.reference.rows, generated.rows))
 
     def kernel(self, generated: ClipRows) -> float:
-        """The kernel distance, with the reference's bandwidth, over pairs of different clips and captions."""
+        """Returns the kernel distance, with the reference's bandwidth, over pairs of different clips and captions."""
         return float(self._kernel(generated.rows, generated.clip_of_rows()))
 
     def kernel_as_kadtk(self, generated: ClipRows) -> float:
-        """The kernel distance over all pairs of rows, with the bandwidth of the generated ones."""
+        """Returns the kernel distance over all pairs of rows, with the bandwidth of the generated rows."""
         return float(as_kadtk(self.reference.rows, generated.rows))
 
     def divergence(self, generated: ClipRows) -> float:
-        """The mean divergence of a classifier's probabilities from those of the clips' own recordings."""
+        """Returns the mean divergence of class probabilities from those of the recordings of the same captions."""
         return float(kl_divergence(*self._paired_logits(generated)))
 
     def divergence_sigmoid(self, generated: ClipRows) -> float:
-        """The same of classes that do not exclude one another."""
+        """Returns the mean divergence for classes that do not exclude one another."""
         return float(kl_divergence_sigmoid(*self._paired_logits(generated)))
 
     def _paired_logits(self, generated: ClipRows) -> tuple[Tensor, Tensor]:
-        """Of the recordings and of the generated clips that have one."""
+        """Returns the logits of recordings and of generated clips, (pairs, classes) each, of the clips with both."""
         has_recording = torch.isin(generated.clips, self.reference.clips)
         pairs = generated.at(has_recording.nonzero().flatten())
         reference = self.reference.of(pairs.clips)
@@ -254,19 +261,23 @@ class Measures:
         return reference.logits, pairs.logits
 
     def inception(self, generated: ClipRows, *, whole: int | None = None) -> float:
-        """The inception score of a classifier's logits.
+        """Returns the inception score of a classifier's logits.
 
         Args:
-            generated: clips with logits.
-            whole: the number of clips that these were drawn from, ``None`` where they are all. A score depends on how
-                many clips a split has, so a part of the clips is dealt out to fewer splits of as many clips.
+            generated: the rows of clips, with logits.
+            whole: the number of clips that these clips were drawn from; ``None`` if they are all. The score depends on
+                the number of clips of a split, so a part of the clips gets fewer splits of the same size.
         """
         assert generated.logits is not None
         num_splits = 10 if whole is None else max(1, round(10 * len(generated) / whole))
         return float(inception_score(generated.logits, num_splits=num_splits))
 
     def caption_score(self, generated: ClipRows) -> float:
-        """The mean of what the embedding says of clips beside their captions."""
+        """Returns the mean score of clips by their captions.
+
+        Raises:
+            NoValueError: if captions are not known, or the embedding does not understand one.
+        """
         assert isinstance(self.embedding, ReadsCaptions)
         if self.captions is None:
             raise NoValueError(f"{self.embedding.caption_metric} compares sound with captions; name a file of captions")
@@ -279,10 +290,10 @@ class Measures:
 
 
 def finite(name: str, value: float) -> float:
-    """The value of a measure.
+    """Returns the value of a measure of this name.
 
     Raises:
-        NoValueError: if it is no finite number.
+        NoValueError: if it is not finite.
     """
     if not math.isfinite(value):
         raise NoValueError(f"{name} is {value}; listen to the samples, and score more clips")

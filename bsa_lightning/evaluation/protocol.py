@@ -1,12 +1,13 @@
-"""What is generated and compared: systems, captions, noise and the reference, the same for every system."""
+"""The scoring of systems: from the same captions and noise, against the same reference, for every system."""
 
 from __future__ import annotations
 
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,15 +15,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
 from bsa_lightning.evaluation.reference import RowCache, embed
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore, mean
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, Score
+from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System
-from bsa_lightning.generation.generate import generate_latents, noise_of
+from bsa_lightning.generation.from_noise import generate_latents, noise_of
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import TextToAudioModel, folder_sha256, load_denoiser
@@ -30,84 +31,70 @@ from bsa_lightning.models.predictor import CountEvaluations
 
 
 class Sampled(NamedTuple):
-    """What a system made of this rank's captions."""
+    """The latents that a system has sampled for this rank's captions."""
 
     latents: list[Tensor]
-    """Final ones, batch by batch."""
+    """The final latents (batch, ...) of each batch."""
     nfe: int
-    """Network evaluations counted for a clip."""
+    """The number of network evaluations of a clip, as counted."""
     seconds_per_clip: float
-    """Of sampling alone, without codec and text encoder; the median over batches."""
+    """The time to sample a clip, without codec and text encoder, in seconds; the median over batches."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that share out the scoring, and how networks run in it.
+
+    Args:
+        rank: the number of this process, from 0.
+        world_size: the number of processes.
+        device: the device that networks run on.
+        precision: makes the context in which networks sample; codec and embeddings stay in full precision.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device | str = "cpu"
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Protocol:
     """Scores systems against the same reference, from the same captions and noise, shared out over ranks.
 
-    After :meth:`score`, ``rows`` holds by embedding what the system's clips gave, of all ranks, and under
-    ``TRAJECTORY_ERROR`` the error of each clip.
+    After :meth:`score`, ``rows`` holds the rows of the system's clips, of all ranks, by name of the embedding, and
+    under ``TRAJECTORY_ERROR`` the trajectory error of each clip.
 
     Args:
-        clips: held-out captioned sound; all of it is the reference.
-        num_captions: the first so many clips' captions are generated from.
-        batch_size: clips generated at once.
-        embeddings: each gives distances, and what else it can; none is log-mel statistics.
-        teacher: whose codec and text encoder are used, and whose own samples ``trajectory_error`` compares with.
-        zero: the undistilled teacher at its full steps.
-        at_infinity: also extrapolate Frechet distances to infinitely many generated clips; the reference stays.
-            Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
-        kadtk: also compute kernel distances as the package kadtk does.
-        cache: folder that keeps the reference's rows and the latents of undistilled models; none makes them anew.
-        rank: of this process.
-        world_size: number of processes.
-        device: where networks run.
-        on_batch: told after each batch how many clips are done.
-        precision: the context that networks sample in; codec and embeddings stay in full precision.
+        settings: the settings of the scoring, whose ``clips`` must be set.
+        teacher: the model whose codec and text encoder all systems share.
+        zero: the undistilled teacher at its full steps, whose samples ``trajectory_error`` compares with.
+        process: this process among those that share out the captions.
     """
 
     def __init__(
-        self,
-        clips: Clips,
-        *,
-        num_captions: int,
-        batch_size: int,
-        embeddings: Sequence[Embedding] = (),
-        teacher: TextToAudioModel,
-        zero: System,
-        at_infinity: bool = False,
-        kadtk: bool = False,
-        cache: Path | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str = "cpu",
-        on_batch: Callable[[int], object] = lambda _: None,
-        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        self, settings: ScoringSettings, *, teacher: TextToAudioModel, zero: System, process: Process | None = None
     ) -> None:
-        self.precision = precision
-        self.clips = clips
-        self.num_captions = min(num_captions, len(clips))
+        assert settings.clips is not None
+        self.settings, self.clips = settings, settings.clips
+        self.num_captions = settings.num_generated
         self.teacher = teacher
         self.zero = zero
-        self.rank, self.world_size = rank, world_size
-        self.device = torch.device(device)
-        self.on_batch = on_batch
-        self.at_infinity, self.kadtk = at_infinity, kadtk
+        self.process = Process() if process is None else process
+        self.device = torch.device(self.process.device)
         self.codec = teacher.codec.to(self.device)
-        self.embeddings = [embedding.to(self.device) for embedding in embeddings or [LogMelStatistics()]]
-        self._cache = SampleCache(cache and cache / "samples")
-        self._row_cache = RowCache(cache and cache / "rows")
-        self._decoder = (
-            "" if cache is None else f"decoded by {folder_sha256(teacher.folder)}, torch {torch.__version__}"
-        )
-        references = self._reference_rows(self._row_cache, batch_size)
+        self.embeddings = [embedding.to(self.device) for embedding in settings.embeddings]
+        self._sample_cache = SampleCache(settings.cache_folder / "samples")
+        self._row_cache = RowCache(settings.cache_folder / "rows")
+        self._decoder = f"decoded by {folder_sha256(teacher.folder)}, torch {torch.__version__}"
         self.measures = [
             self._measures(embedding, reference)
-            for embedding, reference in zip(self.embeddings, references, strict=True)
+            for embedding, reference in zip(self.embeddings, self._reference_rows(), strict=True)
         ]
         self.rows: dict[str, ClipRows] = {}
-        mine = list(range(self.num_captions))[rank::world_size]
-        self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+        mine = list(range(self.num_captions))[self.process.rank :: self.process.world_size]
+        self.batches = [mine[i : i + settings.batch_size] for i in range(0, len(mine), settings.batch_size)]
         conditioner = teacher.conditioner.to(self.device)
-        self.conditioning = [conditioner([clips.captions(i)[0] for i in batch]) for batch in self.batches]
+        self.conditioning = [conditioner([self.clips.captions(i)[0] for i in batch]) for batch in self.batches]
         self.null: Conditioning = conditioner.null()
         self._zero_sampled: dict[int, Sampled] = {}
         self._denoiser: tuple[Path, Denoiser] | None = None
@@ -120,22 +107,26 @@ class Protocol:
         seed: int,
         on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None,
         num_heard: int = 0,
+        on_batch: Callable[[int], object] = lambda _: None,
     ) -> Score:
-        """One repeat of one system.
+        """Scores one system with one sampling seed; must be called on every rank.
 
         Args:
-            system: that is scored.
-            seed: of the sampling noise.
-            on_clip: receives (clip number, waveform) of this rank's clips among the first ``num_heard``.
-            num_heard: how many clips are decoded in any case.
+            system: the system.
+            seed: the seed of the sampling noise.
+            on_clip: a function that is called with the number and the waveform of each clip of this rank among the
+                first ``num_heard``.
+            num_heard: the number of clips, the first ones, that are decoded even if all their rows are in the cache.
+            on_batch: a function that is called with the number of clips of each batch that has been sampled; see
+                :meth:`num_samplings`.
         """
         cache = RowCache(None) if system.weighting else self._row_cache
         stores = self._stores()
         trajectory = RowStore(1).to(self.device)
-        zero = self._sample(self.zero, seed)
-        sampled = self._sample(system, seed)
+        zero = self._sample(self.zero, seed, on_batch)
+        sampled = self._sample(system, seed, on_batch)
         for batch, x, zero_x in zip(self.batches, sampled.latents, zero.latents, strict=True):
-            decode = functools.cache(partial(self.codec.decode, x))  # not at all where all rows are kept
+            decode = functools.cache(partial(self.codec.decode, x))  # is not called if all rows are in the cache
             for embedding, store in zip(self.embeddings, stores, strict=True):
                 make, kind = partial(self._embed, embedding, decode), self._decoder
                 store.update(cache.get(make, embedding, kind, x), batch)
@@ -154,40 +145,45 @@ class Protocol:
         metrics |= {TRAJECTORY_ERROR: mean(self.rows[TRAJECTORY_ERROR]), "seconds_per_clip": sampled.seconds_per_clip}
         return system.score(seed=seed, num_clips=self.num_captions, nfe=sampled.nfe, metrics=metrics)
 
+    def num_samplings(self, pairs: Iterable[tuple[System, int]]) -> int:
+        """Returns how many times this rank's captions are sampled to score these (system, seed) pairs.
+
+        The samples of the teacher at its full steps are needed once for each seed, even if it is not scored itself.
+        """
+        needed = {(system, seed) for pair_system, seed in pairs for system in (self.zero, pair_system)}
+        return len(needed - {(self.zero, seed) for seed in self._zero_sampled})
+
     def _embed(self, embedding: Embedding, decode: Callable[[], Tensor]) -> Features:
-        """Features of generated sound, which is heard as its file would be."""
+        """Returns the features of generated sound, as if it were read from its file."""
         return embed(embedding, embedding.reading.as_file(decode()), sample_rate=self.codec.sample_rate)
 
     def halves(self) -> Score:
-        """How far the two halves of the reference are from one another: equal sound, but of other captions."""
+        """Returns the distances between two halves of the reference: the same kind of sound, with other captions."""
         metrics: dict[str, float] = {}
         for measures in self.measures:
             even, odd = (measures.reference.at(torch.arange(half, len(self.clips), 2)) for half in (0, 1))
             metrics |= Measures(measures.embedding, odd).distances(even)
         return Score("reference", "", 0, 0, "", 0.0, 0, 0, len(self.clips), metrics, sampler="")
 
-    def _sample(self, system: System, seed: int) -> Sampled:
-        """This rank's clips of a system; those of the undistilled teacher are kept."""
+    def _sample(self, system: System, seed: int, on_batch: Callable[[int], object] = lambda _: None) -> Sampled:
+        """Returns the latents of this rank's captions; those of the teacher at its full steps are kept in memory."""
         if system == self.zero and seed in self._zero_sampled:
             return self._zero_sampled[seed]
-        cache = SampleCache(None) if system.weighting else self._cache
+        cache = SampleCache(None) if system.weighting else self._sample_cache
         found = []
-        with self.precision():
+        with self.process.precision():
             for batch, conditioning in zip(self.batches, self.conditioning, strict=True):
                 noise = noise_of(batch, seed=seed, shape=self.codec.latent_shape).to(self.device)
                 found.append(
                     cache.get(
                         partial(self._sample_batch, system, noise, conditioning),
-                        model=system.folder,
-                        sampler=system.sampler,
-                        num_steps=system.num_steps,
-                        guidance_scale=system.sampling_scale,
+                        system=system,
                         noise=noise,
                         conditioning=conditioning,
                         null=self.null,
                     )
                 )
-                self.on_batch(len(batch))
+                on_batch(len(batch))
         nfe = sum(batch.nfe for batch in found) // max(1, sum(map(len, self.batches)))
         seconds = statistics.median(batch.seconds for batch in found) if found else 0.0
         sampled = Sampled([batch.latents for batch in found], nfe, seconds)
@@ -211,13 +207,13 @@ class Protocol:
             return SampledBatch(latents, counted.rows, (self._now() - start) / len(noise))
 
     def _now(self) -> float:
-        """Seconds, when the device has done all that it was told."""
+        """Returns a time in seconds, after waiting for all work of the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def _load(self, folder: Path) -> Denoiser:
-        """The denoiser of a folder; the last one used stays loaded."""
+        """Returns the denoiser of a folder; the last one stays in memory."""
         if folder == self.teacher.folder:
             return self.teacher.denoiser.to(self.device).eval()
         if self._denoiser is None or self._denoiser[0] != folder:
@@ -228,15 +224,15 @@ class Protocol:
         return [RowStore(embedding.num_features).to(self.device) for embedding in self.embeddings]
 
     @torch.no_grad()
-    def _reference_rows(self, cache: RowCache, batch_size: int) -> list[ClipRows]:
-        """What each embedding makes of all reference clips."""
+    def _reference_rows(self) -> list[ClipRows]:
+        """Returns the rows of all reference clips for each embedding, of all ranks."""
         stores = self._stores()
-        mine = range(self.rank, len(self.clips), self.world_size)
-        for first in range(0, len(mine), batch_size):
-            for clips, waveform, rate, is_recorded in self._reference(mine[first : first + batch_size]):
+        mine = range(self.process.rank, len(self.clips), self.process.world_size)
+        for first in range(0, len(mine), self.settings.batch_size):
+            for clips, waveform, rate, is_recorded in self._reference(mine[first : first + self.settings.batch_size]):
                 for embedding, store in zip(self.embeddings, stores, strict=True):
                     heard = waveform if is_recorded else embedding.reading.as_file(waveform)
-                    store.update(cache.embed(embedding, heard, sample_rate=rate), clips)
+                    store.update(self._row_cache.embed(embedding, heard, sample_rate=rate), clips)
         return [store.compute() for store in stores]
 
     @torch.no_grad()
@@ -244,13 +240,14 @@ class Protocol:
         captions = None
         if isinstance(embedding, ReadsCaptions):
             captions = embedding.text([self.clips.captions(i)[0] for i in range(self.num_captions)]).double().cpu()
-        return Measures(embedding, reference, captions=captions, at_infinity=self.at_infinity, kadtk=self.kadtk)
+        asked = {"at_infinity": self.settings.at_infinity, "kadtk": self.settings.kadtk}
+        return Measures(embedding, reference, captions=captions, **asked)
 
     def _reference(self, clips: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor, int, bool]]:
-        """The sound of reference clips, its rate, and whether it was recorded.
+        """Yields batches of reference clips: their numbers, sound, sample rate in Hz, and whether it was recorded.
 
-        Recordings come one by one, since their lengths differ. Other sound is as long as what is generated, and heard
-        in 16 bit as that is: silence would tell the two apart otherwise.
+        Recordings come one by one, since their lengths differ. Synthesised sound is as long as generated sound, and is
+        rounded to 16 bit as that is: a distance would see the difference in silence otherwise.
         """
         codec = self.codec
         made = []

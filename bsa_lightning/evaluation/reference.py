@@ -1,4 +1,4 @@
-"""Sound to rows: kept on disk by content, so that it is embedded once and never taken for another."""
+"""Sound to rows, with a cache on disk whose files are named by content, so that the same sound is embedded once."""
 
 from __future__ import annotations
 
@@ -14,42 +14,48 @@ from bsa_lightning.data.captions import TangoManifest
 from bsa_lightning.evaluation.embeddings.base import Embedding, Features
 
 _CODE = "reading by name, 1"
-"""What :func:`embed` does to sound; a change must change this."""
+"""The version of :func:`embed`, which must change whenever that function does."""
 
 
 def embed(embedding: Embedding, waveform: Tensor, *, sample_rate: int) -> Features:
-    """Features of (batch, samples) or (batch, channels, samples), as the embedding's reading makes it heard."""
+    """Returns the features of sound, through the embedding's reading.
+
+    Args:
+        embedding: the embedding.
+        waveform: the sound, (batch, samples) or (batch, channels, samples), in [-1, 1].
+        sample_rate: the sample rate of the sound, in Hz.
+    """
     waveform = waveform[:, None] if waveform.ndim == 2 else waveform
     return embedding(embedding.reading(waveform, rate=sample_rate, sample_rate=embedding.sample_rate))
 
 
 class RowCache:
-    """Features of batches that were embedded before, one file each.
+    """A cache of features on disk, with a file for each batch.
 
-    A file is named after the digest of all that decides what it holds: the embedding's fingerprint, its reading, and
-    the samples with their rate or the latents with the model that decodes them.
+    A file is named after the digest of everything that decides its content: the embedding's fingerprint, its reading,
+    and the samples with their rate, or the latents with the model that decodes them.
 
     Args:
-        folder: for the files; ``None`` keeps nothing.
+        folder: the folder of the files; ``None`` keeps nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     def embed(self, embedding: Embedding, waveform: Tensor, *, sample_rate: int) -> Features:
-        """As :func:`embed`."""
+        """Returns what :func:`embed` returns, from the cache if it is there."""
         return self.get(
             lambda: embed(embedding, waveform, sample_rate=sample_rate), embedding, f"{sample_rate} Hz", waveform
         )
 
     def get(self, make: Callable[[], Features], embedding: Embedding, kind: str, content: Tensor) -> Features:
-        """What ``make`` gives, or gave when it was last asked the same.
+        """Returns what ``make`` returns, from the cache if it is there.
 
         Args:
-            make: embeds what ``content`` decides.
-            embedding: that it uses.
-            kind: what else decides the features, such as the rate of samples.
-            content: samples or latents.
+            make: computes the features.
+            embedding: the embedding that ``make`` uses.
+            kind: a text on everything else that decides the features, such as the sample rate.
+            content: the samples or latents that ``make`` computes the features from.
         """
         if self.folder is None:
             return make()
@@ -65,15 +71,15 @@ class RowCache:
 
 
 class TangoTestSet(TangoManifest):
-    """Tango's list of test clips as published scores read it: the recordings, at their own level and length.
+    """Tango's list of test clips, with the recordings at their own level and length, as published scores read them.
 
-    Training evens both out; scores in print were not measured so. What an embedding hears of a recording, its
-    ``reading`` says.
+    For training both are normalised, which published evaluators do not do. The ``reading`` of an embedding decides how
+    it hears a recording.
 
     Args:
-        jsonl: the list.
-        audio_dir: where the files lie here, in this folder or anywhere below it.
-        max_missing: share of the clips, from 0 to 1, that may be missing on disk or unreadable.
+        jsonl: the path of the list, a file of JSON lines.
+        audio_dir: the folder that holds the audio files, directly or in subfolders.
+        max_missing: the share of the clips, from 0 to 1, that may be missing on disk or unreadable.
     """
 
     def __init__(self, jsonl: Path, audio_dir: Path, max_missing: float = 0.05) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a set of clips: gathered over batches and ranks, each clip once, in the order of the clips."""
+"""The rows of a set of clips: gathered over batches and ranks, each clip once, in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bsa_lightning.evaluation.embeddings.base import Features
 
 
 class ClipRows:
-    """What an embedding made of ``n`` clips, on the CPU in float64.
+    """The rows of ``n`` clips, on the CPU in float64.
 
     Args:
-        clips: numbers of the clips (n,), in rising order.
-        counts: how many rows each has (n,).
-        rows: (counts.sum(), d), clip after clip.
-        logits: (n, classes), of an embedding that is a classifier.
+        clips: the numbers of the clips, (n,), in rising order.
+        counts: the number of rows of each clip, (n,).
+        rows: the rows, (counts.sum(), d), clip after clip.
+        logits: the class logits of the clips, (n, classes); ``None`` if the embedding is not a classifier.
     """
 
     def __init__(self, clips: Tensor, counts: Tensor, rows: Tensor, logits: Tensor | None = None) -> None:
@@ -33,7 +33,7 @@ class ClipRows:
         return len(self.clips)
 
     def at(self, positions: Tensor) -> ClipRows:
-        """The clips at ``positions`` among these, an index tensor; a clip may come more than once."""
+        """Returns the clips at these positions, an index tensor (m,), in which a position may come more than once."""
         parts = self.rows.split(self.counts.tolist())
         return ClipRows(
             self.clips[positions],
@@ -43,14 +43,14 @@ class ClipRows:
         )
 
     def clip_of_rows(self) -> Tensor:
-        """The number of the clip that each row is of, (counts.sum(),)."""
+        """Returns the number of each row's clip, (counts.sum(),)."""
         return self.clips.repeat_interleave(self.counts)
 
     def of(self, clips: Tensor) -> ClipRows:
-        """The clips of these numbers.
+        """Returns the clips of these numbers, (m,).
 
         Raises:
-            UserError: if one of them is not here.
+            UserError: if a number is not among those of the clips.
         """
         positions = torch.searchsorted(self.clips, clips).clamp(max=len(self) - 1)
         if not torch.equal(self.clips[positions], clips):
@@ -59,31 +59,31 @@ class ClipRows:
         return self.at(positions)
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a file: rows in float32, which is what embeddings give."""
+        """Returns the tensors for a file; rows are in float32, the precision of embeddings."""
         found = {"clips": self.clips, "counts": self.counts, "rows": self.rows.float()}
         return found if self.logits is None else {**found, "logits": self.logits.float()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ClipRows:
-        """The inverse of :meth:`tensors`."""
+        """Returns the rows that :meth:`tensors` returned these tensors for."""
         logits = tensors.get("logits")
         rows = tensors["rows"].double()
         return cls(tensors["clips"], tensors["counts"], rows, None if logits is None else logits.double())
 
 
 def mean(rows: ClipRows) -> float:
-    """The mean of clips that have one number each, such as their trajectory errors."""
+    """Returns the mean over clips that have one number each, such as their trajectory errors."""
     return float(rows.rows.mean())
 
 
 def save_rows(path: Path, rows: Mapping[str, ClipRows]) -> None:
-    """Writes the rows of several embeddings, by name, to one file."""
+    """Writes the rows of several embeddings, by name, to a safetensors file."""
     tensors = {f"{name}.{part}": value for name, found in rows.items() for part, value in found.tensors().items()}
     write_tensors(path, {name: value.clone() for name, value in tensors.items()})
 
 
 def load_rows(path: Path) -> dict[str, ClipRows]:
-    """The inverse of :func:`save_rows`.
+    """Reads the file of :func:`save_rows`.
 
     Raises:
         UserError: if the file is damaged.
@@ -101,13 +101,13 @@ def load_rows(path: Path) -> dict[str, ClipRows]:
 
 
 class RowStore(Metric):
-    """Keeps rows and clip numbers of any number of updates; ``compute`` gives the :class:`ClipRows` of all ranks.
+    """A metric that collects rows; ``compute`` returns the :class:`ClipRows` of all ranks.
 
-    A clip that comes again, as a sampler that evens out ranks makes it, counts once. The embedding is not part of it,
-    and nothing of it enters a checkpoint.
+    A clip that comes more than once, as from a sampler that gives all ranks equally many clips, counts once. The states
+    are not saved in checkpoints.
 
     Args:
-        num_features: d.
+        num_features: the number of features of a row.
     """
 
     is_differentiable = False
@@ -121,12 +121,16 @@ class RowStore(Metric):
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
-        # Flat float64 lists: what torchmetrics sends for a rank without clips is flat too, and of `dtype`.
+        # The states are flat float64 lists, since torchmetrics sends a flat tensor of `dtype` for a rank without clips.
         for name in ("clips", "counts", "rows", "logits"):
             self.add_state(name, [], dist_reduce_fx="cat", persistent=False)
 
     def update(self, features: Features, clips: Sequence[int]) -> None:
-        """Adds the features of a batch, ``rows`` (batch, rows of a clip, d), of the clips with these numbers.
+        """Adds the features of a batch.
+
+        Args:
+            features: the features, with rows (batch, rows of a clip, num_features).
+            clips: the number of each clip.
 
         Raises:
             UserError: if a value is not finite, or the shapes do not fit.
@@ -148,7 +152,7 @@ class RowStore(Metric):
             self.logits.append(features.logits.double().flatten())
 
     def compute(self) -> ClipRows:
-        """Everything that all ranks were given."""
+        """Returns the rows of all ranks."""
         clips, counts = _joined(self.clips).long(), _joined(self.counts).long()
         rows = _joined(self.rows).reshape(-1, self.num_features)
         logits = _joined(self.logits)
@@ -158,15 +162,15 @@ class RowStore(Metric):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the states, whatever the precision of the model."""
+        """The type of the states, which does not depend on the precision of the model."""
         return torch.float64
 
     def set_dtype(self, dst_type: str | torch.dtype) -> RowStore:  # noqa: ARG002
-        """Leaves the states in float64."""
+        """Does nothing: the states stay in float64."""
         return self
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
-    """A state before and after it was gathered, on the CPU."""
+    """Returns a state as one tensor on the CPU, before or after it was gathered."""
     parts = [state] if isinstance(state, Tensor) else state
     return torch.cat(parts).cpu() if parts else torch.zeros(0, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What undistilled teachers sample, kept on disk: it is the same for every student that is compared with them."""
+"""A cache on disk for the samples of undistilled teachers, which are the same for all students compared with them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.cache import read_shared_tensors, write_shared_tensors
-from bsa_lightning.generation.samplers import Sampler
+from bsa_lightning.evaluation.systems import System
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256
 
 
 class SampledBatch(NamedTuple):
-    """A batch of final latents, and what it took."""
+    """A batch of final latents, and what it took to sample them."""
 
     latents: Tensor
+    """The final latents, (batch, ...)."""
     nfe: int
-    """Network evaluations of all clips together."""
+    """The number of network evaluations of all clips together."""
     seconds: float
-    """A clip."""
+    """The time to sample a clip, in seconds."""
 
 
 class SampleCache:
-    """Sampled batches, one file each, named after the digest of all that decides what it holds.
+    """A cache of sampled batches, with a file for each, named after the digest of everything that decides its content.
 
     Args:
-        folder: for the files; none keeps nothing.
+        folder: the folder of the files; ``None`` keeps nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -43,23 +44,35 @@ class SampleCache:
         self,
         make: Callable[[], SampledBatch],
         *,
-        model: Path,
-        sampler: Sampler,
-        num_steps: int,
-        guidance_scale: float,
+        system: System,
         noise: Tensor,
         conditioning: Conditioning,
         null: Conditioning,
     ) -> SampledBatch:
-        """What ``make`` gives, or gave when it was last asked the same on a like machine in the same precision."""
+        """Returns what ``make`` returns, from the cache if such a machine has sampled it in this precision before.
+
+        Args:
+            make: samples the batch.
+            system: the system that is sampled.
+            noise: the noise (batch, ...) that sampling starts from, on the device that it runs on.
+            conditioning: the captions of the batch.
+            null: the conditioning of the empty caption, one clip.
+        """
         if self.folder is None:
             return make()
-        if model not in self._hashes:
-            self._hashes[model] = folder_sha256(model)
+        if system.folder not in self._hashes:
+            self._hashes[system.folder] = folder_sha256(system.folder)
         kind = noise.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noise.dtype
-        made_by = [sampler.fingerprint, torch.__version__, _machine(kind), str(dtype), self._hashes[model]]
-        asked = [*made_by, num_steps, guidance_scale, conditioning.digest(noise), null.digest()]
+        decided_by = [system.sampler.fingerprint, torch.__version__, _machine(kind), str(dtype)]
+        asked = [
+            *decided_by,
+            self._hashes[system.folder],
+            system.num_steps,
+            system.sampling_scale,
+            conditioning.digest(noise),
+            null.digest(),
+        ]
         path = self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.safetensors"
         found = read_shared_tensors(path, device=str(noise.device))
         if found is None:
@@ -71,7 +84,7 @@ class SampleCache:
 
 
 def _machine(kind: str) -> str:
-    """What decides the last bits of a sample, and the time that it takes."""
+    """Returns the parts of the machine that decide the last bits of a sample, and the time that it takes."""
     if kind == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.processor() or kind} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"

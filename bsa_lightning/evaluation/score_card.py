@@ -1,4 +1,4 @@
-"""The card of a run's scores, ``scores.json``: what was compared with what, and by which code."""
+"""The card of scores, ``scores.json`` in a run: what was compared with what, and by which code."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.data.clips import Clips
 from bsa_lightning.evaluation.embeddings.base import Embedding
+from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 
 EVALUATOR = 3
-"""Rises whenever the same sound would get other numbers."""
+"""The version of the evaluation, which rises whenever the same sound would get other numbers."""
 SAME = ("clips", "teacher", "guidance_scale", "evaluator", "embeddings", "readings", "precision")
-"""Scores that differ in one of these are not put into one file."""
+"""The entries in which all scores of one file must agree."""
 _PACKAGES = ("torch", "torchaudio", "torchmetrics", "numpy", "scipy", "soundfile", "transformers", "diffusers")
 
 
 def score_card(embeddings: Sequence[Embedding], **settings: object) -> dict[str, Any]:
-    """What decides the scores of any sound, and the versions that measured; ``settings`` come first."""
+    """Returns what decides the scores of any sound, and the versions of the packages that measured them.
+
+    Args:
+        embeddings: the embeddings that scores were computed with.
+        settings: further entries, which come first.
+    """
     return {
         **settings,
         "evaluator": EVALUATOR,
@@ -30,28 +35,25 @@ def score_card(embeddings: Sequence[Embedding], **settings: object) -> dict[str,
     }
 
 
-def run_card(
-    embeddings: Sequence[Embedding],
-    *,
-    clips: Clips,
-    num_captions: int,
-    seeds: Sequence[int],
-    teacher: str,
-    guidance_scale: float,
-    precision: str,
-) -> dict[str, Any]:
-    """Of the scores of a run. ``teacher`` is its sha256; ``clips`` are known by the digest of ids and captions.
+def run_card(settings: ScoringSettings, *, teacher: str, guidance_scale: float, precision: str) -> dict[str, Any]:
+    """Returns the card of a run's scores, on which clips are known by the digest of their ids and captions.
 
-    ``precision`` is the trainer's, in which networks sample.
+    Args:
+        settings: the settings of the scoring, whose ``clips`` must be set.
+        teacher: the SHA-256 of the teacher's folder.
+        guidance_scale: the guidance scale of the ladder.
+        precision: the trainer's precision, in which networks sample.
     """
+    clips = settings.clips
+    assert clips is not None
     return score_card(
-        embeddings,
+        settings.embeddings,
         clips=clips.fingerprint(),
         teacher=teacher,
         num_reference=len(clips),
         num_missing=len(clips.missing),
-        num_captions=min(num_captions, len(clips)),
-        seeds=list(seeds),
+        num_captions=settings.num_generated,
+        seeds=list(settings.seeds),
         guidance_scale=guidance_scale,
         grid="trailing",
         precision=precision,
@@ -59,18 +61,22 @@ def run_card(
 
 
 def refuse_other(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: Path) -> None:
-    """Refuses to add to the scores in ``path``, whose card is ``theirs``, if they compare other things.
+    """Refuses to add scores to a file of scores that compare something else.
+
+    Args:
+        ours: the card of the scores to add.
+        theirs: the card of the scores in the file.
+        path: the path of the file.
 
     Raises:
-        UserError: naming what differs.
+        UserError: if the cards differ in one of ``SAME``; an entry that ``theirs`` does not have is not compared.
     """
-    # A card from before a name was recorded says nothing about it.
     if differing := [name for name in SAME if theirs.get(name, ours[name]) != ours[name]]:
         raise UserError(f"{path} holds scores of another {' and '.join(differing)}; delete it, or start another run")
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that touch a number; those that are not installed are left out."""
+    """Returns the versions of Python and of the installed packages that scores are computed with."""
     found = {"python": platform.python_version()}
     for name in ("bsa-lightning", *_PACKAGES):
         try:

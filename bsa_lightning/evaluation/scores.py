@@ -1,4 +1,4 @@
-"""``scores.csv``: one row a model, step count and repeat; and the intervals over repeats."""
+"""``scores.csv``, with a row for each system and sampling seed; and intervals over seeds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,31 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.common.lists import read_csv
-from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
 
 TRAJECTORY_ERROR = "trajectory_error"
-"""The metric that leads: how far a system lands from the guided teacher at its full steps, from the same noise."""
+"""The main metric: the mean squared difference of final latents from those of the guided teacher at its full steps.
+
+Both are sampled from the same noise and captions."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one system got in one repeat. ``nfe`` are the network evaluations counted for one clip."""
+    """The scores of one system with one sampling seed: a row of ``scores.csv``.
+
+    Args:
+        model: "teacher", "student", "reference", or "baseline-" and a name.
+        weighting: the name of a student's weighting; empty for other systems.
+        round: the round that made a student, from 1; 0 for other systems.
+        num_steps: the number of steps of the sampler; 0 for the reference.
+        guidance: the name of the mode of guidance, which is "outside" for undistilled models, empty for the reference.
+        guidance_scale: the guidance scale that the system stands for.
+        nfe: the number of network evaluations of a clip, as counted.
+        seed: the seed of the sampling noise.
+        num_clips: the number of clips that were scored.
+        metrics: the value of each metric by its column.
+        sampler: the name of the sampler.
+    """
 
     model: str
     weighting: str
@@ -32,16 +48,16 @@ class Score:
     seed: int
     num_clips: int
     metrics: dict[str, float] = field(default_factory=dict)
-    sampler: str = DDIM
+    sampler: str = DDIM_NAME
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells this row from every other, before it is measured."""
+        """The cells that identify a row, which are known before the system is scored."""
         return tuple(str(getattr(self, name)) for name in KEY)
 
     @property
     def system(self) -> SystemName:
-        """What the system is called."""
+        """The name of the system."""
         return SystemName.of(vars(self))
 
 
@@ -50,28 +66,28 @@ KEY = tuple(name for name in COLUMNS if name != "nfe")
 
 
 class ScoreFile:
-    """The scores of a run; appended to row by row, each time whole.
+    """The file of a run's scores; each new row replaces the file as a whole.
 
     Args:
-        path: of the CSV file, which need not exist yet.
+        path: the path of the CSV file, which need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text, in the order in which they were written; empty where there is no file.
+        """Returns all rows as text, in the order in which they were written; empty if there is no file.
 
         Raises:
-            UserError: naming the line, if a cell is not what :meth:`append` would have written, or two rows are of the
-                same system and repeat.
+            UserError: if a cell cannot have been written by :meth:`append`, or two rows are of the same system and
+                seed.
         """
         if not self.path.exists():
             return []
         lines: dict[tuple[str, ...], int] = {}
         rows = read_csv(self.path, [name for name in COLUMNS if name != "sampler"], must_end=True)
         for line, row in rows:
-            row.setdefault("sampler", DDIM)
+            row.setdefault("sampler", DDIM_NAME)
             for name, value in row.items():
                 if not _is_valid(name, value):
                     raise UserError(f"{self.path} line {line} has {value!r} as its {name}; {_REMEDY}")
@@ -80,11 +96,11 @@ class ScoreFile:
         return [row for _, row in rows]
 
     def keys(self) -> set[tuple[str, ...]]:
-        """The systems and repeats that are scored already."""
+        """Returns the keys of all rows, as :attr:`Score.key`."""
         return {_key(row) for row in self.rows()}
 
     def append(self, score: Score) -> None:
-        """Adds a row, or replaces the one of the same system and repeat."""
+        """Adds a row, or replaces the row of the same system and seed."""
         new = {name: str(getattr(score, name)) for name in COLUMNS}
         new |= {name: f"{value:.9g}" for name, value in score.metrics.items()}
         rows = [row for row in self.rows() if _key(row) != score.key] + [new]
@@ -97,11 +113,11 @@ class ScoreFile:
 
 _REMEDY = "correct it, or delete the file and run lightning test again"
 _LARGEST = 1e100
-"""Of a metric; larger ones would not add up."""
+"""The bound of metrics, since the sum of much larger numbers would not be finite."""
 
 
 def _is_valid(name: str, value: str) -> bool:
-    """Whether a cell of a column may be read: counts, a scale and finite metrics are numbers, names are text."""
+    """Returns whether a value is valid in a column: a whole number, a scale of at least 0, a finite number, or text."""
     match name:
         case "model":
             return bool(value)
@@ -111,12 +127,12 @@ def _is_valid(name: str, value: str) -> bool:
             return re.fullmatch(r"\d{1,18}", value, flags=re.ASCII) is not None
         case "guidance_scale":
             return bool(value) and finite(value) is not None and float(value) >= 0
-        case _:  # a metric, which not every system has
+        case _:  # a metric, whose cell is empty for systems without it
             return not value or finite(value) is not None
 
 
 def finite(text: str) -> float | None:
-    """The number in a cell; None if there is none, or none that can be added to others."""
+    """Returns the number in a cell, or ``None`` if the text is not a number of magnitude below 1e100."""
     try:
         number = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:
@@ -128,15 +144,14 @@ def _key(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
 
 
-def three_digits(value: float) -> float:
-    """A value to three digits: whoever looks for the best of systems that agree in those takes the first."""
-    return float(f"{value:.3g}")
-
-
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval (Student's t); the half width of one value is not known, NaN.
+    """Returns the mean and the half width of its 95 % interval (Student's t); the half width of one value is NaN.
 
-    Of five distances it covers 91 to 92 % where some clips are much louder than others (``experiments/coverage``).
+    With five distances the interval covers 91 to 92 % if some clips are much louder than others
+    (``experiments/coverage``).
+
+    Args:
+        values: the values, at least one.
     """
     n = len(values)
     mean = math.fsum(values) / n
@@ -149,18 +164,18 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def crossed_interval(values: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval, where each of T trainings is sampled with the same S seeds.
+    """Returns the mean and the half width of its 95 % interval, if each of T trainings is sampled with S common seeds.
 
     With y[t, s] = mu + a[t] + b[s] + e[t, s], the mean squares MA of trainings, MB of sampling seeds and ME of the rest
-    give the variance of the mean, (MA + MB - ME) / (T S) in expectation. Each has few degrees of freedom, so squares of
-    Student's quantiles stand before them: the square of the half width is (q_A MA + q_B MB - min(q_A, q_B) ME) / (T S),
-    and never less than with MA alone or MB alone. It covers 95 % where one source of variance rules, and more, up to
-    99.6 %, where several are alike (``experiments/coverage``). Degrees of freedom by Satterthwaite's formula would give
-    narrower intervals, which cover 90 % at T = 2 and S = 5.
+    estimate the variance of the mean by (MA + MB - ME) / (T S). Each has few degrees of freedom, and is therefore
+    multiplied by a squared quantile q of Student's t: the squared half width is
+    (q_A MA + q_B MB - min(q_A, q_B) ME) / (T S), or that of MA alone or MB alone if one of them is larger. The interval
+    covers 95 % if one source of variance dominates, and up to 99.6 % if several are alike (``experiments/coverage``).
+    Degrees of freedom by Satterthwaite's formula would give narrower intervals, which cover 90 % at T = 2 and S = 5.
 
     Args:
-        values: T rows of S numbers. One row, or one number a row, gives the interval of :func:`interval`: over sampling
-            seeds for this one training, or over trainings for this one sampling seed.
+        values: T rows of S numbers. With one row, or one number in each row, the result is that of :func:`interval`:
+            over sampling seeds for one training, or over trainings for one sampling seed.
     """
     import numpy as np
     from scipy.stats import t

@@ -1,4 +1,4 @@
-"""Scoring inside a run: after every round of ``fit``, and in full in ``test``."""
+"""The callback that scores a run: after every round of ``fit``, and in full in ``test``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 from tqdm import tqdm
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json, refuse_file, write_json
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.distillation.module import ProgressiveDistillation
-from bsa_lightning.evaluation.kept_samples import KeptSamples, slug
-from bsa_lightning.evaluation.log_scores import tell_samples, tell_score, tell_table
-from bsa_lightning.evaluation.measures import refuse_few
-from bsa_lightning.evaluation.paired import FEWEST
-from bsa_lightning.evaluation.protocol import Protocol
+from bsa_lightning.evaluation.differences_file import write_student_differences
+from bsa_lightning.evaluation.kept_samples import KeptSamples
+from bsa_lightning.evaluation.log_scores import log_samples, log_score, log_table
+from bsa_lightning.evaluation.measures import expected_rows, needs_many, too_few_reason
+from bsa_lightning.evaluation.paired_differences import FEWEST
+from bsa_lightning.evaluation.protocol import Process, Protocol
 from bsa_lightning.evaluation.row_store import save_rows
+from bsa_lightning.evaluation.run_systems import RunSystems
 from bsa_lightning.evaluation.score_card import refuse_other, run_card
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
-from bsa_lightning.evaluation.student_differences import write_student_differences
-from bsa_lightning.evaluation.systems import System, rivals_of, student_system, teacher_system
-from bsa_lightning.models.loading import folder_sha256, load_codec, load_conditioner, load_model, read_sampling
-from bsa_lightning.models.registry import resolve_folder
+from bsa_lightning.evaluation.systems import System
+from bsa_lightning.models.base import Codec
+from bsa_lightning.models.loading import folder_sha256, load_codec, load_model
 from bsa_lightning.training.latent_module import RoundObserver
 
 _log = logging.getLogger(__name__)
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 class Scoring(RoundObserver):
     """Scores a round's student, and the undistilled teacher under DDIM at the same steps, into ``scores.csv``.
 
-    ``fit`` scores with the first seed after every round; ``test`` scores the teacher at every step count, every student
+    ``fit`` scores with the first seed after every round. ``test`` scores the teacher at every step count, every student
     of the run and its rivals with all seeds, and skips what is scored already.
 
     Args:
-        settings: what is scored, and how.
+        settings: the settings of the scoring.
     """
 
     def __init__(self, settings: ScoringSettings) -> None:
@@ -55,7 +55,7 @@ class Scoring(RoundObserver):
         return self.settings.clips
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what would end the scoring, before the training starts; forgets what belongs to another trainer."""
+        """Refuses what would end the scoring, before the training starts, and drops what belongs to another trainer."""
         self._protocol = None
         if self.settings.clips is None:
             if stage == "test" and isinstance(pl_module, ProgressiveDistillation):
@@ -64,19 +64,16 @@ class Scoring(RoundObserver):
         if not isinstance(pl_module, ProgressiveDistillation) or stage not in ("fit", "test"):
             return
         codec = load_codec(pl_module.teacher_name)
-        num_clips = self._num_captions
-        for embedding in self.settings.embeddings:
-            few = refuse_few(embedding, num_clips=num_clips, num_samples=codec.num_samples, rate=codec.sample_rate)
-            if few and trainer.is_global_zero:
-                said = "is left out" if embedding.is_learnt else "says little"
-                _log.warning("%s %s: %s", embedding.metric, said, few)
+        for reason in self._few_clips(codec):
+            if trainer.is_global_zero:
+                _log.warning("%s", reason)
         size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
         self.clips.waveform(0, **size, num_channels=codec.num_channels)
-        # Read whole: a broken file would end the scoring hours later.
+        # Every clip is read to its end, since a damaged file would end the scoring hours later.
         for i in range(len(self.clips) if self.settings.during_fit or stage == "test" else 0):
             self.clips.inspect(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
         for model in self.settings.baselines:
-            self._baseline(pl_module, model)
+            RunSystems(pl_module, self.settings).baseline(model)
         refuse_file(self.settings.cache_folder, setting="cache")
         if stage == "test" or trainer.ckpt_path is not None:
             self._refuse_other(pl_module, self._card(trainer, pl_module))
@@ -84,38 +81,20 @@ class Scoring(RoundObserver):
     def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
         if self.settings.clips is not None and self.settings.during_fit:
             assert isinstance(pl_module, ProgressiveDistillation)
-            teacher = self._teacher(pl_module, pl_module.current_round.num_steps)
-            self._score_all(trainer, pl_module, [teacher, student_system(folder)], self.settings.seeds[:1])
+            systems = RunSystems(pl_module, self.settings).of_round(folder)
+            self._score_all(trainer, pl_module, systems, self.settings.seeds[:1])
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.settings.clips is None:
             return
         if not isinstance(pl_module, ProgressiveDistillation):
             raise UserError(f"model is {type(pl_module).__name__}, but test scores ProgressiveDistillation's students")
-        steps = [pl_module.plan.start_steps, *(round_.num_steps for round_ in pl_module.plan.rounds)]
-        systems = [self._teacher(pl_module, num_steps) for num_steps in steps]
-        folders = [pl_module.run_folder / "rounds" / round_.folder for round_ in pl_module.plan.rounds]
-        students = [folder for folder in folders if folder.is_dir()]
-        if not students:
-            raise UserError(f"{pl_module.run_folder} has no students to score; run lightning fit first")
-        if lacking := [folder.name for folder in folders if folder not in students]:
-            rank_zero_warn(
-                f"{pl_module.run_folder} has no student {', '.join(lacking)}, so the others alone are scored"
-            )
-        ladder = [student_system(folder) for folder in students]
-        systems += rivals_of(
-            ladder,
-            teacher=resolve_folder(pl_module.teacher_name),
-            guidance_scale=pl_module.guidance.scale,
-            samplers=self.settings.samplers,
-        )
-        systems += [*ladder, *(self._baseline(pl_module, model) for model in self.settings.baselines)]
-        systems = list(dict.fromkeys(systems))
+        systems = RunSystems(pl_module, self.settings).all()
         self._score_all(trainer, pl_module, systems, self.settings.seeds)
-        if self._num_captions < FEWEST:
+        if self.settings.num_generated < FEWEST:
             return
         path = pl_module.run_folder / "differences.csv"
-        # A test that was ended between the last score and these has left nothing else to do.
+        # A test that was stopped between the last score and the differences has nothing left to score.
         if self._protocol is None and not trainer.strategy.broadcast(path.is_file()):
             self._make_protocol(trainer, pl_module)
         if trainer.is_global_zero and self._protocol is not None:
@@ -127,31 +106,22 @@ class Scoring(RoundObserver):
                 seed=self.settings.seeds[0],
             )
 
-    @property
-    def _num_captions(self) -> int:
-        """How many captions sound is generated for."""
-        return min(self.settings.num_captions, len(self.clips))
+    def _few_clips(self, codec: Codec) -> list[str]:
+        """Returns a sentence on each embedding whose distances need more clips than are generated.
 
-    def _teacher(self, module: ProgressiveDistillation, num_steps: int) -> System:
-        return teacher_system(
-            resolve_folder(module.teacher_name), num_steps=num_steps, guidance_scale=module.guidance.scale
-        )
-
-    def _baseline(self, module: ProgressiveDistillation, model: str) -> System:
-        for part, load in (("codec", load_codec), ("text encoder", load_conditioner)):
-            if load(model).fingerprint != load(module.teacher_name).fingerprint:
-                raise UserError(
-                    f'baselines names "{model}", whose {part} is not that of teacher "{module.teacher_name}";'
-                    " leave it out"
-                )
-        if (own := read_sampling(model).guidance) != "outside":
-            raise UserError(f'baselines names "{model}", a student with guidance {own}; name an undistilled model')
-        return teacher_system(
-            resolve_folder(model),
-            num_steps=module.plan.start_steps,
-            guidance_scale=module.guidance.scale,
-            model=f"baseline-{slug(model)}",
-        )
+        Raises:
+            UserError: if an embedding measures nothing else.
+        """
+        sentences = []
+        for embedding in self.settings.embeddings:
+            lengths = [(codec.num_samples, codec.sample_rate)] * self.settings.num_generated
+            reason = too_few_reason(num_clips=len(lengths), num_rows=expected_rows(embedding, lengths))
+            if reason and needs_many(embedding, paired=True, captions=True):
+                raise UserError(f"{embedding.metric} has no value: {reason}")
+            if reason and embedding.metric is not None:
+                consequence = "is left out" if embedding.is_learnt else "says little"
+                sentences.append(f"{embedding.metric} {consequence}: {reason}")
+        return sentences
 
     def _score_all(
         self, trainer: Trainer, module: ProgressiveDistillation, systems: Sequence[System], seeds: Sequence[int]
@@ -160,20 +130,19 @@ class Scoring(RoundObserver):
         file = ScoreFile(module.run_folder / "scores.csv")
         self._claim(trainer, module, file)
         done = trainer.strategy.broadcast(file.keys())
-        captions = self._num_captions
+        num_clips = self.settings.num_generated
         todo = [
             (system, seed)
             for seed in seeds
             for system in systems
-            if system.score(seed=seed, num_clips=captions).key not in done
+            if system.score(seed=seed, num_clips=num_clips).key not in done
         ]
         if not todo:
             return
-        sizes = -(-captions // trainer.world_size)  # of the first rank, which shows the progress
         generator_state = torch.get_rng_state()
-        with tqdm(desc="score", unit="clip", total=sizes * len(todo), disable=not trainer.is_global_zero) as bar:
+        with tqdm(desc="score", unit="clip", disable=not trainer.is_global_zero) as bar:
             protocol = self._make_protocol(trainer, module)
-            protocol.on_batch = bar.update
+            bar.reset(protocol.num_samplings(todo) * sum(map(len, protocol.batches)))  # on the rank that shows it
             if not any(key[0] == "reference" for key in done):
                 self._record(trainer, file, protocol.halves())
             for system, seed in todo:
@@ -182,44 +151,41 @@ class Scoring(RoundObserver):
                 keep = KeptSamples(
                     module.run_folder, system, self.clips, self.settings.num_samples, protocol.codec.sample_rate
                 )
-                score = protocol.score(system, seed=seed, on_clip=keep, num_heard=keep.num_samples if is_first else 0)
-                if is_first and trainer.is_global_zero:  # before the score, which says that all this is done
+                num_heard = keep.num_samples if is_first else 0
+                score = protocol.score(system, seed=seed, on_clip=keep, num_heard=num_heard, on_batch=bar.update)
+                if is_first and trainer.is_global_zero:  # before the score, which says that all of this is done
                     save_rows(self._rows_file(module.run_folder, system), protocol.rows)
                 self._record(trainer, file, score)
                 trainer.strategy.barrier("samples")
                 if is_first and trainer.is_global_zero:
-                    tell_samples(trainer.loggers, system.name, *keep.written())
+                    log_samples(trainer.loggers, system.name, *keep.written())
         torch.set_rng_state(generator_state)
         if trainer.is_global_zero:
-            tell_table(trainer.loggers, file.rows())
+            log_table(trainer.loggers, file.rows())
 
     def _make_protocol(self, trainer: Trainer, module: ProgressiveDistillation) -> Protocol:
-        """Made once: reference rows, text states and the teacher's own samples are kept between rounds."""
+        """Returns the protocol, which keeps reference rows, text states and the teacher's samples between rounds."""
         if self._protocol is None:
             self._protocol = Protocol(
-                self.clips,
-                num_captions=self._num_captions,
-                batch_size=self.settings.batch_size,
-                embeddings=self.settings.embeddings,
+                self.settings,
                 teacher=load_model(module.teacher_name),
-                zero=self._teacher(module, module.plan.start_steps),
-                at_infinity=self.settings.at_infinity,
-                kadtk=self.settings.kadtk,
-                cache=self.settings.cache_folder,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-                device=module.device,
-                precision=trainer.precision_plugin.forward_context,
+                zero=RunSystems(module, self.settings).full_teacher,
+                process=Process(
+                    trainer.global_rank,
+                    trainer.world_size,
+                    device=module.device,
+                    precision=trainer.precision_plugin.forward_context,
+                ),
             )
         return self._protocol
 
     def _rows_file(self, run_folder: Path, system: System) -> Path:
-        """What a system's clips of the first seed gave: differences need it clip by clip."""
-        num_captions = self._num_captions
-        return run_folder / "rows" / f"{system.name}-seed{self.settings.seeds[0]}-{num_captions}clips.safetensors"
+        """Returns the path of a system's rows for the first seed, which differences are computed from clip by clip."""
+        num_clips = self.settings.num_generated
+        return run_folder / "rows" / f"{system.name}-seed{self.settings.seeds[0]}-{num_clips}clips.safetensors"
 
     def _claim(self, trainer: Trainer, module: ProgressiveDistillation, file: ScoreFile) -> None:
-        """Notes beside the scores what they compare with, and refuses to mix them with others."""
+        """Writes the card of the scores beside them, and refuses to add to scores with another card."""
         ours = self._card(trainer, module)
         self._refuse_other(module, ours)
         trainer.strategy.barrier("score card")
@@ -228,15 +194,12 @@ class Scoring(RoundObserver):
 
     def _refuse_other(self, module: ProgressiveDistillation, ours: Mapping[str, Any]) -> None:
         card, scores = (module.run_folder / name for name in ("scores.json", "scores.csv"))
-        if card.is_file() and scores.is_file():  # whoever deletes the scores keeps the card
+        if card.is_file() and scores.is_file():  # a card without scores is left when scores.csv is deleted
             refuse_other(ours, read_json(card), scores)
 
     def _card(self, trainer: Trainer, module: ProgressiveDistillation) -> dict[str, Any]:
         return run_card(
-            self.settings.embeddings,
-            clips=self.clips,
-            num_captions=self._num_captions,
-            seeds=self.settings.seeds,
+            self.settings,
             teacher=folder_sha256(module.teacher_name),
             guidance_scale=module.guidance.scale,
             precision=str(trainer.precision),
@@ -246,4 +209,4 @@ class Scoring(RoundObserver):
         if not trainer.is_global_zero:
             return
         file.append(score)
-        tell_score(trainer.loggers, score)
+        log_score(trainer.loggers, score)

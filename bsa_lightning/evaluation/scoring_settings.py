@@ -1,4 +1,4 @@
-"""What is scored in a run and how: the settings ``--scoring.*`` of the command line."""
+"""The settings of the scoring of a run, ``--scoring.*`` on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bsa_lightning.generation.samplers import DDIM, DPMSolver, Sampler
 
 @dataclass
 class ScoringSettings:
-    """What is scored in a run, and how.
+    """The settings of the scoring of a run: what is scored, and how.
 
     Rivals are the undistilled teacher at the student's number of steps and at its number of network evaluations, with
     and without guidance.
@@ -32,10 +32,10 @@ class ScoringSettings:
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         rivals: the samplers of the undistilled teacher that students are compared with in ``test``; ``None`` is DDIM
             and DPM-Solver++. An empty list leaves guided DDIM at the steps of the ladder, which is always scored.
-        embeddings: each gives distances, and what else it can, in columns of its name; an empty list is log-mel
+        embeddings: the embeddings to score with, each of which has its own columns; an empty list is log-mel
             statistics.
-        at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well; the reference
-            stays. Left out where there are fewer than four clips, or eight rows, for each dimension of an embedding.
+        at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well, with the same
+            reference. Left out if there are fewer than four clips, or eight rows, for each dimension of an embedding.
         kadtk: whether to compute kernel distances as the package kadtk does, too.
         cache: the folder that keeps the reference's rows and the teacher's samples; ``None`` is one in the user's cache
             folder.
@@ -78,6 +78,11 @@ class ScoringSettings:
             raise UserError(f"rivals names {repeated[0]} {names.count(repeated[0])} times; name each sampler once")
         self.embeddings = list(self.embeddings) or [LogMelStatistics()]
         refuse_repeated(self.embeddings)
+
+    @property
+    def num_generated(self) -> int:
+        """The number of captions that sound is generated for: ``num_captions``, or all if there are fewer clips."""
+        return min(self.num_captions, 0 if self.clips is None else len(self.clips))
 
     @property
     def samplers(self) -> Sequence[Sampler]:

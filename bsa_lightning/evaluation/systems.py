@@ -1,4 +1,4 @@
-"""The systems that are scored: students, undistilled models, and the rivals that each student has among those."""
+"""The systems that are scored: students and undistilled models, each with the way in which it is sampled."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bsa_lightning.evaluation.rivals import is_comparable
 from bsa_lightning.evaluation.scores import Score
-from bsa_lightning.evaluation.system_name import compete
 from bsa_lightning.generation.samplers import DDIM, Sampler
 from bsa_lightning.models.loading import read_sampling
 from bsa_lightning.models.provenance import read_student
@@ -17,7 +17,19 @@ _DDIM = DDIM()
 
 @dataclass(frozen=True)
 class System:
-    """A denoiser with a way to sample it. ``sampling_scale`` is the g that ``predictor`` is given for it."""
+    """A denoiser and the way in which it is sampled.
+
+    Args:
+        model: "teacher", "student", or "baseline-" and a name.
+        folder: the folder of the denoiser.
+        num_steps: the number of steps of the sampler, at least 1.
+        guidance: the name of the mode of guidance, which is "outside" for undistilled models.
+        guidance_scale: the guidance scale g that the system stands for, as scores record it.
+        sampling_scale: the guidance scale that ``predictor`` is given to sample it, 1 where guidance is in the weights.
+        weighting: the name of a student's weighting; empty for undistilled models.
+        round: the round that made a student, from 1; 0 for undistilled models.
+        sampler: the sampler.
+    """
 
     model: str
     folder: Path
@@ -31,22 +43,27 @@ class System:
 
     @property
     def name(self) -> str:
-        """For folders and progress bars, for example ``student-bsa-8steps``."""
+        """The name in folders and progress bars, for example ``student-bsa-8steps``."""
         return self.score(seed=0, num_clips=0).system.folder
 
     @property
     def nfe(self) -> int:
-        """The network evaluations that a clip takes: two a step where guidance is outside of the network."""
+        """The number of network evaluations of a clip: two a step where guidance is outside of the network."""
         return self.num_steps * (2 if self.guidance == "outside" and self.guidance_scale != 1.0 else 1)
 
     def competes_with(self, student: System) -> bool:
-        """Whether this is an undistilled teacher that ``student`` is to be compared with."""
-        return self.model == "teacher" and compete(
-            student_steps=student.num_steps, student_nfe=student.nfe, rival_steps=self.num_steps, rival_nfe=self.nfe
-        )
+        """Returns whether this is an undistilled teacher that ``student`` is to be compared with."""
+        return self.model == "teacher" and is_comparable(student, self)
 
     def score(self, *, seed: int, num_clips: int, nfe: int = 0, metrics: dict[str, float] | None = None) -> Score:
-        """This system's row of ``scores.csv``; ``nfe`` is what was counted."""
+        """Returns this system's row of ``scores.csv``.
+
+        Args:
+            seed: the seed of the sampling noise.
+            num_clips: the number of clips that were generated.
+            nfe: the number of network evaluations of a clip that were counted; not part of the row's key.
+            metrics: the value of each metric by its column.
+        """
         return Score(
             model=self.model,
             weighting=self.weighting,
@@ -65,15 +82,23 @@ class System:
 def teacher_system(
     folder: Path, *, num_steps: int, guidance_scale: float, model: str = "teacher", sampler: Sampler = _DDIM
 ) -> System:
-    """An undistilled model, guided outside the network; a scale of 1 is no guidance."""
+    """Returns the system of an undistilled model, which is guided outside of the network.
+
+    Args:
+        folder: the folder of the model.
+        num_steps: the number of steps of the sampler, at least 1.
+        guidance_scale: the guidance scale; 1 is no guidance.
+        model: "teacher", or "baseline-" and a name.
+        sampler: the sampler.
+    """
     return System(model, folder, num_steps, "outside", guidance_scale, guidance_scale, sampler=sampler)
 
 
 def student_system(folder: Path) -> System:
-    """A student's folder, sampled as its provenance says.
+    """Returns the system of a student, sampled as its provenance says.
 
     Raises:
-        UserError: if it is no student of a run, or bears the name of another.
+        UserError: if the folder is not that of a run's student, or has the name of another student.
     """
     provenance = read_student(folder)
     return System(
@@ -91,13 +116,13 @@ def student_system(folder: Path) -> System:
 def rivals_of(
     students: Iterable[System], *, teacher: Path, guidance_scale: float, samplers: Sequence[Sampler]
 ) -> list[System]:
-    """The undistilled teacher at each student's steps and at its evaluations, with and without guidance.
+    """Returns the undistilled teachers of as many steps or evaluations as the students, with and without guidance.
 
     Args:
-        students: systems of a ladder.
-        teacher: folder of the ladder's first teacher.
-        guidance_scale: the scale at which the ladder is distilled; at 1 there are no unguided twins.
-        samplers: each gives its own rivals.
+        students: the systems of the students of a ladder.
+        teacher: the folder of the ladder's first teacher.
+        guidance_scale: the guidance scale at which the ladder is distilled; at 1 no rival is guided.
+        samplers: the samplers of the teacher, each of which gives rivals of its own.
     """
     found = [
         system

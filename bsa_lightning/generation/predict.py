@@ -1,4 +1,4 @@
-"""What ``lightning predict`` runs: a captions file to wav files, shared out over all devices."""
+"""Module and data module of ``lightning predict``: a file of captions to wav files, on all devices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from bsa_lightning.generation.sounds import Sounds
 
 
 class Generation(LightningModule):
-    """Makes one wav a caption, in ``<run>/samples/``.
+    """Makes a wav file of each caption, in ``<run>/samples/``.
 
     Args:
-        model: folder of a model or student, or "tiny" for the built-in teacher.
-        num_steps: of the sampler, at least 1; None takes what the model was made for.
-        guidance_scale: of the sampler, at least 0; None takes what the model was made for.
-        seed: of the noise, at least 0.
+        model: the folder of a model or student, or "tiny" for the built-in teacher.
+        num_steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
+        guidance_scale: the guidance scale, at least 0; ``None`` takes what the model was made for.
+        seed: the seed of the noise, at least 0.
+
+    Raises:
+        UserError: if there is no such model, or a setting is out of its range.
     """
 
     def __init__(
@@ -34,11 +37,15 @@ class Generation(LightningModule):
 
 
 class Captions(LightningDataModule):
-    """Captions from a file, dealt out to the devices in turn.
+    """The captions of a file, each with its number, shared out among the devices.
 
     Args:
-        file: text (one a line), CSV (column ``caption``) or JSON lines (``captions``).
-        batch_size: clips of one batch on one device, at least 1.
+        file: a text file with a caption on each line, a CSV file with a column ``caption``, or a file of JSON lines
+            with an entry ``captions``.
+        batch_size: the number of captions of a batch on one device, at least 1.
+
+    Raises:
+        UserError: if ``batch_size`` is below 1.
     """
 
     def __init__(self, file: Path, batch_size: int = 16) -> None:

@@ -1,4 +1,4 @@
-"""How an undistilled model may be sampled: the ways that a student has to beat."""
+"""The samplers of undistilled models, which students are compared with."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import Schedule, trailing_grid
 
 _LEAST_SIGNAL = 2.0**-12
-"""The alpha that DPM-Solver++ is told where a schedule has less, so that its largest sigma / alpha is 4096.
+"""The least alpha that DPM-Solver++ computes with, so that its largest sigma / alpha is 4096.
 
 It is the value that diffusers itself puts in place of 0 (``rescale_betas_zero_snr``). The network sees the true t."""
 
 
 class Sampler(ABC):
-    """A way from noise to a clean latent. Two samplers of one class and equal settings are the same sampler."""
+    """A way from noise to a clean latent; samplers of one class with equal settings are equal."""
 
     name: str
-    """For the column ``sampler`` of ``scores.csv`` and for folders: lower-case letters, digits, ``+`` and ``-``."""
+    """The name in ``scores.csv`` and in folders; of lower-case letters, digits, ``+`` and ``-``."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """What decides the samples, for the key under which they are cached; a change of the code must change it."""
+        """A text that identifies the samples in caches: it must change whenever the code would sample otherwise."""
 
     @abstractmethod
     def __call__(
@@ -44,18 +44,18 @@ class Sampler(ABC):
         """Returns clean latents of the shape of ``noise``.
 
         Args:
-            denoise: ``(z_t, t) -> Prediction``, with conditioning and guidance bound; ``t`` is (batch,) float64. It is
-                called once a step.
+            denoise: the function ``(z_t, t) -> Prediction``, with conditioning and guidance bound, where ``t`` is
+                (batch,) float64; it is called once for each step.
             schedule: the noise schedule of the denoiser.
-            noise: standard normal latents (batch, ...), z_1.
+            noise: the standard normal latents z_1, (batch, ...).
             num_steps: the number of steps N on the trailing grid 1, 1 - 1/N, ..., 0; at least 1.
-            on_step: called after each step with its number, from 1.
+            on_step: a function that is called after each step with its number, from 1; ``None`` calls nothing.
         """
 
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """Deterministic first-order steps (Song et al. 2021), for which students are made."""
+    """DDIM (Song et al. 2021): deterministic first-order steps, which students are trained for."""
 
     name = "ddim"
 
@@ -76,10 +76,10 @@ class DDIM(Sampler):
 
 @dataclass(frozen=True)
 class DPMSolver(Sampler):
-    """DPM-Solver++ (Lu et al. 2022), second order and multistep, as diffusers' ``DPMSolverMultistepScheduler`` does it.
+    """DPM-Solver++ (Lu et al. 2022), second order and multistep, by diffusers' ``DPMSolverMultistepScheduler``.
 
-    All its settings are the scheduler's defaults but for the grid, which is DDIM's. The first and the last step are of
-    first order, so that one step is a DDIM step, and so are two.
+    All settings are the scheduler's defaults, except for the grid, which is that of DDIM. The first and the last step
+    are of first order, so that sampling in one or two steps is DDIM.
     """
 
     name = "dpm-solver++"
@@ -103,7 +103,7 @@ class DPMSolver(Sampler):
         grid = trailing_grid(num_steps)
         alpha, sigma = schedule.alpha_sigma(grid, dtype=torch.float64)
         solver.set_timesteps(num_steps)
-        # The scheduler steps by position, so that its whole timesteps need not be those of the schedule.
+        # The scheduler steps by position, so that its timesteps need not be those of the schedule.
         solver.timesteps, solver.sigmas = grid[:-1], sigma / alpha.clamp(min=_LEAST_SIGNAL)
         solver.set_begin_index(0)
         z = noise

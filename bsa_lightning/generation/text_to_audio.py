@@ -13,7 +13,7 @@ from torch import nn
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
-from bsa_lightning.generation.generate import generate, noise_of
+from bsa_lightning.generation.from_noise import generate, noise_of
 from bsa_lightning.models.loading import load_model
 
 

@@ -1,4 +1,4 @@
-"""Paired differences between systems, as ``lightning test`` left them in a run's ``differences.csv``."""
+"""Paired differences between systems over clips, as a run's ``differences.csv`` has them from ``lightning test``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bsa_lightning.reporting.samples import friendly
 from bsa_lightning.reporting.table import TITLES
 
 BEST = "★"
-"""Beside the best rival of a student."""
+"""The mark of a student's best rival."""
 HEADER = ["System", "Less", "Metric", "Difference", "95 % interval", "Clips"]
 _NUMBERS = ("difference", "low", "high")
 _COLUMNS = ("first", "second", "metric", *_NUMBERS, "num_clips")
@@ -25,7 +25,11 @@ NOTE = (
 
 
 def read_differences(run: Path) -> list[list[str]]:
-    """Rows as text, under ``HEADER``; none where the run compared no pair."""
+    """Returns the rows of ``differences.csv`` as cells under ``HEADER``; empty if the run has no such file.
+
+    Raises:
+        UserError: if the file is not one that ``lightning test`` has written.
+    """
     path = run / "differences.csv"
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""The W&B workspace that compares weightings, as code: built from run folders, offline; saved only where asked."""
+"""The W&B workspace that compares weightings, built from run folders without a network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 WEIGHTING = "model.init_args.weighting.class_path"
-"""Where a run's configuration says its weighting."""
+"""The key of the weighting in a run's configuration."""
 _TRAINING = ("train/loss", "val/distillation_error", "val/trajectory_error", "num_steps")
 
 
 def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
-    """Scores over network evaluations, one line a system; training; error by SNR; and what each system sounds like.
+    """Returns a workspace with scores over network evaluations, curves of the training, errors by SNR, and sounds.
 
     Args:
-        runs: folders of scored runs; their metrics and systems decide the panels.
-        entity: user or team on W&B.
-        project: of the runs there.
+        runs: the folders of scored runs, whose metrics and systems decide the panels.
+        entity: the user or team on W&B.
+        project: the project of the runs on W&B.
+
+    Raises:
+        UserError: if a folder has no scores, or the runs cannot be compared.
     """
     from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser, RunComparer
     from wandb_workspaces.workspaces import Config, RunsetSettings, Section, Workspace
@@ -61,6 +64,6 @@ def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
 
 
 def as_json(board: Workspace) -> str:
-    """What would be saved, without asking the server for anything."""
+    """Returns the JSON that would be saved, without a request to the server."""
     text: str = board._to_model().model_dump_json(indent=2)
     return text

@@ -1,4 +1,4 @@
-"""What the figures of a report share: colours, sizes, files, and SVG that takes a page's colours."""
+"""The common parts of the figures of a report: colours, sizes, files, and SVG that adopts the colours of a page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#3c4043"
-"""Of teacher's lines, axes and text."""
+"""The colour of teachers' lines, axes and text."""
 PALE = "#80868b"
-"""Of the lines of teachers without guidance; it can be told from a light and from a dark ground."""
-# Okabe and Ito's palette: told apart by colour-blind readers, and in grey by marker.
+"""The colour of the lines of teachers without guidance, which is visible on light and on dark backgrounds."""
+# Okabe and Ito's palette, which colour-blind readers can distinguish; in grey, markers distinguish lines.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -32,13 +32,19 @@ _STYLE: dict[Any, Any] = {
 
 
 def colour(number: int) -> str:
-    """The colour of the ``number``-th system; they repeat after seven."""
+    """Returns the colour of the system of this number, from 0; colours repeat after seven."""
     return _COLOURS[number % len(_COLOURS)]
 
 
 @contextmanager
 def figure(columns: int, rows: int, paths: Sequence[Path]) -> Iterator[list[Axes]]:
-    """Axes to draw on, row by row; then the figure is written to each path, in the format of its suffix."""
+    """Yields axes to draw on, row by row, and then writes the figure to each path, in the format of its suffix.
+
+    Args:
+        columns: the number of panels in a row.
+        rows: the number of rows.
+        paths: the paths of the files.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -59,7 +65,7 @@ def figure(columns: int, rows: int, paths: Sequence[Path]) -> Iterator[list[Axes
 
 
 def log_y(axes: Axes, label: str = "log axis") -> None:
-    """A logarithmic axis with ticks at 1, 2 and 5, written out."""
+    """Makes the y axis logarithmic, with ticks at 1, 2 and 5 times powers of ten, written without exponents."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
@@ -70,7 +76,7 @@ def log_y(axes: Axes, label: str = "log axis") -> None:
 
 
 def legend(panels: Sequence[Axes]) -> None:
-    """One legend above all panels."""
+    """Adds one legend above all panels."""
     found = [axes.get_legend_handles_labels() for axes in panels]
     handles = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
     canvas = panels[0].get_figure()
@@ -81,7 +87,11 @@ def legend(panels: Sequence[Axes]) -> None:
 
 
 def inline(draw: Callable[[Axes], None]) -> str:
-    """One panel as an ``<svg>`` that takes text colour, ground and font of the page it stands in."""
+    """Returns one panel as an ``<svg>`` element that adopts the text colour, background and font of the page.
+
+    Args:
+        draw: draws the panel on the given axes.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")

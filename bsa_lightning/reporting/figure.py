@@ -1,4 +1,4 @@
-"""The figure of a report (after Liu et al., Fig. 2): each metric over network evaluations, one line a system."""
+"""The figure of a report (after Liu et al., Figure 2): each metric over network evaluations, a line for each system."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 PANELS_IN_A_ROW = 3
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _STYLES = ("-", ":")
-"""Of the first seven lines, and of the next, whose colours and markers come again."""
+"""The line styles of the first seven systems, and of the next seven, whose colours and markers are the same."""
 _OF_SAMPLERS = (("--", "."), ("-.", "x"), (":", "+"))
-"""Dashes and marker of a teacher's first sampler, its second and so on."""
+"""Line style and marker of the first sampler of a teacher, of its second, and so on."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """How a system is drawn, in every panel alike."""
+    """The looks of a system, which are the same in every panel."""
 
     name: str
     colour: str
@@ -36,9 +36,9 @@ class Line:
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
-    """One line a system: students of their own colours and markers, undistilled teachers grey and broken.
+    """Returns a line for each system: students in colours with markers of their own, teachers in grey and dashed.
 
-    A teacher's dashes and marker are those of its sampler; without guidance it is paler.
+    The line style and marker of a teacher are those of its sampler; a teacher without guidance is paler.
     """
     shown = {result.name: result for result in results if result.model != REFERENCE}
     others = [name for name, result in shown.items() if result.model != "teacher"]
@@ -57,7 +57,7 @@ def lines(results: Sequence[Result]) -> list[Line]:
 
 
 def draw(results: Sequence[Result], paths: Sequence[Path]) -> None:
-    """Writes the figure to each path, in the format of its suffix: three panels a row, one legend above."""
+    """Writes the figure to each path, in the format of its suffix, with three panels in a row and one legend."""
     metrics = _metrics(results)
     columns = min(PANELS_IN_A_ROW, len(metrics))
     with drawing.figure(columns, math.ceil(len(metrics) / columns), paths) as grid:
@@ -69,12 +69,12 @@ def draw(results: Sequence[Result], paths: Sequence[Path]) -> None:
 
 
 def panels(results: Sequence[Result]) -> list[str]:
-    """The panels one by one as SVG for a page, without a legend."""
+    """Returns each panel as SVG for a page, without a legend."""
     return [drawing.inline(partial(_panel, results=results, metric=metric)) for metric in _metrics(results)]
 
 
 def _metrics(results: Sequence[Result]) -> list[str]:
-    """All but the R^2 that goes with a distance at infinity, which belongs into the table."""
+    """Returns all metrics except the R^2 of distances at infinity, which is in the table only."""
     return [name for name in metrics_of(results) if not name.endswith("_r2")]
 
 
@@ -111,6 +111,6 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
 
 
 def _spans_decades(means: Sequence[float]) -> bool:
-    """Whether a linear axis would squash the small ones; never where there are negative numbers."""
+    """Returns whether positive values differ by a factor above 10, so that a logarithmic axis shows them better."""
     positive = [mean for mean in means if mean > 0]
     return bool(positive) and min(means) >= 0 and max(positive) > 10 * min(positive)

@@ -1,4 +1,4 @@
-"""The listening part of the page: one card a caption, one row a system, and the blind comparison."""
+"""The listening section of the page: a card for each caption, a row for each system, and the blind comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ _KEYS = (
 
 
 def section(captions: Sequence[str], systems: Sequence[SampledSystem]) -> str:
-    """The section as HTML; without samples it says so."""
+    """Returns the section as HTML, or a note if there are no samples.
+
+    Args:
+        captions: the captions.
+        systems: the systems, each with its sounds by caption.
+    """
     if not captions:
         return '<section id="listen"><h2>Listen</h2><p class="note">This run kept no samples.</p></section>'
     cards = "".join(_card(i, caption, systems) for i, caption in enumerate(captions))

@@ -1,4 +1,4 @@
-"""One self-contained page to look at and listen to: scores, run details, and the same captions across systems."""
+"""The page of a report, in one self-contained file: scores, sounds of the same captions by all systems, run details."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from importlib.resources import files
 from pathlib import Path
 
 from bsa_lightning.reporting import clip_differences as differences
-from bsa_lightning.reporting import figure, listening, snr, table, training_differences
+from bsa_lightning.reporting import figure, listening, snr, table, training_seed_differences
 from bsa_lightning.reporting.repeats import label
 from bsa_lightning.reporting.results import Result
 from bsa_lightning.reporting.run_details import Details, read_details
 from bsa_lightning.reporting.samples import read_samples
-from bsa_lightning.reporting.training_differences import TrainingDifference
+from bsa_lightning.reporting.training_seed_differences import TrainingSeedDifference
 
 _MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅", "x": "✕", "+": "+"}
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""The browser itself keeps the page from reaching for anything outside it."""
+"""The policy with which browsers keep the page from loading anything from elsewhere."""
 
 
-def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[TrainingDifference] = ()) -> str:
-    """The page as text; sounds, pictures, style and script are inside it; ``trained`` are over training seeds."""
+def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[TrainingSeedDifference] = ()) -> str:
+    """Returns the page as HTML, which contains all sounds, pictures, styles and scripts.
+
+    Args:
+        runs: the folders of the runs to show.
+        results: all systems of all runs.
+        trained: the differences between systems over training seeds.
+    """
     captions, systems = read_samples(runs, results)
     title = escape(", ".join(label([run]) for run in runs))
     return f"""<!doctype html>
@@ -61,14 +67,14 @@ def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[Trai
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a page that :func:`html` made."""
+    """Returns whether a file is a page of :func:`html`."""
     with suppress(OSError):
         return path.is_file() and b"<body data-report=" in path.read_bytes()
     return False
 
 
 def escape(text: str) -> str:
-    """Text for HTML, quotes included."""
+    """Returns text with the special characters of HTML escaped, quotes included."""
     return escaping.escape(text)
 
 
@@ -89,9 +95,9 @@ def _scores(results: Sequence[Result]) -> str:
     return _table("Score table", header, rows, words=("Model", "Guidance"))
 
 
-def _trained(found: Sequence[TrainingDifference]) -> str:
-    rows, header = training_differences.cells(found), training_differences.HEADER
-    return _folded("Differences over training seeds", training_differences.NOTE, header, rows, words=header[:4])
+def _trained(found: Sequence[TrainingSeedDifference]) -> str:
+    rows, header = training_seed_differences.cells(found), training_seed_differences.HEADER
+    return _folded("Differences over training seeds", training_seed_differences.NOTE, header, rows, words=header[:4])
 
 
 def _differences(run: Path, *, named: bool) -> str:
@@ -112,7 +118,7 @@ def _folded(
 
 
 def _table(label: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[str]) -> str:
-    """A table that scrolls in a box of its own; columns other than ``words`` hold numbers."""
+    """Returns a table in a box that scrolls; all columns except ``words`` are aligned as numbers."""
     numeric = ["" if name in words else ' class="number"' for name in header]
     head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, numeric, strict=True))
     body = "".join(

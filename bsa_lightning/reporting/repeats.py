@@ -1,4 +1,4 @@
-"""Which runs repeat one another: they are trained alike, but for the seed."""
+"""Runs that are repeats of one another, which differ in their seed only; and the configuration and names of runs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from bsa_lightning.training.run_files import CONFIG, TRAINED_BY_TRAINER
 
 
 class Training(NamedTuple):
-    """How a run was trained: all that decides its students but the seed, as text, and the seed."""
+    """The training of a run; runs are repeats if their settings are equal."""
 
     setting: str
+    """Everything that decides the students, except for the seed, as text."""
     seed: int
+    """The training seed."""
 
 
 def read_training(run: Path) -> Training:
-    """From ``config.yaml``; a run without one repeats none."""
+    """Returns the training of a run, as ``config.yaml`` has it; a run without that file or a seed has no repeats."""
     config = read_config(run)
-    if isinstance(config.get("seed_everything"), bool | None):  # Lightning's words for a seed of its own, and for none
+    if isinstance(config.get("seed_everything"), bool | None):  # Lightning draws a seed, or sets none
         return Training(str(run.resolve()), 0)
     check_seed(f"seed_everything of {run / CONFIG}", config["seed_everything"])
     parts = {part: _without_seed(section(config, run, part)) for part in ("model", "data")}
@@ -34,20 +36,25 @@ def read_training(run: Path) -> Training:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The configuration of a run; empty where there is none.
+    """Returns the configuration of a run; empty if it has no ``config.yaml``.
 
     Raises:
-        UserError: if ``config.yaml`` is not what a run writes.
+        UserError: if ``config.yaml`` is not one that a run has written.
     """
     path = run / CONFIG
     return read_yaml(path) if path.exists() else {}
 
 
 def section(config: Mapping[str, Any], run: Path, *names: str) -> dict[str, Any]:
-    """A part of the configuration of a run, by the names on the way to it; empty where there is none.
+    """Returns a section of a configuration; empty if it is missing.
+
+    Args:
+        config: the configuration of the run.
+        run: the folder of the run, for the message.
+        names: the names of the sections from the outermost to the one that is asked for.
 
     Raises:
-        UserError: if something else is in its place.
+        UserError: if a value that is not a section has one of the names.
     """
     found: Any = config
     for name in names:
@@ -61,13 +68,13 @@ def section(config: Mapping[str, Any], run: Path, *names: str) -> dict[str, Any]
 
 
 def readable(text: str) -> str:
-    """A name of a file as text in one line: what is no character, or moves the next line, is shown as one."""
+    """Returns the name of a file as one line of text, with replacement characters for what cannot be printed."""
     decoded = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in decoded)
 
 
 def label(runs: Sequence[Path]) -> str:
-    """What repeats have in common in their names: ``bsa`` of ``bsa-0`` and ``bsa-1``, or of ``bsa/0`` and ``bsa/1``."""
+    """Returns the common name of repeats: ``bsa`` for ``bsa-0`` and ``bsa-1``, or for ``bsa/0`` and ``bsa/1``."""
     full = [run.resolve() if run.name in ("", "..") else run for run in runs]
     names = [readable(f"{run.parent.name}-{run.name}" if run.name.isdigit() else run.name) for run in full]
     if len(names) == 1:
@@ -77,7 +84,7 @@ def label(runs: Sequence[Path]) -> str:
 
 
 def one_of_each(runs: Sequence[Path]) -> list[Path]:
-    """The first of runs that repeat one another."""
+    """Returns the first run of each group of repeats."""
     found: dict[str, Path] = {}
     for run in runs:
         found.setdefault(read_training(run).setting, run)

@@ -1,4 +1,4 @@
-"""What a report reads of run folders: the scores, gathered by system over repeats of sampling and of training."""
+"""The results of a report: the scores of run folders, grouped by system over sampling seeds and training seeds."""
 
 from __future__ import annotations
 
@@ -11,23 +11,37 @@ from typing import Any
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.evaluation.scores import COLUMNS, TRAJECTORY_ERROR, ScoreFile, crossed_interval
-from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
 from bsa_lightning.reporting.repeats import Training, label, read_training, readable
 
 REFERENCE = "reference"
 SECONDS = "seconds_per_clip"
 _ALIKE = ("clips", "evaluator", "embeddings", "readings")
-"""What score cards must agree in."""
+"""The entries in which the score cards of all runs must agree."""
 _SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips", "sampler")
 """The columns that tell one system from another."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One system over its repeats: for each metric the mean and the half width of the 95 % interval.
+    """The scores of one system over its repeats.
 
-    The interval is over training and sampling seeds together where the system was trained several times, else over
-    sampling seeds alone.
+    Args:
+        model: "teacher", "student", "reference", or "baseline-" and a name.
+        weighting: the name of a student's weighting; empty for other systems.
+        num_steps: the number of steps of the sampler; 0 for the reference.
+        guidance: the name of the mode of guidance, which is "outside" for undistilled models, empty for the reference.
+        guidance_scale: the guidance scale that the system stands for.
+        nfe: the number of network evaluations of a clip.
+        num_clips: the number of clips that were scored.
+        seeds: the sampling seeds that all repeats have.
+        metrics: the mean of each metric, and the half width of its 95 % interval: over training and sampling seeds
+            together if the system was trained several times, else over sampling seeds alone.
+        seconds: the mean time to generate a clip, in seconds, with its half width; ``None`` if it was not measured.
+        name: the name in tables and legends, which is as short as distinguishes it from the other systems.
+        training_seeds: the training seeds of repeated runs; empty if there is one run.
+        values: the value of each metric by (training seed, sampling seed).
+        sampler: the name of the sampler.
     """
 
     model: str
@@ -40,32 +54,28 @@ class Result:
     seeds: tuple[int, ...]
     metrics: dict[str, tuple[float, float]]
     seconds: tuple[float, float] | None
-    """Seconds to generate one clip, as measured; none where the run did not measure."""
     name: str
-    """How a table or legend calls it: of as few words as tell it from the other systems."""
     training_seeds: tuple[int, ...] = ()
-    """Of runs that are alike but for their seed; none where there is one run."""
     values: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
-    """By metric, each repeat's number by (training seed, sampling seed)."""
-    sampler: str = DDIM
+    sampler: str = DDIM_NAME
 
     @property
     def system(self) -> SystemName:
-        """What the system is called in the run's folders."""
+        """The name of the system in the run's folders."""
         return SystemName.of(vars(self))
 
 
 @dataclass
 class _Group:
-    """A system's rows, of one run or of several that repeat one another."""
+    """The rows of a system, from one run or from repeats."""
 
     training: Training
     runs: list[tuple[Path, int, list[dict[str, str]]]]
-    """Folder, training seed, rows."""
+    """The folder, the training seed and the rows of each run."""
 
 
 def _names(groups: Sequence[_Group]) -> list[str]:
-    """How groups are told apart: by their runs' names, or where those are alike by the folders that hold them."""
+    """Returns names that distinguish groups: those of their runs, or the whole paths if those are equal."""
     names = [label([run for run, _, _ in group.runs]) for group in groups]
     return [
         name if names.count(name) == 1 else readable(str(group.runs[0][0]))
@@ -74,10 +84,10 @@ def _names(groups: Sequence[_Group]) -> list[str]:
 
 
 def read_results(runs: Sequence[Path]) -> list[Result]:
-    """All systems of all runs: the teacher first, then each weighting, many steps before few.
+    """Returns all systems of all runs: the teacher first, then each weighting, many steps before few.
 
     Raises:
-        UserError: if a folder has no scores, or its runs were scored on different clips.
+        UserError: if a folder has no scores, or the runs were scored on different clips.
     """
     _refuse_other_cards(runs)
     gathered: dict[tuple[str, ...], list[_Group]] = {}
@@ -102,7 +112,7 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
 
 
 def _refuse_other_cards(runs: Sequence[Path]) -> None:
-    """Refuses runs whose scores were measured otherwise, or against other clips, than the first one's."""
+    """Refuses runs that were scored in another way, or on other clips, than the first run."""
     cards = [(run, read_json(path)) for run in runs if (path := Path(run) / "scores.json").is_file()]
     for run, card in cards[1:]:
         first, ours = cards[0]
@@ -114,25 +124,25 @@ def _refuse_other_cards(runs: Sequence[Path]) -> None:
 
 
 def _differ(one: object, other: object) -> bool:
-    """Whether two entries of score cards contradict one another; one that is not there does not."""
+    """Returns whether two entries of score cards differ; missing entries differ from nothing."""
     if isinstance(one, dict) and isinstance(other, dict):
         return any(one[name] != other[name] for name in one.keys() & other.keys())
     return one is not None and other is not None and one != other
 
 
 def metrics_of(results: Sequence[Result]) -> list[str]:
-    """The metrics that any system has: the trajectory error leads, the others are in the order of ``scores.csv``."""
+    """Returns the metrics of all systems: the trajectory error first, the others in the order of ``scores.csv``."""
     found = dict.fromkeys(name for result in results for name in result.metrics)
     return sorted(found, key=lambda name: name != TRAJECTORY_ERROR)
 
 
 def _place(known: list[_Group], run: Path, training: Training, rows: list[dict[str, str]]) -> None:
-    """Puts a run's rows of one system to those of others that repeat it, or beside them."""
+    """Adds a run's rows of one system to a group of which they are repeats, or to a new group."""
     is_student = bool(rows[0]["weighting"])
     for group in known:
         for i, (folder, seed, others) in enumerate(group.runs):
             if _agree(rows, others) and not (is_student and seed != training.seed):
-                seeds = {row["seed"] for row in others}  # the teacher of several runs is one teacher
+                seeds = {row["seed"] for row in others}  # several runs have scored the same teacher
                 group.runs[i] = (folder, seed, [*others, *(row for row in rows if row["seed"] not in seeds)])
                 return
         trained = {seed for _, seed, _ in group.runs}
@@ -143,7 +153,7 @@ def _place(known: list[_Group], run: Path, training: Training, rows: list[dict[s
 
 
 def _by_system(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
-    """The repeats of each system, by the columns of ``_SYSTEM``."""
+    """Returns the rows of each system, by the columns of ``_SYSTEM``."""
     systems: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         systems.setdefault(tuple(row[name] for name in _SYSTEM), []).append(row)
@@ -151,7 +161,7 @@ def _by_system(rows: Sequence[dict[str, str]]) -> dict[tuple[str, ...], list[dic
 
 
 def _agree(rows: Sequence[dict[str, str]], others: Sequence[dict[str, str]]) -> bool:
-    """Whether there are repeats that both have, and those got the same numbers, however long they took."""
+    """Returns whether both have rows of common seeds, and these are equal except for the time that was measured."""
     theirs = {row["seed"]: _untimed(row) for row in others}
     both = [row for row in rows if row["seed"] in theirs]
     return bool(both) and all(_untimed(row) == theirs[row["seed"]] for row in both)
@@ -162,7 +172,7 @@ def _untimed(row: dict[str, str]) -> dict[str, str]:
 
 
 def _line(row: Mapping[str, Any]) -> tuple[str, str]:
-    """What the step counts of one line share: its title, and its guidance for where titles are alike."""
+    """Returns the title of a row's system, and its guidance, by which systems of equal titles are distinguished."""
     guidance = f"{row['guidance']} g={float(row['guidance_scale']):g}" if row["guidance"] else ""
     return SystemName.of(row).title, guidance
 
@@ -200,7 +210,7 @@ def _result(group: _Group, *, guidance: bool, run: str) -> Result:
 
 
 def crossed(values: Mapping[tuple[int, int], float]) -> list[list[float]]:
-    """Numbers by (training seed, sampling seed) as a matrix: of the sampling seeds that all training seeds have."""
+    """Returns values by (training seed, sampling seed) as rows, of the sampling seeds that all training seeds have."""
     sampled: dict[int, set[int]] = {}
     for training, sampling in values:
         sampled.setdefault(training, set()).add(sampling)
@@ -209,7 +219,7 @@ def crossed(values: Mapping[tuple[int, int], float]) -> list[list[float]]:
 
 
 def _interval(values: Mapping[tuple[int, int], float]) -> tuple[float, float]:
-    """Mean and half width; where no sampling seed is common to all, the mean of all numbers, and no half width."""
+    """Returns mean and half width; without a common sampling seed the mean of all values, and NaN."""
     rows = crossed(values)
     return crossed_interval(rows) if rows[0] else (math.fsum(values.values()) / len(values), math.nan)
 

@@ -1,4 +1,4 @@
-"""How a run came about: configuration, versions and hashes, from the files in its folder."""
+"""The details of a run for the page: configuration, versions and hashes, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ _PACKAGES = ("bsa-lightning", "torch", "lightning", "diffusers", "transformers")
 
 @dataclass(frozen=True)
 class Details:
-    """Of one run: groups of (name, value) pairs to read at a glance, and the whole configuration."""
+    """The details of one run."""
 
     run: str
+    """The name of the run."""
     groups: dict[str, list[tuple[str, str]]]
+    """Pairs of name and value, by the title of their group."""
     config: str
+    """The text of ``config.yaml``; empty if there is no such file."""
 
 
 def read_details(run: Path) -> Details:
-    """What is there of ``config.yaml``, ``environment.json`` and ``scores.json``."""
+    """Returns the details in ``config.yaml``, ``environment.json`` and ``scores.json``, as far as they exist."""
     config = read_config(run)
     text = (run / CONFIG).read_text(encoding="utf-8-sig") if config else ""
     groups = {
@@ -38,7 +41,7 @@ def read_details(run: Path) -> Details:
 
 
 def plain(value: Any) -> str:  # noqa: ANN401, a value of YAML
-    """A value of a configuration in one line: a class as a call, for example ``BSA(gamma 5.0)``."""
+    """Returns a value of a configuration as one line, with classes as calls, for example ``BSA(gamma 5.0)``."""
     match value:
         case {"class_path": str(path)}:
             settings = plain(value.get("init_args") or {})
@@ -86,7 +89,7 @@ def _of_kind(content: dict[str, Any], name: str, kind: type[Kind], path: Path) -
 
 
 def _hashes(path: Path) -> list[tuple[str, str]]:
-    """What the scores rest on; a hash by its first digits."""
+    """Returns the entries of the score card, with hashes cut to their first digits."""
     if not path.is_file():
         return []
     return [

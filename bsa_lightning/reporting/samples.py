@@ -1,4 +1,4 @@
-"""The kept sounds of run folders, put in order: the same captions across systems."""
+"""The wav files of run folders, by caption and system."""
 
 from __future__ import annotations
 
@@ -9,32 +9,38 @@ from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
-from bsa_lightning.evaluation.system_name import DDIM, SystemName
+from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
 from bsa_lightning.reporting.repeats import label, readable
 from bsa_lightning.reporting.results import REFERENCE, Result
 
 CAPTIONS = "captions.json"
-"""In ``samples/``, if a run wrote it: file name -> caption. Without it captions are read off the file names."""
+"""The file in ``samples/`` with the caption of each file name; without it, captions are derived from file names."""
 _SLUG_LENGTH = 60
 
 
 @dataclass
 class SampledSystem:
-    """What made some of the sounds. ``id`` is the folder's name, with the run's where runs differ."""
+    """A system with its sounds.
+
+    Args:
+        id: the name of the folder, with that of the run if runs differ.
+        name: the name for readers.
+        detail: the number of network evaluations, for readers.
+        sounds: the wav file of each caption.
+        shown: whether a page shows the system at first.
+    """
 
     id: str
     name: str
     detail: str
     sounds: dict[str, Path] = field(default_factory=dict)
-    """By caption."""
     shown: bool = True
-    """Whether a page shows it before anybody has chosen."""
 
 
 def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[str], list[SampledSystem]]:
-    """Captions, and the systems that sound them: the reference, the teacher, then students, many steps first.
+    """Returns the captions and the systems: the reference, the teacher, then students, many steps before few.
 
-    A folder that several runs hold with the same bytes is one system.
+    Folders of several runs with equal files are one system.
     """
     captions: dict[str, None] = {}
     versions: dict[str, list[tuple[Path, dict[str, Path]]]] = {}
@@ -57,14 +63,14 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
 
 
 def friendly(folder: str) -> str:
-    """``student-bsa-1steps`` as a reader would say it: "Student (bsa), 1 step"."""
+    """Returns the name of a system for readers, for example "Student (bsa), 1 step" for ``student-bsa-1steps``."""
     system = SystemName.from_folder(readable(folder))
     steps = f", {system.num_steps} step{'s' if system.num_steps > 1 else ''}" if system.num_steps else ""
     return system.title + steps
 
 
 def _titles(samples: Path, folders: Sequence[Path]) -> dict[str, str]:
-    """File name of a clip to its caption, with a number where another clip has had the same one."""
+    """Returns the caption of each file name, with a number if an earlier clip has the same caption."""
     captions = read_json(samples / CAPTIONS) if (samples / CAPTIONS).is_file() else {}
     titles: dict[str, str] = {}
     for name in sorted({path.name for folder in folders for path in folder.glob("*.wav")}):
@@ -78,7 +84,7 @@ def _titles(samples: Path, folders: Sequence[Path]) -> dict[str, str]:
 
 
 def _caption(name: str) -> str:
-    """``00-a-dog-barks.wav`` was "A dog barks"; a caption that was cut ends in an ellipsis."""
+    """Returns the caption "A dog barks" for ``00-a-dog-barks.wav``; long ones, which are cut, end in an ellipsis."""
     slug = re.sub(r"^\d+-", "", name.removesuffix(".wav")) or name
     return slug.replace("-", " ").capitalize() + ("…" if len(slug) >= _SLUG_LENGTH - 1 else "")
 
@@ -106,8 +112,8 @@ def _system(
     else:
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)
-    # Rivals are many rows, which wait to be switched on. Of a ladder without guidance the teacher itself has none.
-    shown = system.sampler == DDIM and not (is_guided and system.unguided)
+    # Rivals are many rows, which are hidden at first. The teacher of a ladder without guidance is shown, though.
+    shown = system.sampler == DDIM_NAME and not (is_guided and system.unguided)
     return SampledSystem(
         f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown
     )

@@ -1,4 +1,4 @@
-"""The second figure: where along the noise a student errs, and how that moves over training."""
+"""The figure of errors by SNR: at which noise levels a student errs, and how this changes during training."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ _NAMES = {"<0.1": "SNR below 0.1", "<1": "0.1 to 1", "<5": "1 to 5", ">5": "abov
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation logged by bin of SNR.
+    """The errors of one validation by bin of the SNR.
 
-    ``errors`` are mean distillation errors, of the bins that had any time of the round's grid in them; ``parts`` say by
-    kind (loss, gradient) what a bin adds to it.
+    Args:
+        step: the number of updates.
+        num_steps: the number of steps of the round's student.
+        errors: the mean distillation error of each bin that holds a time of the round's grid.
+        parts: the contribution of each bin, by kind: "loss" or "gradient".
     """
 
     step: int
@@ -38,7 +41,7 @@ class Validation:
 
 
 def read_validations(run: Path) -> list[Validation]:
-    """The validations of ``metrics.csv`` with errors by SNR, in their order; none where the run logged none."""
+    """Returns the validations in ``metrics.csv`` that have errors by SNR, in their order."""
     path = run / "metrics.csv"
     if not path.exists():
         return []
@@ -59,7 +62,11 @@ def read_validations(run: Path) -> list[Validation]:
 
 
 def _number(text: str, said: str) -> float | None:
-    """The number in a cell; None where there is none, or one that cannot be drawn."""
+    """Returns the number in a cell, or ``None`` if the cell is empty or its number is not finite.
+
+    Raises:
+        UserError: if the text is not a number.
+    """
     if text.lower() in ("", "nan", "inf", "-inf"):
         return None
     if (number := finite(text)) is None:
@@ -68,7 +75,7 @@ def _number(text: str, said: str) -> float | None:
 
 
 def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:
-    """Writes the figure, a row a run, to each path; whether there was anything to draw."""
+    """Writes the figure, with a row for each run, to each path, and returns whether there was anything to draw."""
     logged = {run: validations for run in runs if (validations := read_validations(run))}
     if logged:
         width = 1 + max(len(_kinds(validations)) for validations in logged.values())
@@ -83,7 +90,7 @@ def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:
 
 
 def panels(run: Path) -> list[str]:
-    """The panels of one run as SVG for a page; none where nothing was logged."""
+    """Returns the panels of one run as SVG for a page; empty if it has logged no errors by SNR."""
     validations = read_validations(run)
     drawings = [partial(_errors, validations=validations, title="")] if validations else []
     drawings += [partial(_shares, validations=validations, title="", kind=kind) for kind in _kinds(validations)]
@@ -91,7 +98,7 @@ def panels(run: Path) -> list[str]:
 
 
 def legend(run: Path) -> list[tuple[str, str]]:
-    """(colour, name) of each bin that the panels of a run show."""
+    """Returns (colour, name) of each bin in the panels of a run."""
     return [(drawing.colour(_order(bin_)), _NAMES.get(bin_, bin_)) for bin_ in _bins(read_validations(run))]
 
 
@@ -104,7 +111,7 @@ def _order(bin_: str) -> int:
 
 
 def _errors(axes: Axes, validations: Sequence[Validation], title: str) -> None:
-    # A line a round: errors of two rounds have different targets.
+    # Each round has a line of its own, since errors of different rounds have different targets.
     for bin_, num_steps in product(_bins(validations), sorted({v.num_steps for v in validations})):
         points = [v for v in validations if bin_ in v.errors and v.num_steps == num_steps]
         axes.plot(
@@ -140,7 +147,7 @@ def _shares(axes: Axes, validations: Sequence[Validation], title: str, kind: str
 
 
 def _rounds(axes: Axes, validations: Sequence[Validation]) -> None:
-    """Ticks at each round's first validation, with its steps; of a long ladder plain ticks, which do not collide."""
+    """Sets ticks at the first validation of each round, with its number of steps; plain ticks if the ladder is long."""
     axes.set_xlabel("updates (N: steps of the student)")
     firsts = {validation.num_steps: validation.step for validation in reversed(validations)}
     if len(firsts) <= _MAX_TICKS:

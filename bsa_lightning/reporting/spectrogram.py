@@ -1,4 +1,4 @@
-"""Pictures of sound small enough to put into a page: a mel spectrogram as PNG, a waveform as an SVG path."""
+"""Small pictures of sound for the page: a mel spectrogram as PNG, and a waveform as an SVG path."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ NUM_BANDS = 64
 MAX_COLUMNS = 320
 LEVELS = 48
 FLOOR_DB, CEILING_DB = -80.0, -5.0
-"""Of a sine at full scale; the same for every picture, so that pictures can be compared."""
-
+"""The levels of black and white, in dB relative to a sine at full scale; equal for all pictures, to compare them."""
 
 _LOUDEST, _SLOWEST = 1e6, 1000
-"""Sample and rate of anything that can be drawn."""
+"""The largest sample and the lowest sample rate, in Hz, that can be drawn."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class Wave:
 
 
 def read(path: Path) -> Wave:
-    """A wav file.
+    """Reads a wav file.
 
     Raises:
-        UserError: if it cannot be read or is empty.
+        UserError: if the file cannot be read, is empty, or holds values that cannot be drawn.
     """
     import soundfile
 
@@ -60,7 +59,7 @@ def read(path: Path) -> Wave:
 
 
 def mel_decibels(wave: Wave) -> NDArray[np.float64]:
-    """(bands, columns), low bands first, in decibels: all bands of a sine at full scale add up to 0 dB."""
+    """Returns the mel spectrogram, (bands, columns), low bands first, in dB: a sine at full scale sums up to 0 dB."""
     size = 2 ** round(math.log2(0.064 * wave.sample_rate))
     hop = max(size // 8, math.ceil(len(wave.samples) / MAX_COLUMNS))
     padded = np.pad(wave.samples.astype(np.float64), size // 2)
@@ -73,7 +72,7 @@ def mel_decibels(wave: Wave) -> NDArray[np.float64]:
 
 
 def mel_png(wave: Wave) -> bytes:
-    """The mel spectrogram as a palette PNG, high bands on top."""
+    """Returns the mel spectrogram as a palette PNG, with high bands on top."""
     from matplotlib import colormaps
 
     scaled = (mel_decibels(wave) - FLOOR_DB) / (CEILING_DB - FLOOR_DB)
@@ -83,11 +82,11 @@ def mel_png(wave: Wave) -> bytes:
 
 
 def outline(wave: Wave, *, width: int = 240, height: int = 40) -> str:
-    """The waveform's extremes as the ``d`` of a closed SVG path, full scale filling ``height``."""
+    """Returns the extremes of the waveform as the ``d`` of a closed SVG path, in which full scale fills ``height``."""
     edges = np.linspace(0, len(wave.samples), width + 1).astype(int)
     parts = [wave.samples[a : max(b, a + 1)] for a, b in pairwise(edges)]
     middle = height / 2
-    # Half a unit more on either side, so that silence is a line and not nothing.
+    # Half a unit is added on either side, so that silence is visible as a line.
     top = [middle - middle * float(part.max()) - 0.5 for part in parts]
     bottom = [middle - middle * float(part.min()) + 0.5 for part in parts]
     points = [*enumerate(top), *reversed(list(enumerate(bottom)))]
@@ -95,7 +94,7 @@ def outline(wave: Wave, *, width: int = 240, height: int = 40) -> str:
 
 
 def _bands(size: int, sample_rate: int) -> NDArray[np.float64]:
-    """Triangles on the mel scale (bands, frequencies), of peak one, from 50 Hz to half the rate."""
+    """Returns triangles on the mel scale, (bands, frequencies), with peaks of 1, from 50 Hz to half the sample rate."""
     top = sample_rate / 2
     edges_mel = np.linspace(_mel(50.0), _mel(top), NUM_BANDS + 2)
     edges = 700 * np.expm1(edges_mel / 1127)
@@ -111,7 +110,7 @@ def _mel(hertz: float) -> float:
 
 
 def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """Pixels (height, width) that index a palette (colours, 3)."""
+    """Returns a PNG of pixels, (height, width), which index a palette, (colours, 3)."""
     height, width = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bsa_lightning.evaluation.system_name import is_unguided
-from bsa_lightning.reporting import rivals
+from bsa_lightning.reporting import best_rivals
 from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
 
 TITLES = {
@@ -36,13 +36,13 @@ TITLES = {
     "obedience": "Obedience ↑",
 }
 MARK = "†"
-"""Beside rows that were scored on fewer seeds than others."""
+"""The mark of rows that were scored with fewer sampling seeds than others."""
 TRAINED_ONCE = "‡"
-"""Beside students that were trained once, in a table of others that were trained several times."""
+"""The mark of students that were trained once, in a table with students that were trained several times."""
 
 
 def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text: teacher and each weighting by steps, numbers as mean ± half width of the interval."""
+    """Returns the header and the rows of the table as text, with numbers as mean ± half width of the interval."""
     metrics = metrics_of(results)
     scored = [result for result in results if result.model != REFERENCE]
     timed = any(result.seconds for result in scored)
@@ -62,12 +62,12 @@ def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The table and its note as Markdown."""
+    """Returns the table and its note as Markdown."""
     return aligned(*cells(results)) + "\n" + note(results) + "\n"
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up as text too."""
+    """Returns a Markdown table whose columns are aligned in plain text, too."""
     header, *rows = ([cell.replace("|", "\\|") for cell in line] for line in [header, *rows])
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
@@ -78,7 +78,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def note(results: Sequence[Result]) -> str:
-    """What the numbers rest on."""
+    """Returns the note on the table: numbers of captions and seeds, the kind of intervals, and the best rivals."""
     scored = [result for result in results if result.model != REFERENCE]
     seeds = sorted({len(result.seeds) for result in scored})
     text = f"{scored[0].num_clips} captions, {seeds[-1]} sampling seed{'s' if seeds[-1] > 1 else ''}"
@@ -106,11 +106,11 @@ def note(results: Sequence[Result]) -> str:
 
 
 def _best_rivals(results: Sequence[Result]) -> str:
-    """A sentence on the best rivals at each of the students' evaluations, by the metric that leads."""
+    """Returns a sentence on the best rivals for each number of network evaluations, by the main metric."""
     metric = metrics_of(results)[0]
     title = TITLES.get(metric, metric)
     found: dict[int, dict[str, dict[str, list[str]]]] = {}
-    for student, rival, verdict in rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
+    for student, rival, verdict in best_rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
         more = f" and {rival.nfe} evaluations" if rival.nfe > student.nfe else ""
         who = f"{rival.name}, {_count(rival.num_steps, 'step')}{more}, {_number(rival.metrics[metric])}"
         found.setdefault(student.nfe, {}).setdefault(who, {}).setdefault(verdict, []).append(student.name)
@@ -135,13 +135,13 @@ def _count(number: int, noun: str) -> str:
 
 
 def _trained_once(scored: Sequence[Result]) -> list[Result]:
-    """Students of one training, where others have several, so that an interval in their column means something else."""
+    """Returns the students that were trained once, if others were trained several times: their intervals differ."""
     several = any(result.training_seeds for result in scored)
     return [result for result in scored if several and result.weighting and not result.training_seeds]
 
 
 def comma_separated(results: Sequence[Result]) -> str:
-    """The same rows with every number in full, one column for each mean and half width."""
+    """Returns the table as CSV, with unrounded numbers, and a column for each mean and each half width."""
     metrics = metrics_of(results)
     measured = ["seconds_per_clip", *metrics] if any(r.seconds for r in results) else metrics
     columns = [column for name in measured for column in (name, f"{name}_ci95")]

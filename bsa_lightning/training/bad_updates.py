@@ -1,4 +1,4 @@
-"""Updates that would ruin a student: skipped and counted, and the round stopped after too many."""
+"""Skips and counts updates that would ruin a student, and ends the run when there are too many of them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from bsa_lightning.common.ranges import check_number
 from bsa_lightning.training.latent_module import LatentModule, RoundObserver
 
 _DECAY = 0.98
-"""Of the typical gradient: it averages over some fifty updates."""
+"""The decay of the moving average of the gradient's norm, which averages over about fifty updates."""
 
 
 class BadUpdates(RoundObserver):
-    """Skips an update whose gradient is not finite, or far larger than those before it.
+    """Skips updates whose gradient is not finite, or far larger than those of the updates before.
 
-    The gradient is that of all ranks together, so that they decide alike. A skipped update counts as one of its round
-    and moves the learning rate on; weights, average and the optimizer's moments stay as they are.
+    The gradient is that of all ranks together, so that they decide alike. A skipped update counts as an update of its
+    round, and the learning rate moves on; weights, average and the optimizer's moments stay as they are.
 
     Args:
-        most: so many in one round (of a teacher's training: in all of it) end the run; at least 1.
-        explosion: how many times the typical norm (the geometric mean of late) is too large; above 1.
+        most: the number of skipped updates in one round (in the whole fit, where there are no rounds) that ends the
+            run; at least 1.
+        explosion: the factor, above 1, by which the norm of a gradient must exceed the typical one to be skipped; the
+            typical norm is the geometric mean over the last updates.
     """
 
     def __init__(self, most: int = 20, explosion: float = 1e4) -> None:
@@ -37,20 +39,20 @@ class BadUpdates(RoundObserver):
         self.most = most
         self.explosion = explosion
         self._skipped = 0
-        self._typical: float | None = None  # logarithm
+        self._typical: float | None = None  # the logarithm of the typical norm
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = float(_norm(parameters))
         if not math.isfinite(norm) and getattr(trainer.precision_plugin, "scaler", None) is not None:
-            return  # half precision's own scaler skips it, and scales less from then on
+            return  # the gradient scaler of half precision skips this update, and lowers its scale
         if self._is_good(norm):
             if norm > 0:
                 typical = math.log(norm) if self._typical is None else self._typical
                 self._typical = _DECAY * typical + (1 - _DECAY) * math.log(norm)
         else:
             for parameter in parameters:
-                parameter.grad = None  # which optimizers pass over
+                parameter.grad = None  # optimizers pass over parameters without a gradient
             self._skipped += 1
             rank_zero_warn(f"update {trainer.global_step} is skipped: the norm of its gradient is {norm:.3g}")
         if self._skipped:

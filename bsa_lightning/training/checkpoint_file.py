@@ -1,4 +1,4 @@
-"""Checkpoints as files: whole or not there, on the disk when the run goes on, and checked when they are read."""
+"""Reads and writes checkpoint files: written whole or not at all, flushed to the disk, and checked when read."""
 
 from __future__ import annotations
 
@@ -23,24 +23,22 @@ _KINDS = {
     "optimizer_states": list,
     "lr_schedulers": list,
 }
-"""What a checkpoint of a fit holds."""
+"""The entries of a checkpoint of a fit, and their types."""
 
 
 class CheckpointFile(CheckpointIO):
-    """Streams a checkpoint to a file beside its final name.
+    """Writes a checkpoint to a partial file in the same folder, and renames it when it is complete.
 
-    Lightning's own holds it in memory a second time and stages it in the folder for temporary files; moved from
-    there to another file system, it can be cut short under its final name.
-
-    ``unproven`` is the file that was read last, until the run has started from it: what goes wrong in between is
-    because of what it holds.
+    Lightning's own writer holds the checkpoint in memory a second time, and stages it in the folder for temporary
+    files; moved from there to another file system, it can be cut short under its final name.
     """
 
     unproven: Path | None = None
+    """The file that was read last, until the run has started from it; errors until then are due to its content."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         del storage_options
-        # Through a file of Python's, which says what was wrong with the disk; torch's own writer does not.
+        # An open file of Python raises an error that names the fault of the disk; torch's own writer does not.
         with atomic_write(Path(path), durable=True) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
@@ -50,25 +48,30 @@ class CheckpointFile(CheckpointIO):
         map_location: Callable[..., Any] | None = lambda storage, _: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Reads a checkpoint, never running code that it may hold.
+        """Reads a checkpoint, without running code that it may contain.
+
+        Args:
+            path: the path of the checkpoint.
+            map_location: the mapping of storages to devices, as for ``torch.load``; the default keeps them on the CPU.
+            weights_only: ignored; code is never run.
 
         Raises:
-            UserError: if it is cut short, damaged, or not a checkpoint.
+            UserError: if the file is cut short, damaged, or not a checkpoint of ``lightning fit``.
         """
         del weights_only
         self.unproven = Path(path)
         try:
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch itself does not look at the checksums
+                damaged = archive.testzip()  # torch itself does not check the checksums
             if damaged is not None:
                 raise zipfile.BadZipFile(f"{damaged} has changed")
             checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
             _refuse_foreign(checkpoint)
-        except Exception as error:  # whatever a damaged file makes of its reader
+        except Exception as error:  # a damaged file can raise any error in its reader
             if isinstance(error, MemoryError) or (
                 isinstance(error, OSError) and error.errno not in (errno.EINVAL, None)
             ):
-                raise  # which says nothing of the file
+                raise  # the machine is at fault, not the file
             raise UserError(
                 f"{path} is damaged or no checkpoint ({error}); start the run anew"
                 " (--overwrite true, without --ckpt_path)"
@@ -80,10 +83,10 @@ class CheckpointFile(CheckpointIO):
 
 
 def _refuse_foreign(checkpoint: dict[str, Any]) -> None:
-    """Refuses what no ``fit`` has written.
+    """Refuses content that ``lightning fit`` has not written.
 
     Raises:
-        ValueError: saying what is wrong.
+        ValueError: if an entry is missing or of another type, or a weight is not finite.
     """
     for name, kind in _KINDS.items():
         if not isinstance(checkpoint.get(name), kind):

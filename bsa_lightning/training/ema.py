@@ -1,4 +1,4 @@
-"""Exponential moving average of a student: its own weights only, never the teacher's."""
+"""The exponential moving average of a network's weights, and copies of weights from one network to another."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bsa_lightning.common.ranges import check_number
 
 
 class EMA(nn.Module):
-    """A frozen copy of a network that trails its weights.
+    """The exponential moving average of a network's weights, in a frozen copy of the network.
 
     Args:
-        network: what is averaged; the copy starts as its equal.
-        decay: share of the average that an update keeps, between 0 and 1; a decay of 0.99 averages over some 100
+        network: the network to average; the average starts at its weights.
+        decay: the share of the average that an update keeps, between 0 and 1; a decay of 0.99 averages over about 100
             updates.
     """
 
@@ -30,16 +30,21 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """average <- decay average + (1 - decay) network."""
-        # With a decay, torch's average does not ask for the number of updates so far, its last argument.
+        """Moves the average to ``decay * average + (1 - decay) * network``."""
+        # The last argument is the number of updates so far, which torch's average with a decay does not use.
         self._average(list(self.average.parameters()), list(network.parameters()), 0)
 
 
 @torch.no_grad()
 def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
-    """Copies in place, so that whoever holds the target's tensors (DDP, compiled code) keeps them.
+    """Copies weights in place, so that references to the target's tensors (of DDP, of compiled code) stay valid.
 
-    Networks that are sharded are so in the same way, but for what a round has added to the target.
+    Both networks must be sharded in the same way, or not at all; parts that a round has added to the target need not be
+    sharded.
+
+    Args:
+        source: the network to copy from.
+        target: the network to copy to; all of its parameters and buffers must be in ``source``.
     """
     weights = source.state_dict()
     for name, tensor in target.state_dict().items():

@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers send before they take a machine away: all ranks stop after the same update."""
+"""Stops all ranks after the same update on SIGTERM, which schedulers send before they take a machine away."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from lightning.pytorch import Trainer
 
 
 class Interruption:
-    """Notes the signal and lets the ranks agree on it.
+    """Records SIGTERM, and lets the ranks agree on when to stop.
 
-    Lightning's own handler talks to the other ranks while it handles the signal, and with two of them never ends.
+    Lightning's own handler communicates with the other ranks while it handles the signal, and deadlocks with two ranks.
 
     Args:
-        every: updates after which the ranks ask each other; on a GPU each time waits for it.
+        every: the number of updates from one communication between the ranks to the next, at least 1; each waits for
+            the GPU.
     """
 
     def __init__(self, every: int = 10) -> None:
@@ -23,12 +24,17 @@ class Interruption:
         self._noted = False
 
     def listen(self) -> None:
-        """Takes SIGTERM over; called when training starts, since Lightning takes it before."""
+        """Installs the signal handler; called when training starts, after Lightning has installed its own."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
 
     def agreed(self, trainer: Trainer, step: int) -> bool:
-        """Whether any rank was told to stop; the same answer on all of them."""
+        """Returns whether any rank has received SIGTERM; the same on all ranks.
+
+        Args:
+            trainer: the trainer of this rank.
+            step: the number of updates so far, the same on all ranks.
+        """
         if trainer.world_size == 1:
             return self._noted
         if step % self.every:

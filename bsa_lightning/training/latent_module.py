@@ -1,4 +1,4 @@
-"""What the modules of this package share: prepared latents to train on, and how a run holds its networks."""
+"""The base class of the modules that train on prepared latents, and how a run holds its networks."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ from bsa_lightning.training.ema import EMA
 from bsa_lightning.training.sharding import shard
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-"""Of the trainer: those that keep weights in float32."""
+"""The precisions of the trainer that keep weights in float32."""
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-
+"""Makes an optimizer of the given parameters, such as the class ``torch.optim.Adam``."""
 
 _UNMOVED = 1e-9
-"""Share of the length of all weights below which nothing was learnt: rounding alone is 6e-8 of a number."""
+"""The relative change of all weights, in L2 norm, up to which training counts as without effect."""
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """How teacher and student are held in memory and run.
+    """Options of teacher and student: their memory, and their compilation.
 
     Args:
         teacher_dtype: the type of the teacher's weights; bfloat16 halves their memory.
         gradient_checkpointing: whether the student computes activations anew in the backward pass, which saves memory.
-        compile: whether torch.compile makes faster code of the networks, which takes minutes at the start.
+        compile: whether to run the networks through ``torch.compile``, which takes minutes at the start.
+
+    Raises:
+        UserError: if ``teacher_dtype`` is neither float32 nor bfloat16.
     """
 
     teacher_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -52,25 +55,31 @@ class NetworkOptions:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the teacher's weights, as torch has it."""
+        """The type of the teacher's weights as a ``torch.dtype``."""
         dtype: torch.dtype = getattr(torch, self.teacher_dtype)
         return dtype
 
 
 class RoundObserver(Callback, ABC):
-    """A callback that is told when the student of a round is finished and saved."""
+    """A callback with a hook for the end of a round."""
 
     @abstractmethod
     def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
-        """Called on every rank, after the student's ``folder`` is written and before it becomes the teacher."""
+        """Called on every rank when the student of a round is saved, before it becomes the teacher of the next round.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that trains in rounds.
+            folder: the folder of the student.
+        """
 
 
 class LatentModule(LightningModule, ABC):
-    """Trains on latents that were prepared with its teacher.
+    """A module that trains on latents that were prepared with the codec and the text encoder of its teacher.
 
     Args:
-        teacher: a model folder, or "tiny" for the built-in one.
-        compiled: whether to compile the networks.
+        teacher: the model folder of the teacher, or "tiny" for the built-in one.
+        compiled: whether to run the networks through ``torch.compile``.
     """
 
     def __init__(self, teacher: str, *, compiled: bool) -> None:
@@ -87,13 +96,13 @@ class LatentModule(LightningModule, ABC):
 
     @property
     def place(self) -> str:
-        """Where the training is, for messages, such as " in round 2"; empty where there are no rounds."""
+        """The current round for messages, such as " in round 2"; empty where there are no rounds."""
         return ""
 
     @property
     @abstractmethod
     def learner(self) -> Denoiser:
-        """The network whose weights the optimizer moves."""
+        """The network whose weights the optimizer updates."""
 
     def optimizer_step(
         self,
@@ -102,32 +111,32 @@ class LatentModule(LightningModule, ABC):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """The average moves with every update that is one, before any callback sees (and saves) the step."""
+        """Updates the network, and its average unless the update was skipped, before any callback sees the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.ema is not None and any(parameter.grad is not None for parameter in self.learner.parameters()):
             self.ema.update(self.learner)
-        optimizer.zero_grad()  # else these gradients live through the next update's forward passes
+        optimizer.zero_grad()  # frees the gradients' memory before the next forward pass
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Nothing: an update leaves no gradients."""
+        """Does nothing, since :meth:`optimizer_step` clears the gradients."""
 
     @property
     def data(self) -> AudioCapsLatents:
-        """The stream of latents that the trainer was given."""
+        """The data module of the trainer."""
         data: AudioCapsLatents = self.trainer.datamodule  # type: ignore[attr-defined]
         return data
 
     @property
     @abstractmethod
     def networks(self) -> Sequence[Denoiser]:
-        """All that there are at the start; one may come twice."""
+        """All networks that the module holds at the start; a network may be listed twice."""
 
     def configure_model(self) -> None:
         for network in dict.fromkeys(self.networks):
             self.set_up(network)
 
     def set_up(self, network: Denoiser) -> Denoiser:
-        """Compiles and shards a network in place, as this run asks; on every rank alike."""
+        """Compiles and shards a network in place, as the run's settings say; must be called on every rank."""
         if self.compiled:
             network.compile_network()
         shard(network, self.trainer.strategy)
@@ -137,7 +146,7 @@ class LatentModule(LightningModule, ABC):
         """Refuses latents of another codec or text encoder than the teacher's, and weights that are not float32.
 
         Raises:
-            UserError: naming what does not fit.
+            UserError: if the latents or ``trainer.precision`` do not fit.
         """
         if str(self.trainer.precision) not in PRECISIONS:
             raise UserError(
@@ -150,13 +159,13 @@ class LatentModule(LightningModule, ABC):
         )
 
     def refuse_broken(self, network: nn.Module | None) -> None:
-        """Refuses weights that are not finite, before they are written; on every rank alike.
+        """Refuses weights that are not finite, before they are written; must be called on every rank.
 
         Args:
-            network: what the first rank is about to write; None on the others.
+            network: the network that the first rank is about to write; ``None`` on the other ranks.
 
         Raises:
-            UserError: naming the first tensor that holds one.
+            UserError: on every rank, if a weight is not finite.
         """
         broken = "" if network is None else _broken_tensor(network)
         if broken := self.trainer.strategy.broadcast(broken):
@@ -166,14 +175,14 @@ class LatentModule(LightningModule, ABC):
             )
 
     def refuse_unchanged(self, network: nn.Module, before: nn.Module | None) -> None:
-        """Refuses a network that training has not moved; on every rank alike.
+        """Refuses a network that training has not changed; must be called on every rank.
 
         Args:
-            network: what is about to be written.
-            before: what it was at the start, with no other parameters; None is not compared.
+            network: the network that is about to be written.
+            before: the network at the start of the training, with the same parameters; ``None`` skips the check.
 
         Raises:
-            UserError: saying so.
+            UserError: on every rank, if the weights are the same up to rounding.
         """
         unchanged = False
         if before is not None and self.trainer.is_global_zero:
@@ -194,14 +203,14 @@ class LatentModule(LightningModule, ABC):
 
 
 def check_training(optimizer: OptimizerFactory, *, seed: int) -> None:
-    """Refuses settings that could train nothing, or nothing of use, before a network is loaded.
+    """Refuses settings of the training that are out of their range, before any network is loaded.
 
     Args:
-        optimizer: tried on one parameter.
-        seed: at least 0.
+        optimizer: makes the optimizer; it is tried on one parameter.
+        seed: the seed, at least 0.
 
     Raises:
-        UserError: naming the setting and its value.
+        UserError: if the optimizer cannot be made, a setting of it is not a finite number, or the seed is negative.
     """
     check_seed("seed", seed)
     try:
@@ -216,7 +225,7 @@ def check_training(optimizer: OptimizerFactory, *, seed: int) -> None:
 
 
 def _broken_tensor(network: nn.Module) -> str:
-    """The name of the first tensor with a value that is not finite; empty if there is none."""
+    """Returns the name of the first tensor with a value that is not finite, or an empty string."""
     tensors = network.state_dict().items()
     broken = (name for name, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all())
     return next(broken, "")

@@ -1,6 +1,6 @@
-"""The one place that reaches into Lightning and torch where they offer no public way; each function says why.
+"""All uses of private parts of Lightning and torch, each with the reason why no public interface does.
 
-A new version of Lightning may break what is here, and nothing else: ``make endurance`` tells.
+A new version of Lightning may break the functions of this file and no others; ``make endurance`` tests them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch.distributed.distributed_c10d import _get_default_store
 
 @contextmanager
 def before_the_batch(trainer: Trainer) -> Iterator[None]:
-    """Sets the counters of the epoch to what they were before the batch that has begun, if one has, for a checkpoint.
+    """Returns a context in which the counters of the epoch are what they were before the current batch.
 
-    A checkpoint that is saved at the start of a batch counts that batch as begun, and Lightning goes on after it. There
-    is no public hook between the end of a batch, its validation and its logs, and the start of the next.
+    A checkpoint that is saved at the start of a batch counts that batch as begun, so that Lightning would resume after
+    it. No public hook comes after a batch with its validation and its logs, and before the start of the next.
     """
     progress = trainer.fit_loop.epoch_loop.batch_progress
     begun = progress.total.ready - progress.total.started  # type: ignore[attr-defined]
@@ -38,31 +38,31 @@ def before_the_batch(trainer: Trainer) -> Iterator[None]:
 
 
 def batches_that_stepped(trainer: Trainer) -> int:
-    """The step that Lightning's loggers are given.
+    """Returns the step that Lightning passes to its loggers.
 
-    A checkpoint holds it, but Lightning counts the batch after which it thinks it was stopped once more.
+    A checkpoint holds it, but on resume Lightning counts one batch twice.
     """
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 def set_batches_that_stepped(trainer: Trainer, count: int) -> None:
-    """Puts the step of the loggers right after a resume; see :func:`batches_that_stepped`."""
+    """Corrects the step of the loggers after a resume; see :func:`batches_that_stepped`."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = count
 
 
 def restart_optimizers(trainer: Trainer) -> None:
-    """Makes optimizers and learning rate schedules anew, in the middle of a fit.
+    """Makes new optimizers and learning rate schedules in the middle of a fit.
 
-    Lightning does so itself, but only at the start of a fit. Clearing an optimizer's state instead would miss what some
-    keep in their parameter groups.
+    Lightning itself makes them at the start of a fit only. Clearing the state of an optimizer would not do, since some
+    optimizers keep a part of it in their parameter groups.
     """
     trainer.strategy.setup_optimizers(trainer)
 
 
 def release_child_processes() -> None:
-    """Stops Lightning from killing this process as soon as another rank has died, before it can say which.
+    """Stops Lightning from killing this process when another rank has died, before it can report which rank.
 
-    Lightning's launcher starts a thread for that, and has no setting to leave it out.
+    Lightning's launcher starts a thread for that, and no setting turns it off.
     """
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
@@ -70,5 +70,5 @@ def release_child_processes() -> None:
 
 
 def rendezvous_store() -> Store:
-    """A connection to the store through which all ranks found each other; torch has no public name for it."""
+    """Returns a connection to the store of the process group, which torch has no public name for."""
     return _get_default_store().clone()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""``metrics.csv`` of a run, which a later ``test`` or a resumed ``fit`` carries on (Lightning's logger deletes it)."""
+"""The logger of ``metrics.csv``, to which a later ``test`` or a resumed ``fit`` appends; Lightning's deletes it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bsa_lightning.common.lists import read_csv
 
 
 class MetricsFile(Logger):
-    """Appends one row a call to ``<run>/metrics.csv``, so that a killed run loses none.
+    """Appends a row to ``<run>/metrics.csv`` for each call, so that nothing is lost when the run is killed.
 
     Args:
-        run: the run's folder.
+        run: the folder of the run.
     """
 
     def __init__(self, run: Path) -> None:
@@ -43,7 +43,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object) -> None:
-        """Nothing: the whole configuration is in ``config.yaml``."""
+        """Does nothing, since the whole configuration is in ``config.yaml``."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -60,20 +60,23 @@ class MetricsFile(Logger):
         self._num_rows += 1
 
     def position(self) -> dict[str, Any]:
-        """What is in the file now, for :meth:`rewind`."""
+        """Returns the number of rows and the columns of the file, to be passed to :meth:`rewind` later."""
         if self._columns is not None:
             return {"rows": self._num_rows, "columns": list(self._columns)}
         rows = self._rows()
         return {"rows": len(rows), "columns": list(rows[0]) if rows else ["step"]}
 
     def rewind(self, position: Mapping[str, Any]) -> int:
-        """Cuts the file back to a position that it had.
+        """Cuts the file back to an earlier position.
+
+        Args:
+            position: the position, as :meth:`position` returned it.
 
         Returns:
-            How many rows have gone: what a run that goes on from there will log again.
+            The number of rows that were removed, which a run that is resumed from there will log again.
 
         Raises:
-            UserError: if rows that were there then are not there any more.
+            UserError: if the file has fewer rows than it had then.
         """
         rows = self._rows()
         if len(rows) < position["rows"]:
@@ -88,7 +91,7 @@ class MetricsFile(Logger):
         return len(rows) - len(kept)
 
     def _rows(self) -> list[dict[str, str]]:
-        """A last line without an end is of a process that was killed while it wrote."""
+        """Returns the rows; an incomplete last line, of a process that was killed while writing, is left out."""
         if not self._path.is_file() or not self._path.stat().st_size:
             return []
         return [row for _, row in read_csv(self._path, ("step",), may_be_empty=True, may_be_cut=True)]

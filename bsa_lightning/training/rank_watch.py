@@ -1,4 +1,4 @@
-"""What happens when one of several processes dies: the others say which, and stop, instead of waiting for it."""
+"""Detects the death of one of several processes: the others say which one died, and stop instead of waiting for it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bsa_lightning.common.ranges import check_number
 from bsa_lightning.training.lightning_internals import release_child_processes, rendezvous_store
 
 _BEAT = 0.5
-"""Seconds."""
+"""The time from one heartbeat of a rank to the next, in seconds."""
 _EXIT_CODE = 1
 
 
 class RankWatch(Callback):
-    """Each rank counts aloud, in the store through which the ranks found each other, and listens to the rest.
+    """Writes heartbeats of this rank to the store of the process group, and watches those of the other ranks.
 
-    A collective whose peer is gone fails at once on some backends, and on others waits for half an hour.
+    Without it, a collective whose peer has died fails at once on some backends, and waits for half an hour on others.
 
     Args:
-        patience: seconds of silence after which a rank is taken for dead; at least 2.
+        patience: the time without a heartbeat after which a rank counts as dead, in seconds; at least 2.
     """
 
     def __init__(self, patience: float = 60.0) -> None:
@@ -40,17 +40,17 @@ class RankWatch(Callback):
         del pl_module, stage
         if trainer.world_size > 1 and torch.distributed.is_initialized():
             release_child_processes()
-            # A connection of its own, since calls of others block theirs.
+            # The thread has its own connection to the store, since a blocking call blocks a shared one.
             self._thread = _Listener(rendezvous_store(), trainer.global_rank, trainer.world_size, self.patience)
             self._thread.start()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """If it is because of a dead rank, says so and ends this process: nothing else could be torn down."""
+        """Ends this process if the exception is due to the death of another rank, since no teardown would return."""
         del trainer, pl_module
         if self._thread is None:
             return
         if isinstance(exception, (UserError, StoppedError, KeyboardInterrupt)):
-            self._thread.ended.set()  # all ranks end one by one, and none has died
+            self._thread.ended.set()  # all ranks raise this, each in its own time, so that silence means nothing now
         else:
             time.sleep(6 * _BEAT)
             if gone := self._thread.silent(4 * _BEAT):
@@ -59,7 +59,7 @@ class RankWatch(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         del pl_module, stage
         if self._thread is not None:
-            trainer.strategy.barrier("rank watch")  # who has ended its work is not dead
+            trainer.strategy.barrier("rank watch")  # a rank that has finished first is not dead
             self._thread.ended.set()
             self._thread.join()
             self._thread = None
@@ -73,7 +73,7 @@ class _Listener(threading.Thread):
         self._rank = rank
         self._keys = [f"rank-watch/{other}" for other in range(world_size)]
         self._patience = patience
-        # All ranks are there when a run is set up, so that silence counts from now on.
+        # All ranks are alive when a run is set up, so that their silence is counted from now on.
         self._heard = {other: (b"", time.monotonic()) for other in range(world_size) if other != rank}
 
     def run(self) -> None:
@@ -90,18 +90,18 @@ class _Listener(threading.Thread):
             self.ended.wait(_BEAT)
 
     def _judge(self) -> None:
-        """Apart from the store, which answers nobody when the first process is frozen or its machine gone."""
+        """Looks for silent ranks in a thread that makes no call to the store, which blocks if the first rank hangs."""
         while not self.ended.wait(_BEAT):
             if gone := self.silent(self._patience):
                 self.stop_all([0] if 0 in gone else gone)
 
     def silent(self, seconds: float) -> list[int]:
-        """Ranks that were not heard for so long."""
+        """Returns the ranks whose last heartbeat is more than this many seconds ago."""
         now = time.monotonic()
         return [rank for rank, (_, last) in list(self._heard.items()) if now - last > seconds]
 
     def stop_all(self, gone: Iterable[int]) -> None:
-        """Says which ranks are dead, and ends this process."""
+        """Prints which ranks have died, and ends this process."""
         names = [f"rank {rank}{self._host(rank)}" for rank in gone]
         print(
             f"lightning: {', '.join(names)} has died, so rank {self._rank} stops; its own output may say"

@@ -1,4 +1,4 @@
-"""The point that a killed run goes on from: when it is written, and all that has to be in it."""
+"""The checkpoint from which a run is resumed: when it is written, and everything that has to be in it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ from bsa_lightning.training.wandb_run import WandbRun
 
 
 class ResumePoint(RoundObserver):
-    """Writes ``checkpoints/last.ckpt`` before the first update, every so many, at the end of a round, and at the end.
+    """Writes ``checkpoints/last.ckpt`` before the first update, then regularly, after each round, and at the end.
 
-    It is written when a batch begins: what the update before it logged and validated is on disk then, and the
-    promotion that may follow is done again on resume. Where training goes on, ``metrics.csv`` is cut back to what it
-    was at the checkpoint, so that it has neither gaps nor doubles.
+    The checkpoint is written when a batch begins: the logs and the validation of the update before are on disk by then,
+    and a promotion that follows is repeated on resume. On resume, ``metrics.csv`` is cut back to what it was at the
+    checkpoint, so that no row is missing or there twice.
 
     Args:
-        file: the checkpoint.
-        reader: reads it when the run goes on.
-        folder: of the run, which refuses other settings than those of the checkpoint.
-        settings: that decide what the students become, by dotted key.
-        every: updates between two, at least 1.
-        interruption: asked before each batch whether the run has been told to stop.
+        file: the path of the checkpoint.
+        reader: the plugin that reads the checkpoint when the run is resumed.
+        folder: the folder of the run, which refuses settings that differ from those of the checkpoint.
+        settings: the settings that decide what the students become, by dotted key.
+        every: the number of updates from one checkpoint to the next, at least 1.
+        interruption: tells before each batch whether the run has been asked to stop.
+
+    Raises:
+        UserError: if ``every`` is below 1.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class ResumePoint(RoundObserver):
             set_batches_that_stepped(trainer, self._stepped)
             self._stepped = None
         step = pl_module.global_step
-        if step == self._seen:  # inside an accumulation of gradients
+        if step == self._seen:  # gradients are being accumulated, so that there was no update since
             return
         self._seen = step
         stop = self.interruption.agreed(trainer, step)
@@ -91,12 +94,12 @@ class ResumePoint(RoundObserver):
             raise StoppedError(f"stopped by SIGTERM after {step} updates; go on with --ckpt_path last")
 
     def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
-        """Before the round is scored, which takes long."""
+        """Writes the checkpoint before the round is scored, which takes long."""
         del folder
         self._write(trainer, pl_module.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last checkpoint is that of the last update, however many there are between two."""
+        """Writes the checkpoint of the last update, whatever ``every`` is."""
         self._write(trainer, pl_module.global_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,10 +114,10 @@ class ResumePoint(RoundObserver):
             rank_zero_warn(f"{self.file} is of an earlier version and holds no settings, so that they are not compared")
 
     def _rewind(self, loggers: Sequence[Logger]) -> None:
-        told = sum(logger.rewind(self._logged) for logger in loggers if isinstance(logger, MetricsFile))
+        num_removed = sum(logger.rewind(self._logged) for logger in loggers if isinstance(logger, MetricsFile))
         for logger in loggers:
             if isinstance(logger, WandbRun):
-                logger.skip(told)
+                logger.skip(num_removed)
 
     def _write(self, trainer: Trainer, step: int) -> None:
         if step == self._written:
@@ -125,5 +128,5 @@ class ResumePoint(RoundObserver):
                 self._logged = logger.position()
         self._stepped = batches_that_stepped(trainer)
         with before_the_batch(trainer):
-            trainer.save_checkpoint(self.file, weights_only=False)  # all of it
+            trainer.save_checkpoint(self.file, weights_only=False)  # with the optimizer's state and the loops
         self._stepped = None

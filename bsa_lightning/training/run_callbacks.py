@@ -1,4 +1,4 @@
-"""What every run of the command line brings along: its record in the run folder, and its progress bar."""
+"""The callbacks of every run of the command line: its record in the run folder, and its progress bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bsa_lightning.training.run_folder import RunFolder
 
 
 class RunProgressBar(TQDMProgressBar):
-    """Without the version of the logger, which is an id of W&B's and tells nobody anything."""
+    """Lightning's progress bar without the version of the logger, which is a meaningless id of W&B here."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
@@ -21,12 +21,14 @@ class RunProgressBar(TQDMProgressBar):
 
 
 class RunRecord(Callback):
-    """Takes the run folder once model and data are known to fit together; a mistake found until then leaves no trace.
+    """Records the configuration in the run folder, once model and data are known to fit together.
+
+    A run that is refused before that leaves the folder as it was.
 
     Args:
-        folder: of the run.
-        config: what it is to say about itself.
-        fresh: what an earlier run left there goes first.
+        folder: the folder of the run.
+        config: the resolved configuration of the run.
+        fresh: whether to remove first what an earlier run has written there.
     """
 
     def __init__(self, folder: RunFolder, config: dict[str, Any], *, fresh: bool) -> None:
@@ -43,7 +45,7 @@ class RunRecord(Callback):
                 self.folder.record(self.config)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run that goes on is recorded anew once its checkpoint has been found to fit."""
+        """Records a resumed run again, once its checkpoint is known to fit."""
         del pl_module
         if trainer.is_global_zero and not self.fresh:
             self.folder.record(self.config)

@@ -1,4 +1,4 @@
-"""A run is a folder: who may use it, and what it says about itself (``config.yaml``, ``environment.json``)."""
+"""The folder of a run: who may use it, and its record of itself (``config.yaml``, ``environment.json``)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from bsa_lightning.common.yaml_text import read_yaml
 from bsa_lightning.training.run_files import CONFIG, ENVIRONMENT, HARMLESS, INSIDE, OUTPUTS, TRAINED_BY, VALIDATED_BY
 
 _LOG = re.compile(r".*\.(out|err|log)|nohup\.out")
-"""Names of the files that schedulers and shells write what a job prints to."""
+"""The names of the files to which schedulers and shells write the output of a job."""
 _PATIENCE = 5.0
-"""Seconds to wait for the lock of a process that is about to end."""
+"""The time to wait for the lock, which a process that is about to end may hold, in seconds."""
 
 
 class RunFolder:
     """The folder of one run.
 
     Args:
-        path: of the folder.
-        fresh: a new run, whatever the folder holds.
+        path: the path of the folder, which need not exist yet.
+        fresh: whether this is a new run, whatever the folder holds.
     """
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
@@ -42,10 +42,10 @@ class RunFolder:
 
     @functools.cached_property
     def wandb_id(self) -> str:
-        """The same for every process that goes on with this run.
+        """The id of the run on W&B, which all processes of this run share, those that resume it included.
 
         Raises:
-            UserError: if the run has lost it.
+            UserError: if ``environment.json`` has no id.
         """
         known = self.path / ENVIRONMENT
         if self.fresh or not known.is_file():
@@ -56,10 +56,10 @@ class RunFolder:
         return found
 
     def locked(self) -> AbstractContextManager[None]:
-        """Holds the run's folder against every other process that would write to it.
+        """Returns a context that locks the folder against other processes that would write to it.
 
         Raises:
-            UserError: if one is at work there.
+            UserError: if another process holds the lock.
         """
         refuse_file(self.path, setting="run")
         busy = f"run is {self.path}, where another process is at work; wait until it has ended, or name another run"
@@ -67,14 +67,14 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path:
-        """Where the run would go on."""
+        """The path of the checkpoint from which the run is resumed."""
         return self.path / "checkpoints" / "last.ckpt"
 
     def refuse_lost_checkpoint(self) -> None:
-        """Allows to start at the beginning where there is no checkpoint.
+        """Refuses to start at the beginning for want of a checkpoint, if the run has had one.
 
         Raises:
-            UserError: if the run has got further than that.
+            UserError: if the folder holds results that are only written after the first checkpoint.
         """
         if done := [name for name in ("rounds", "model", "scores.csv", "samples") if (self.path / name).exists()]:
             raise UserError(
@@ -83,10 +83,10 @@ class RunFolder:
             )
 
     def refuse_foreign(self) -> None:
-        """Allows to write a run beside what others have put into its folder, such as the log of a scheduler's job.
+        """Refuses a folder with foreign files that a run would replace; others, such as a job's log, may stay.
 
         Raises:
-            UserError: if something there has a name that a run writes.
+            UserError: if the folder is not a run's, and a file or folder in it has a name that a run writes.
         """
         if not (self.path / ENVIRONMENT).is_file() and (taken := [n for n in OUTPUTS if (self.path / n).exists()]):
             raise UserError(
@@ -94,14 +94,17 @@ class RunFolder:
             )
 
     def refuse_if_used(self, *, overwrite: bool) -> None:
-        """Allows a new run here, or says why not.
+        """Refuses a folder in which a new run cannot be started.
+
+        Args:
+            overwrite: whether a run that is there may be replaced.
 
         Raises:
             UserError: if the folder holds a run and ``overwrite`` is false, or holds something else.
         """
         refuse_file(self.path, setting="run")
         found = [path.name for path in self.path.iterdir() if not is_partial(path)] if self.path.is_dir() else []
-        # A run that was refused while starting leaves its configuration and the folder of W&B; one that was killed,
+        # A run that was refused while starting leaves its configuration and the folder of W&B; a killed run leaves
         # what it had begun to write.
         started = {LOCK, "wandb", *({CONFIG, ENVIRONMENT} if ENVIRONMENT in found else ())}
         if started.issuperset(found):
@@ -118,7 +121,7 @@ class RunFolder:
             )
 
     def clear(self) -> None:
-        """Removes what an earlier run wrote here, and nothing else."""
+        """Removes what an earlier run has written to this folder, and nothing else."""
         for name in OUTPUTS:
             folder = self.path / name
             for pattern in INSIDE.get(name, ()):
@@ -128,26 +131,30 @@ class RunFolder:
                 remove(folder)
             elif folder.is_dir():
                 for inside in (*folder.iterdir(), folder):
-                    with suppress(OSError):  # it is no folder, or something of the user's is left in it
+                    with suppress(OSError):  # it is not a folder, or holds files of the user's
                         inside.rmdir()
 
     def record(self, config: Mapping[str, Any]) -> None:
-        """Writes the resolved configuration, and the code and versions that run it."""
+        """Writes the resolved configuration, and the revision of the code and the versions of all packages."""
         make_folder(self.path)
         write_json(self.path / ENVIRONMENT, environment(wandb_id=self.wandb_id))
         with atomic_write(self.path / CONFIG) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def config(self) -> dict[str, Any]:
-        """The recorded configuration; empty where there is none."""
+        """Returns the recorded configuration, which is empty if nothing is recorded."""
         path = self.path / CONFIG
         return read_yaml(path) if path.is_file() else {}
 
     def refuse_contradiction(self, config: Mapping[str, Any], *, sections: tuple[str, ...]) -> None:
-        """Refuses to go on with this run under another configuration.
+        """Refuses to resume or score this run under another configuration.
+
+        Args:
+            config: the resolved configuration.
+            sections: the prefixes of the dotted keys that must be as recorded.
 
         Raises:
-            UserError: naming the settings that differ from the recorded ones.
+            UserError: if a setting differs from the recorded one.
         """
         recorded = self.config()
         if dict(_leaves("", recorded)).get("model.init_args.plan.patience") is not None:
@@ -155,10 +162,14 @@ class RunFolder:
         self.refuse_other(settings_of(config, sections=sections), settings_of(recorded, sections=sections))
 
     def refuse_other(self, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
-        """Refuses settings that are not those of before, both by dotted key.
+        """Refuses settings that have changed.
+
+        Args:
+            now: the settings of this process, by dotted key.
+            then: the settings of the process that has started the run, by dotted key.
 
         Raises:
-            UserError: naming those that differ.
+            UserError: if a setting differs, and both sides know it.
         """
         differing = {
             key: pair
@@ -174,13 +185,22 @@ class RunFolder:
 
 
 def settings_of(config: Mapping[str, Any], *, sections: tuple[str, ...] = TRAINED_BY) -> dict[str, Any]:
-    """The settings of some sections by dotted key, without those that may change from one start to the next."""
+    """Returns settings by dotted key, without those that may change from one start of a run to the next.
+
+    Args:
+        config: the resolved configuration.
+        sections: the prefixes of the dotted keys of the settings.
+    """
     leaves = _leaves("", config)
     return {key: value for key, value in leaves if key.startswith(sections) and not HARMLESS.search(key)}
 
 
 def environment(*, wandb_id: str) -> dict[str, Any]:
-    """What ``environment.json`` says: git revision, Python, platform and the version of every package."""
+    """Returns the content of ``environment.json``: git revision, Python, platform, and the versions of all packages.
+
+    Args:
+        wandb_id: the id of the run on W&B.
+    """
     packages = {dist.name: dist.version for dist in importlib.metadata.distributions()}
     return {
         "git_revision": _git("rev-parse", "HEAD"),
@@ -193,7 +213,7 @@ def environment(*, wandb_id: str) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says about the folder of this package; empty where there is no git, or no repository."""
+    """Returns the output of a git command in the folder of this package; empty without git or a repository."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -205,14 +225,14 @@ _UNKNOWN = object()
 
 
 def _value(leaves: Mapping[str, object], key: str) -> object:
-    """Of a dotted key: None too where all of the part that it is in is none; unknown where nothing is said of it."""
+    """Returns the value of a dotted key: ``None`` if a section above it is ``None``, ``_UNKNOWN`` if it is missing."""
     parts = key.split(".")
     above = (".".join(parts[:i]) for i in range(len(parts), 0, -1))
     return next((leaves[name] for name in above if name in leaves and (name == key or leaves[name] is None)), _UNKNOWN)
 
 
 def _leaves(key: str, content: object) -> Iterator[tuple[str, object]]:
-    """Dotted keys and values of a nested configuration."""
+    """Yields the dotted keys and the values of a nested configuration."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             yield from _leaves(f"{key}.{name}" if key else str(name), value)

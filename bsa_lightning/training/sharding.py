@@ -1,4 +1,4 @@
-"""Networks that are spread over all devices (FSDP2), for models that do not fit on each."""
+"""Networks that are sharded over all devices (FSDP2), for models that do not fit on one device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from bsa_lightning.models.base import Denoiser
 
 
 class Sharded(DDPStrategy):
-    """One process a device as under DDP, but each holds its share of every network alone (torch's ``fully_shard``).
+    """One process for each device as under DDP, each of which holds one shard of every network (``fully_shard``).
 
-    Weights, average, gradients and optimizer state are shares; a block of a network is whole only while it computes.
-    Checkpoints are whole, in one file as under any other strategy, so that a run may go on with or without sharding.
-    Lightning's own strategy for FSDP2 would write folders, and read them before a module can say what is missing.
+    Weights, average, gradients and optimizer state are sharded; a block of a network is gathered only while it
+    computes. A checkpoint is one unsharded file, as under any other strategy, so that a run can be resumed with or
+    without sharding. Lightning's own strategy for FSDP2 would write a folder, and read it before a module can add what
+    is missing in it.
 
     Args:
-        timeout_minutes: how long a process waits for the others before it gives up.
+        timeout_minutes: the time for which a process waits for the others before it fails, in minutes.
     """
 
     def __init__(self, timeout_minutes: float = 30.0) -> None:
@@ -40,26 +41,27 @@ class Sharded(DDPStrategy):
         self._mesh = init_device_mesh(self.root_device.type, (self.world_size,))
 
     def setup(self, trainer: Trainer) -> None:
-        """As for any strategy: there is no wrapper around the module, whose networks are sharded already."""
+        """Sets up the strategy without DDP's wrapper around the module, whose networks are sharded already."""
         Strategy.setup(self, trainer)
 
     def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
         return model
 
     def shard(self, denoiser: Denoiser) -> None:
-        """Spreads the weights of a network, the same on every process, over all of them; in place.
+        """Shards a network in place, whose weights are the same on every process.
 
-        One that is compiled is whole while it computes, since gathering its blocks would cut its graph in pieces.
+        A compiled network is gathered as a whole while it computes, since gathering block by block would break its
+        graph.
         """
         if not isinstance(denoiser, FSDPModule):
-            # Told so, even the outermost part lets go of its weights after a forward pass: whoever copies them
-            # between two passes would otherwise write to a whole that is thrown away.
+            # With `reshard_after_forward`, the outermost part too frees its gathered weights after a forward pass:
+            # weights that are copied into the network between two passes would otherwise be lost with them.
             blocks = [] if denoiser.is_compiled else denoiser.blocks()
             for part in (*blocks, denoiser):
                 fully_shard(part, mesh=self._mesh, reshard_after_forward=True)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: object = None) -> None:
-        """All processes take part, one tensor after the other; the first writes."""
+        """Gathers the tensors one by one, on every process, and writes them on the first."""
         whole = tree_map_only(DTensor, self._gather, checkpoint)
         super().save_checkpoint(whole, filepath, storage_options)
 
@@ -86,10 +88,10 @@ class Sharded(DDPStrategy):
 
 
 def shard(denoiser: Denoiser, strategy: Strategy) -> None:
-    """Shards a network where the trainer's strategy does; other strategies leave it as it is.
+    """Shards a network in place under :class:`Sharded`; other strategies leave it as it is.
 
     Raises:
-        UserError: if the strategy shards in a way that a ladder does not survive.
+        UserError: if the strategy is another one that shards, since it could not promote a student.
     """
     if isinstance(strategy, Sharded):
         strategy.shard(denoiser)
@@ -101,7 +103,7 @@ def shard(denoiser: Denoiser, strategy: Strategy) -> None:
 
 
 def share(tensor: Any, *, like: Tensor | None) -> Any:  # noqa: ANN401 - an optimizer's state holds numbers too
-    """This process's share of a whole ``tensor``, cut as ``like`` is; anything that is not of its shape stays whole."""
+    """Returns this process's shard of a tensor, sharded as ``like`` is; values of another shape are returned whole."""
     if not isinstance(like, DTensor) or not isinstance(tensor, Tensor) or tensor.shape != like.shape:
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
@@ -109,14 +111,14 @@ def share(tensor: Any, *, like: Tensor | None) -> Any:  # noqa: ANN401 - an opti
 
 @torch.no_grad()
 def unsharded(denoiser: Denoiser, make: Callable[[], Denoiser], *, keep: bool) -> Denoiser:
-    """A network with all of its weights on this process: itself, or where it is sharded, a copy on the CPU.
+    """Returns a network with all of its weights: the network itself, or if it is sharded, a copy of it on the CPU.
 
-    Every process must call it, since all take part; one tensor after the other is whole.
+    Must be called on every process; tensors are gathered one by one.
 
     Args:
         denoiser: the network.
-        make: a network of the same kind, to be filled.
-        keep: whether this process wants it; the others get ``denoiser`` back.
+        make: makes a network of the same kind, which is filled with the weights.
+        keep: whether this process needs the copy; on other processes ``denoiser`` is returned.
     """
     if not isinstance(denoiser, FSDPModule):
         return denoiser

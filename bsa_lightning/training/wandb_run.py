@@ -1,4 +1,4 @@
-"""The W&B run of a run folder: one from its first process to its last, whatever killed those between."""
+"""The W&B run of a run folder: one and the same for all processes of the run, however often it is resumed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class WandbRun(WandbLogger):
     """Logs to W&B under the id that the run folder keeps.
 
     Args:
-        folder: of the run; W&B writes below it.
-        id: of the W&B run.
-        config: shown beside it.
-        online: whether to send to the server at once; what is kept offline is sent with ``wandb sync`` whenever.
+        folder: the folder of the run, below which W&B writes its files.
+        id: the id of the W&B run.
+        config: the resolved configuration, which W&B shows.
+        online: whether to send to the server at once; otherwise the files can be sent later with ``wandb sync``.
 
     Raises:
-        UserError: if the server does not answer, or does not know who asks.
+        UserError: if the server does not answer, or there is no valid key for it on this machine.
     """
 
     def __init__(self, folder: Path, *, id: str, config: dict[str, Any], online: bool) -> None:
@@ -49,30 +49,38 @@ class WandbRun(WandbLogger):
             offline=not online,
             config=config,
         )
-        self._told = 0
+        self._num_skipped = 0
 
     def skip(self, rows: int) -> None:
-        """Leaves out the next rows, which an earlier process of the run has told W&B already."""
-        self._told = rows
+        """Skips the next rows, which an earlier process of the run has logged already.
+
+        Args:
+            rows: the number of rows to skip.
+        """
+        self._num_skipped = rows
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if self._told:
-            self._told -= 1
+        if self._num_skipped:
+            self._num_skipped -= 1
         else:
             super().log_metrics(metrics, step)
 
 
 @rank_zero_only
 def refuse_unreachable() -> None:
-    """Says in seconds what W&B itself would try for minutes, with the run waiting."""
+    """Refuses a server that cannot be logged to within seconds, where W&B itself would retry for minutes.
+
+    Raises:
+        UserError: if the server does not answer, or there is no valid key for it on this machine.
+    """
     import wandb
 
     server = wandb.setup().settings.base_url
     try:
         urllib.request.urlopen(server, timeout=_SECONDS).close()
     except urllib.error.HTTPError:
-        pass  # it answers
+        pass  # the server has answered
     except (OSError, ValueError) as error:
         raise UserError(
             f"wandb is online, but {server} does not answer ({getattr(error, 'reason', error)}); leave it out, and send"

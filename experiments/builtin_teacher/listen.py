@@ -26,7 +26,7 @@ from bsa_lightning.evaluation.embeddings.soundscape_listener import (
     ListenerNetwork,
     SoundscapeListener,
 )
-from bsa_lightning.generation.generate import generate, noise_of
+from bsa_lightning.generation.from_noise import generate, noise_of
 from bsa_lightning.models.loading import load_model
 from bsa_lightning.models.mel import LogMel
 

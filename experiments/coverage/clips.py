@@ -14,7 +14,7 @@ from torch import Tensor
 from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.metrics.divergence import clap_score
-from bsa_lightning.evaluation.paired import paired_difference, resample
+from bsa_lightning.evaluation.paired_differences import paired_difference, resample
 from bsa_lightning.evaluation.row_store import ClipRows
 from experiments.coverage.tally import Coverage, tally
 

@@ -16,7 +16,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
-from bsa_lightning.generation.generate import generate_latents
+from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models import provenance
 from bsa_lightning.models.loading import folder_sha256, load_model
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
-from bsa_lightning.evaluation.log_scores import picture, tell_samples, tell_score, tell_table
+from bsa_lightning.evaluation.log_scores import log_mel_picture, log_samples, log_score, log_table
 from bsa_lightning.evaluation.scores import Score
 
 SCORES = [
@@ -36,9 +36,9 @@ def test_weights_and_biases_holds_scores_sound_and_pictures(tmp_path, monkeypatc
         monkeypatch.setenv(name, str(tmp_path / "home"))
     logger = WandbLogger(project="test", save_dir=tmp_path, offline=True, config={"weighting": "BSA"})
     for score in SCORES:
-        tell_score([logger], score)
-    tell_samples([logger], "student-bsa-4steps", [wav], ["A tone"])
-    tell_table([logger], [{"model": "student", "fd_logmel": "1.5"}, {"model": "teacher", "kad_logmel": "2"}])
+        log_score([logger], score)
+    log_samples([logger], "student-bsa-4steps", [wav], ["A tone"])
+    log_table([logger], [{"model": "student", "fd_logmel": "1.5"}, {"model": "teacher", "kad_logmel": "2"}])
     wandb.finish()
     folder = next((tmp_path / "wandb").glob("offline-run-*"))
     records = records_of(folder)
@@ -70,7 +70,7 @@ def test_tensorboard_has_the_evaluations_as_its_axis(tmp_path):
 
     logger = TensorBoardLogger(tmp_path)
     for score in SCORES:
-        tell_score([logger], score)
+        log_score([logger], score)
     logger.finalize("success")
     events = EventAccumulator(logger.log_dir)
     events.Reload()
@@ -84,7 +84,7 @@ def test_tensorboard_has_the_evaluations_as_its_axis(tmp_path):
 
 
 def test_a_picture_is_bright_where_the_sound_is(wav):
-    grey = picture(wav).float()
+    grey = log_mel_picture(wav).float()
     assert grey.shape == (64, 100)
     assert grey.max() == 255
     assert grey[:, :45].argmax() // 45 > 48  # 300 Hz is near the bottom

@@ -5,9 +5,8 @@ import torch
 from frechet_rows import features, store_of
 from tolerances import IDENTITY
 
-from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.measures import Measures, refuse_few
+from bsa_lightning.evaluation.measures import Measures, expected_rows, needs_many, too_few_reason
 from bsa_lightning.evaluation.metrics.divergence import (
     clap_score,
     inception_score,
@@ -16,7 +15,7 @@ from bsa_lightning.evaluation.metrics.divergence import (
 )
 from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.metrics.kernel import KernelDistance, as_kadtk
-from bsa_lightning.evaluation.paired import resample_all
+from bsa_lightning.evaluation.paired_differences import resample_all
 from bsa_lightning.evaluation.row_store import ClipRows
 
 
@@ -106,18 +105,24 @@ def test_distances_of_too_few_clips_are_left_out_of_learnt_embeddings_alone(num_
     assert Measures(LogMelStatistics(), reference)(few)["fd_logmel"] > 0
 
 
-def test_an_embedding_that_measures_nothing_of_few_clips_refuses_them():
-    size = {"num_clips": 9, "num_samples": 220_500, "rate": 44_100}
+def test_few_clips_are_known_before_they_are_embedded():
+    lengths = [(220_500, 44_100)] * 9  # 5 s, which are heard at 16 kHz
+    embedding = Learnt()
+    assert expected_rows(embedding, lengths) is None
+    assert too_few_reason(num_clips=9, num_rows=None).startswith("9 clips say nothing about a distribution")
+    embedding.num_rows = lambda num_samples: num_samples // 16_000
+    assert expected_rows(embedding, lengths) == 45
+    assert too_few_reason(num_clips=9, num_rows=45).startswith("9 clips (45 rows) say nothing")
+    assert not too_few_reason(num_clips=10, num_rows=50)
+
+
+def test_an_embedding_of_distances_alone_needs_many_clips():
     distances = Learnt()
     distances.is_classifier = False
-    with pytest.raises(UserError, match=r"fd_net has no value: 9 clips say nothing"):
-        refuse_few(distances, **size)
-    distances.num_rows = lambda num_samples: num_samples // 16_000
-    with pytest.raises(UserError, match=r"fd_net has no value: 9 clips \(45 rows\) say nothing"):
-        refuse_few(distances, **size)
-    assert refuse_few(Learnt(), **size)
-    assert refuse_few(LogMelStatistics(), **size)
-    assert not refuse_few(distances, **(size | {"num_clips": 10}))
+    assert needs_many(distances, paired=True, captions=True)
+    assert not needs_many(Learnt(), paired=True, captions=True)
+    assert needs_many(Learnt(), paired=False, captions=True)
+    assert not needs_many(LogMelStatistics(), paired=True, captions=True)
 
 
 def test_divergences_are_of_the_pairs_and_distances_of_all():

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch
-from bsa_lightning.generation.samplers import DDIM, DPMSolver
+from bsa_lightning.evaluation.systems import teacher_system
+from bsa_lightning.generation.samplers import DPMSolver
 from bsa_lightning.models.conditioning import Conditioning
 
 NOISE = torch.arange(12.0).reshape(2, 6)
@@ -13,10 +16,7 @@ MASKED = Conditioning(TOLD.tensors, {"states": torch.tensor([[True, True, False]
 @pytest.fixture
 def asked(teacher_folder):
     return {
-        "model": teacher_folder,
-        "sampler": DDIM(),
-        "num_steps": 4,
-        "guidance_scale": 3.0,
+        "system": teacher_system(teacher_folder, num_steps=4, guidance_scale=3.0),
         "noise": NOISE,
         "conditioning": TOLD,
         "null": TOLD[:1],
@@ -47,7 +47,7 @@ def test_what_was_asked_before_is_not_made_again(asked, tmp_path):
     [
         {"num_steps": 8},
         {"sampler": DPMSolver()},
-        {"guidance_scale": 2.0},
+        {"sampling_scale": 2.0},
         {"noise": NOISE + 1},
         {"noise": NOISE.double()},
         {"conditioning": MASKED},
@@ -57,6 +57,8 @@ def test_what_was_asked_before_is_not_made_again(asked, tmp_path):
 )
 def test_what_is_asked_otherwise_is_made(asked, other, tmp_path):
     get(SampleCache(tmp_path), asked)
+    if not other.keys() <= asked.keys():
+        other = {"system": replace(asked["system"], **other)}
     assert get(SampleCache(tmp_path), asked | other)[1]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bsa_lightning.data import synthesis
-from bsa_lightning.generation.generate import generate, noise_of
+from bsa_lightning.generation.from_noise import generate, noise_of
 from bsa_lightning.models.loading import load_model
 from bsa_lightning.models.registry import resolve_folder
 

@@ -10,7 +10,7 @@ from bsa_lightning.reporting.repeats import label, one_of_each, read_training
 from bsa_lightning.reporting.report import report
 from bsa_lightning.reporting.results import read_results
 from bsa_lightning.reporting.table import markdown, note
-from bsa_lightning.reporting.training_differences import cells, comma_separated, differences
+from bsa_lightning.reporting.training_seed_differences import cells, comma_separated, differences
 
 SAMPLING_SEEDS = range(3)
 
@@ -107,9 +107,9 @@ def test_what_seeds_share_cancels_in_their_difference(runs):
     gain = found["bsa", "min-snr", "fd_logmel"]
     assert gain.mean == pytest.approx(-1.0)
     assert gain.interval == pytest.approx((-1 - 4.302653 * 0.1 / 3**0.5, -1 + 4.302653 * 0.1 / 3**0.5), rel=1e-5)
-    assert gain.is_one
+    assert gain.excludes_zero
     assert found["bsa", "", "fd_logmel"].mean == pytest.approx(4.0)  # against the teacher
-    assert not found["bsa", "", "fd_logmel"].is_one
+    assert not found["bsa", "", "fd_logmel"].excludes_zero
     assert ("bsa", "", "trajectory_error") not in found
     rows = {tuple(row[:4]): row[4] for row in cells(list(found.values()))}
     assert rows["Student (min-snr)", "Student (bsa)", "4", "FD log-mel ↓"] == "+1 *"
@@ -157,7 +157,7 @@ def test_a_difference_from_the_teacher_has_the_noise_of_its_sampling(tmp_path):
         )
     (found,) = differences(read_results(runs))
     assert (found.mean, found.half_width) == pytest.approx((1.0, 4.302653 * 10 / 3**0.5), rel=1e-5)
-    assert not found.is_one
+    assert not found.excludes_zero
     assert cells([found])[0][4:] == ["+1", "-23.8 to +25.8", "3", "3"]
     assert comma_separated([found]).splitlines() == [
         "first,second,num_steps,second_num_steps,metric,difference,low,high,training_seeds,sampling_seeds",
@@ -215,4 +215,4 @@ def test_seeds_that_agree_by_chance_tell_nothing(tmp_path):
     runs = [write_run(tmp_path / str(seed), weighting="bsa", seed=seed, fd=21.0) for seed in range(2)]
     (found,) = differences(read_results(runs))
     assert (found.mean, found.half_width) == (1.0, 0)
-    assert not found.is_one
+    assert not found.excludes_zero

@@ -1,4 +1,4 @@
-"""Waveforms to rows of features: what a Frechet distance compares."""
+"""The base class of embeddings, from waveforms to rows of features, and the one that needs no weights."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from bsa_lightning.evaluation.embeddings.reading import Plain, Reading
 
 
 class Features(NamedTuple):
-    """What an embedding makes of a batch of clips."""
+    """The features of a batch of clips."""
 
     rows: Tensor
-    """(batch, rows of a clip, num_features)."""
+    """The rows, (batch, rows of a clip, num_features)."""
     logits: Tensor | None = None
-    """(batch, classes), of an embedding that is a classifier."""
+    """The class logits, (batch, classes), of an embedding that is a classifier."""
 
 
 class Embedding(nn.Module, ABC):
-    """A feature extractor; a clip gives one row or several.
+    """A feature extractor, which gives one row or several for each clip.
 
     Args:
-        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
+        reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`.
 
     Raises:
-        UserError: if ``reading`` is something else.
+        UserError: if ``reading`` is not a :class:`Reading`.
     """
 
     name: str
-    """For caches and columns such as ``kad_<name>``."""
+    """The name in caches and in columns such as ``kad_<name>``."""
     metric: str | None
-    """Column of ``scores.csv`` that a Frechet distance of these rows is written to; ``None`` for rows that are no
-    features, whose Frechet and kernel distances are left out."""
+    """The column of ``scores.csv`` for the Frechet distance; ``None`` if the rows are not features, so that there are
+    neither Frechet nor kernel distances."""
     sample_rate: int
+    """The sample rate of the input, in Hz."""
     num_features: int
+    """The number of features of a row."""
     fingerprint: str
-    """Of all that decides the features: the code's own version, and the weights' sha256 where there are any."""
+    """A text that identifies the features: the version of the code, and the SHA-256 of the weights if there are any."""
     is_learnt: bool = True
-    """Whether distances of few clips are refused; what learnt nothing from sound may be tried on a handful."""
+    """Whether the features are learnt, so that distances of few clips are left out."""
     is_classifier: bool = False
-    """Whether features come with logits."""
+    """Whether the features come with class logits."""
     reading: Reading = Plain()
 
     def __init__(self, reading: Reading | None = None) -> None:
@@ -55,24 +57,24 @@ class Embedding(nn.Module, ABC):
             self.reading = reading
 
     def num_rows(self, num_samples: int) -> int | None:
-        """How many rows a clip of so many samples gives; ``None`` if that shows only when it is heard."""
+        """Returns the number of rows of a clip with this number of samples; ``None`` if it depends on the sound."""
         del num_samples
         return None
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Features:
-        """Features of waveforms (batch, samples) in [-1, 1] at ``sample_rate``."""
+        """Returns the features of waveforms, (batch, samples) in [-1, 1] at ``sample_rate``."""
 
 
 class LogMelStatistics(Embedding):
-    """Mean and deviation over time of VGGish's own input patch: needs no download, and is no FAD.
+    """The mean and standard deviation over time of VGGish's input patches, which need no download and are not a FAD.
 
-    The patch is 96 frames (0.96 s) of 64 log-mel bands: 25 ms windows every 10 ms, 512-point FFT, HTK bands from
-    125 to 7500 Hz on magnitudes, log(x + 0.01) (Hershey et al. 2017). Windows do not overlap; an incomplete one at
-    the end is dropped, and a clip shorter than one window is padded with silence.
+    A patch is 96 frames (0.96 s) of 64 log-mel bands: 25 ms windows every 10 ms, 512-point FFT, HTK bands from 125 to
+    7500 Hz on magnitudes, log(x + 0.01) (Hershey et al. 2017). Patches do not overlap; an incomplete patch at the end
+    is dropped, and a clip shorter than one patch is padded with silence.
 
     Args:
-        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
+        reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`.
     """
 
     name = "logmel"
@@ -94,10 +96,10 @@ class LogMelStatistics(Embedding):
         return max(1, (1 + (num_samples - _WINDOW) // _HOP) // self.num_frames)
 
     def patches(self, waveform: Tensor) -> Tensor:
-        """Waveforms (batch, samples) to VGGish's input, (batch, windows, 96, 64)."""
+        """Returns VGGish's input, (batch, patches, 96, 64), for waveforms (batch, samples) in [-1, 1]."""
         shortest = _WINDOW + (self.num_frames - 1) * _HOP
         waveform = nn.functional.pad(waveform, (0, max(0, shortest - waveform.shape[-1])))
-        # The window makes this float64, as torchvggish computes: in float32 a loud tone puts quiet bands off by 7e-4.
+        # The window makes this float64, as in torchvggish: in float32, a loud tone changes quiet bands by up to 7e-4.
         frames = waveform.unfold(-1, _WINDOW, _HOP) * self.window
         log_mel = (torch.fft.rfft(frames, n=_N_FFT).abs() @ self.bands + 0.01).log().float()
         num_windows = log_mel.shape[1] // self.num_frames
@@ -109,7 +111,7 @@ class LogMelStatistics(Embedding):
 
 
 def vggish_bands() -> Tensor:
-    """(257, 64): triangles that are linear in mel (not in Hz), without the DC bin."""
+    """Returns the weights of VGGish's mel bands, (257, 64): triangles linear in mel (not in Hz), without the DC bin."""
 
     def mel(frequency: Tensor) -> Tensor:
         return 1127.0 * torch.log1p(frequency / 700.0)

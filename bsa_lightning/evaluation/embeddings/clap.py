@@ -1,4 +1,4 @@
-"""CLAP (Wu et al. 2023): sounds and captions in one space, for its own Frechet distance and for CLAP scores."""
+"""CLAP (Wu et al. 2023): sounds and captions in one space, for a Frechet distance and for CLAP scores."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from bsa_lightning.models.tokens import CaptionTokens
 
 
 class CLAP(Pretrained):
-    """One row of length 1 a clip (512 numbers at 48 kHz), and one a caption.
+    """One row of 512 numbers, of L2 norm 1, for each clip (at 48 kHz) and for each caption.
 
-    A longer clip than CLAP was trained on (10 s) is cut to its beginning, where the original crops it at random; a
-    shorter one is repeated as often as it fits, then padded with silence.
+    A clip longer than those that CLAP was trained on (10 s) is cut to its beginning, where the original crops it at
+    random; a shorter clip is repeated as often as it fits, then padded with silence.
 
     Args:
-        checkpoint: a folder in transformers' layout, or the name of one on the Hugging Face hub.
-        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
+        checkpoint: a folder in transformers' layout, or the id of a checkpoint on the Hugging Face hub.
+        reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`.
 
     Raises:
-        UserError: if it cannot be had or read, or its tokenizer is not that of its text encoder.
+        UserError: if the checkpoint cannot be fetched or read, or its tokenizer does not fit its text encoder.
     """
 
     name = "clap"
@@ -57,7 +57,8 @@ class CLAP(Pretrained):
                 f" name a folder with {', '.join(_NEEDED)}"
             ) from error
         known = self.model.config.text_config.vocab_size
-        # Without its files transformers makes a tokenizer of five special tokens, to which all captions are one.
+        # If its files are missing, transformers makes a tokenizer of five special tokens, under which all captions are
+        # alike.
         if len(self.tokenizer) != known:
             raise UserError(
                 f"the tokenizer in {folder} has {len(self.tokenizer)} tokens where its text encoder has {known};"
@@ -78,20 +79,20 @@ class CLAP(Pretrained):
         waveform = waveform[:, : self.extractor.nb_max_samples]
         mel = self.extractor(waveform.double().cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="np")
         pixels = torch.from_numpy(mel["input_features"]).to(self.model.device, torch.float32)
-        # The extractor calls a clip of the batch longer at random where none is, for models that fuse crops.
+        # The extractor marks a random clip as longer if none is, for models that fuse crops.
         longer = torch.zeros(len(pixels), 1, dtype=torch.bool, device=pixels.device)
         pooled = self.model.audio_model(pixels, is_longer=longer).pooler_output
         return Features(normalize(self.model.audio_projection(pooled), dim=-1)[:, None])
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Rows of length 1, (captions, num_features), in the space of the clips' rows."""
+        """Returns the rows of captions, (captions, num_features), of L2 norm 1."""
         ids, mask = self.tokens(captions, device=self.model.device)
         pooled = self.model.text_model(ids, attention_mask=mask).pooler_output
         return normalize(self.model.text_projection(pooled), dim=-1)
 
     def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
-        """The CLAP score of each row."""
+        """Returns the CLAP score of each row, (n,)."""
         return clap_score(rows, captions)
 
 
@@ -108,7 +109,7 @@ def _folder(checkpoint: str) -> Path:
 
 
 def _sha256(folder: Path) -> str:
-    """Of the files that are read, wherever they lie."""
+    """Returns the SHA-256 of the files of a checkpoint that are read."""
     digest = hashlib.sha256()
     for name in (*_NEEDED, *_OPTIONAL):
         if (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""PANNs' Cnn14 at 16 kHz (Kong et al. 2020), whose features and logits published FD, KL and IS compare."""
+"""PANNs' Cnn14 at 16 kHz (Kong et al. 2020), whose features and logits published FD, KL and IS are computed from."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ PUBLISHED = Published(
 
 
 class PANN(Pretrained):
-    """One row of 2048 numbers a clip (after fc1 and its ReLU), and the logits of AudioSet's 527 classes.
+    """One row of 2048 numbers for each clip (after fc1 and its ReLU), and the logits of AudioSet's 527 classes.
 
-    A clip shorter than 2 s is padded with silence at its end, which Cnn14 needs for its poolings.
+    A clip shorter than 2 s is padded with silence at its end, since Cnn14's poolings need that length.
 
     Args:
         weights: the file Cnn14_16k_mAP=0.438.pth, as PANNs publish it. A file of another name is taken for weights of
             your own: only its names, shapes and values are checked, not whether the numbers are the published ones.
-        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`, published scores need another.
+        reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`, published scores need
+            another.
 
     Raises:
-        UserError: if it is missing, damaged or another one.
+        UserError: if the file is missing, damaged or another one.
     """
 
     name = "pann"
@@ -60,7 +61,7 @@ class PANN(Pretrained):
 
 
 class _Cnn14(nn.Module):
-    """Waveforms (n, samples) to (n, 2048) and (n, 527); its parts bear the file's names, the front end's included."""
+    """The network, from waveforms (n, samples) to (n, 2048) and (n, 527); its parts have the names of the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,8 +75,8 @@ class _Cnn14(nn.Module):
         self.fc_audioset = nn.Linear(2048, 527)
 
     def log_mel(self, waveform: Tensor) -> Tensor:
-        """(n, 64, frames), in dB of power; frames are 32 ms, centred every 10 ms."""
-        # In float64, because cuDNN convolves float32 in TF32, whose errors of loud bands drown the quiet ones.
+        """Returns the log-mel spectrogram (n, 64, frames), in dB of power; frames are 32 ms, centred every 10 ms."""
+        # In float64, since cuDNN convolves float32 in TF32, whose errors in loud bands exceed the values of quiet ones.
         padded = pad(waveform[:, None].double(), (_WINDOW // 2, _WINDOW // 2), mode="reflect")
         fourier = [self.get_parameter(f"spectrogram_extractor.stft.conv_{part}.weight") for part in ("real", "imag")]
         power = torch.stack([conv1d(padded, part.double(), stride=160) for part in fourier]).square().sum(0)

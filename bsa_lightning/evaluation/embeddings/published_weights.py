@@ -1,4 +1,4 @@
-"""Published weight files: known by their hash, read without running their code, and put into our own modules."""
+"""Published weight files: identified by their hash, read without running their code, and loaded into our modules."""
 
 from __future__ import annotations
 
@@ -23,36 +23,43 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Published:
-    """A weight file that scores in print were measured with."""
+    """A weight file that published scores were computed with."""
 
     name: str
+    """The name of the file."""
     source: str
-    """Address of the folder or record that holds it."""
+    """The address of the folder or record that holds the file."""
     sha256: str
+    """The SHA-256 of the file."""
     entry: str | None = None
-    """Under which key the file keeps its state dict; none: the file is one."""
+    """The key of the state dict in the file; ``None`` if the file is a state dict itself."""
 
     @property
     def whereabouts(self) -> str:
-        """What to look for, and where."""
+        """The name of the file and where to find it, for messages."""
         return f"{self.name} from {self.source} (sha256 {self.sha256[:8]}...)"
 
 
 class Pretrained(Embedding):
-    """An embedding whose weights were learnt elsewhere: it stays in evaluation mode and needs no gradient."""
+    """An embedding with pretrained weights, which stays in evaluation mode."""
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
         return super().train(False)
 
 
 def fill(network: nn.Module, path: Path, published: Published) -> str:
-    """Puts the weights of a file into ``network``, in float32 and not trainable; gives the file's sha256.
+    """Loads the weights of a file into a network, in float32 and without gradients, and returns the file's SHA-256.
 
-    A file that bears the published name must hold the published bytes. A file of any other name may hold other
-    weights of the same shapes: its hash is not checked, and a warning says so.
+    A file with the published name must have the published content. A file of any other name may hold other weights of
+    the same shapes: its hash is not checked, and a warning says so.
+
+    Args:
+        network: the network, whose parameters may be on the meta device.
+        path: the path of the file.
+        published: the file that published scores were computed with.
 
     Raises:
-        UserError: if there is no such file, or it is another one, or cannot be read.
+        UserError: if there is no such file, it cannot be read, or it holds other weights.
     """
     path = path.expanduser()
     if not path.is_file():
@@ -84,9 +91,9 @@ def _read(path: Path, published: Published) -> Mapping[str, Tensor]:
         check(path)
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:  # which says nothing of the file
+    except MemoryError:  # the machine is at fault, not the file
         raise
-    except Exception as error:  # whatever a damaged file makes of its reader
+    except Exception as error:  # a damaged file can raise any error in its reader
         raise UserError(f"{path} is not a whole file of weights; put {published.whereabouts} there") from error
     if published.entry is not None and isinstance(content, Mapping):
         content = content.get(published.entry)
@@ -97,7 +104,7 @@ def _read(path: Path, published: Published) -> Mapping[str, Tensor]:
 
 
 def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """The first way in which two state dicts differ; empty if they have the same names and shapes."""
+    """Returns the first difference in names or shapes of two state dicts; empty if there is no difference."""
     for name, tensor in expected.items():
         if name not in found:
             return f"it lacks {name}"
@@ -107,7 +114,7 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _numpy_globals() -> list[Any]:
-    """What arrays of integers are made of: PANNs' files keep their training sampler beside the weights."""
-    rebuild = np.empty(0).__reduce__()[0]  # goes by another module's name in each numpy, and by the oldest in the files
+    """Returns the globals of pickled integer arrays, since PANNs' files hold the state of a sampler, too."""
+    rebuild = np.empty(0).__reduce__()[0]  # its module's name differs between versions of numpy; files have the oldest
     named = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     return [*named, np.ndarray, np.dtype, np.dtypes.Int64DType]

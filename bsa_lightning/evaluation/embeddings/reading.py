@@ -1,4 +1,4 @@
-"""How recorded sound becomes what an embedding hears. Published evaluators differ in it, so each reading has a name."""
+"""Readings: conversions of recorded sound to the input of an embedding, in which published evaluators differ."""
 
 from __future__ import annotations
 
@@ -12,50 +12,56 @@ from bsa_lightning.data.resampling import resample
 
 
 class Reading(ABC):
-    """From sound at its own rate, with its own channels, to one channel at the rate of an embedding.
+    """A conversion of sound, at its own rate and with its own channels, to one channel at the rate of an embedding.
 
-    Generated sound is scored as a 16-bit file of it would be, which ``as_file`` gives; so is synthesised sound that it
-    is compared with. Recordings are heard as they are.
+    Generated sound, and synthesised sound that it is compared with, is scored as if it were read from a 16-bit file,
+    which ``as_file`` simulates. Recordings are not rounded.
     """
 
     name: str
-    """For score cards."""
+    """The name on score cards."""
     shortest: int = 0
-    """Samples, at the embedding's rate, that shorter sound is padded to with silence at its end."""
+    """The number of samples, at the embedding's rate, to which shorter sound is padded with silence at its end."""
 
     @abstractmethod
     def one_channel(self, waveform: Tensor) -> Tensor:
-        """One channel (batch, samples) of (batch, channels, samples), at the sound's own rate."""
+        """Returns one channel, (batch, samples), of sound (batch, channels, samples), at its own rate."""
 
     def change_rate(self, waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
-        """Sound (batch, samples) at ``sample_rate``, from ``rate``: by torchaudio's windowed sinc."""
+        """Returns sound, (batch, samples), resampled from ``rate`` to ``sample_rate``, in Hz, by torchaudio."""
         return resample(waveform, rate, sample_rate)
 
     def as_file(self, waveform: Tensor) -> Tensor:
-        """Generated sound, of any shape, as ``audio.write`` writes it and a reader finds it: rounded to 16 bit."""
+        """Returns generated sound, of any shape, as it is read back from the file of ``audio.write``: in 16 bit."""
         return from_pcm16(to_pcm16(waveform))
 
     def __call__(self, waveform: Tensor, *, rate: int, sample_rate: int) -> Tensor:
-        """What an embedding of ``sample_rate`` hears, (batch, samples).
+        """Returns the input of an embedding, (batch, samples).
 
         Args:
-            waveform: sound (batch, channels, samples).
-            rate: its samples a second.
-            sample_rate: the embedding's.
+            waveform: the sound, (batch, channels, samples).
+            rate: the sample rate of the sound, in Hz.
+            sample_rate: the sample rate of the embedding, in Hz.
         """
         heard = self.change_rate(self.one_channel(waveform), rate, sample_rate)
         return pad(heard, (0, max(0, self.shortest - heard.shape[-1])))
 
     def num_samples(self, samples: int, *, rate: int, sample_rate: int) -> int:
-        """How many samples an embedding hears of a sound of so many, to within one."""
+        """Returns the number of samples of the input of an embedding, to within one.
+
+        Args:
+            samples: the number of samples of the sound.
+            rate: the sample rate of the sound, in Hz.
+            sample_rate: the sample rate of the embedding, in Hz.
+        """
         return max(self.shortest, -(-samples * sample_rate // rate))
 
 
 class Plain(Reading):
-    """Nothing but what must be: one channel, and the embedding's rate.
+    """Conversion to one channel and to the embedding's rate, and nothing else.
 
     Args:
-        channels: "mean" hears the mean of all channels, "first" the first of them.
+        channels: "mean" takes the mean of all channels, "first" the first channel.
 
     Raises:
         UserError: if ``channels`` is neither.
@@ -71,9 +77,9 @@ class Plain(Reading):
 
 
 class AsAudioldmEval(Reading):
-    """As audioldm_eval reads files since June 2023, for each of its metrics.
+    """The reading of audioldm_eval since June 2023, for each of its metrics.
 
-    The first channel without its mean, resampled by torchaudio; shorter than 32,000 samples, it is padded to so many.
+    It subtracts the mean of the first channel, resamples it by torchaudio, and pads it to at least 32,000 samples.
     """
 
     name = "as-audioldm-eval"
@@ -85,10 +91,10 @@ class AsAudioldmEval(Reading):
 
 
 class _OfTango(Reading):
-    """What both readings of Tango's published scores have in common."""
+    """The base class of both readings of Tango's published scores."""
 
     decimated: tuple[tuple[int, int], ...]
-    """Pairs of rates between which samples are dropped, without a filter."""
+    """Pairs of rates, in Hz, between which samples are dropped without a filter."""
 
     def change_rate(self, waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
         if (rate, sample_rate) in self.decimated:
@@ -96,15 +102,15 @@ class _OfTango(Reading):
         return super().change_rate(waveform, rate, sample_rate)
 
     def as_file(self, waveform: Tensor) -> Tensor:
-        """Cut to 16 bit towards zero, as Tango's vocoder does."""
+        """Returns generated sound truncated to 16 bit towards zero, as by Tango's vocoder."""
         return ((waveform.clamp(-1, 1) * 32768).trunc() / 32768).clamp(max=32767 / 32768)
 
 
 class AsPublishedTango(_OfTango, AsAudioldmEval):
-    """As the copy of audioldm_eval inside Tango reads files for FD, KL and IS.
+    """The reading of the copy of audioldm_eval in Tango's repository, for FD, KL and IS.
 
-    As :class:`AsAudioldmEval`, but 32 and 48 kHz are brought to 16 kHz by dropping samples, and generated sound is cut
-    to 16 bit, not rounded.
+    It differs from :class:`AsAudioldmEval` in that 32 and 48 kHz are converted to 16 kHz by dropping samples, and
+    generated sound is truncated to 16 bit instead of rounded.
     """
 
     name = "as-published-tango"
@@ -112,10 +118,11 @@ class AsPublishedTango(_OfTango, AsAudioldmEval):
 
 
 class AsPublishedTangoFAD(_OfTango):
-    """As the copy of audioldm_eval inside Tango reads files for FAD.
+    """The reading of the copy of audioldm_eval in Tango's repository, for FAD.
 
-    The mean of all channels, each in 16 bit; 32 kHz is brought to 16 kHz by dropping samples. Other rates are resampled
-    there by resampy, and by torchaudio here. Generated sound is cut to 16 bit, not rounded.
+    It takes the mean of all channels, each rounded to 16 bit; 32 kHz is converted to 16 kHz by dropping samples. Other
+    rates are resampled by resampy there, and by torchaudio here. Generated sound is truncated to 16 bit instead of
+    rounded.
     """
 
     name = "as-published-tango, FAD"

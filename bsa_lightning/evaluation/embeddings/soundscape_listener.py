@@ -1,4 +1,4 @@
-"""An ear that has learnt the sounds of soundscapes, and says whether sound obeys its caption."""
+"""A classifier of the built-in soundscapes, which measures whether generated sound obeys its caption."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from bsa_lightning.evaluation.metrics.kernel import NoValueError
 from bsa_lightning.models.mel import LogMel
 
 NUM_SAMPLES = 40_960
-"""The samples of a soundscape that the network hears: 2.56 s."""
+"""The number of samples of the network's input: 2.56 s."""
 WEIGHTS = Path(__file__).with_name("soundscape_listener.safetensors")
-"""The network that is part of the package; ``experiments/builtin_teacher/listen.py`` makes it."""
+"""The weights of the network, a part of the package; ``experiments/builtin_teacher/listen.py`` trains them."""
 
 
 class ListenerNetwork(nn.Module):
-    """Convolutions over log-mels (batch, 256, 64), then scores of the answers to each question."""
+    """A convolutional network from log-mel spectrograms (batch, 256, 64) to scores of the answers to each question."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,21 +37,21 @@ class ListenerNetwork(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(128, number) for number in NUM_ANSWERS])
 
     def forward(self, mel: Tensor) -> list[Tensor]:
-        """Scores (batch, answers) for each question, in the order of ``answers``."""
+        """Returns the scores (batch, answers) for each question, in the order of ``answers``."""
         state = self.body((mel[:, None] + 6) / 4)
         return [head(state) for head in self.heads]
 
 
 class SoundscapeListener(Pretrained):
-    """A classifier that has learnt which source, how often, how high, what comes second, and over what background.
+    """A classifier of soundscapes that answers five questions: source, number, pitch, second source, and background.
 
-    Obedience is the share of right answers to these five questions, from 0 to 1, over clips and questions; what is
-    right is what the caption says. The network has heard soundscapes alone, so other captions have no obedience. It
-    hears the first 2.56 s of a clip, and not its level. Its rows are the scores of all answers, which no distance is
-    taken of: they say nothing about sound that is no soundscape, and a clip has a single one.
+    Obedience is the share of right answers, from 0 to 1, over clips and questions; the right answer is what the caption
+    says. The network was trained on soundscapes alone, so that other captions have no obedience. Its input is the first
+    2.56 s of a clip, with a normalised level. Its rows are the scores of all answers, which no distance is computed
+    from: they mean nothing for other sound, and there is one row for each clip only.
 
     Args:
-        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`.
+        reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`.
     """
 
     name = "listener"
@@ -75,7 +75,7 @@ class SoundscapeListener(Pretrained):
         return Features(torch.cat([scores[question] for question in ASKED.values()], dim=1)[:, None])
 
     def text(self, captions: Sequence[str]) -> Tensor:
-        """The right answers (captions, 5), class indices; NaN for a caption that is none of a soundscape's."""
+        """Returns the right answers as class indices, (captions, 5); NaN for a caption that is not of a soundscape."""
         found = [read_caption(caption) for caption in captions]
         return torch.tensor(
             [
@@ -88,14 +88,14 @@ class SoundscapeListener(Pretrained):
         )
 
     def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
-        """The share of right answers of each row.
+        """Returns the share of right answers of each row, (n,).
 
         Args:
-            rows: scores of answers (n, num_features).
-            captions: the right answers (n, 5).
+            rows: the scores of all answers, (n, num_features).
+            captions: the right answers, (n, 5).
 
         Raises:
-            NoValueError: if a caption is none of a soundscape's.
+            NoValueError: if a caption is not of a soundscape.
         """
         if unknown := int(captions.isnan().any(1).sum()):
             raise NoValueError(
@@ -108,5 +108,5 @@ class SoundscapeListener(Pretrained):
 
 
 def heard(waveform: Tensor) -> Tensor:
-    """Waveforms (batch, samples) as the network learnt them: 2.56 s with a peak of 0.5, each clip by itself."""
+    """Returns the network's input, (batch, 40960), for waveforms (batch, samples): each clip with a peak of 0.5."""
     return torch.stack([fit_length(normalise(wave), num_samples=NUM_SAMPLES) for wave in waveform])

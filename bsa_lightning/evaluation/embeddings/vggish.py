@@ -1,4 +1,4 @@
-"""VGGish (Hershey et al. 2017), whose raw output published Frechet audio distances compare."""
+"""VGGish (Hershey et al. 2017), whose raw output published Frechet audio distances are computed from."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ PUBLISHED = Published(
 
 
 class VGGish(Pretrained):
-    """128 numbers for each 0.96 s at 16 kHz, before the last activation and without PCA, as FAD is measured.
+    """One row of 128 numbers for each 0.96 s at 16 kHz, before the last activation and without PCA, as for FAD.
 
-    Windows do not overlap; an incomplete one at the end is dropped, and a clip shorter than one window is padded
+    Windows do not overlap; an incomplete window at the end is dropped, and a clip shorter than one window is padded
     with silence.
 
     Args:
         weights: the file vggish-10086976.pth, as torchvggish publishes it. A file of another name is taken for weights
             of your own: only its names, shapes and values are checked, not whether the numbers are the published ones.
-        reading: how sound becomes what is heard; ``None`` stands for :class:`Plain`, published scores need another.
+        reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`, published scores need
+            another.
 
     Raises:
-        UserError: if it is missing, damaged or another one.
+        UserError: if the file is missing, damaged or another one.
     """
 
     name = "vggish"
@@ -58,7 +59,7 @@ class VGGish(Pretrained):
 
 
 class _Network(nn.Module):
-    """Patches (n, 1, 96, 64) to (n, 128); its parts bear the file's names."""
+    """The network, from patches (n, 1, 96, 64) to (n, 128); its parts have the names of the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,6 +76,6 @@ class _Network(nn.Module):
         )
 
     def forward(self, patches: Tensor) -> Tensor:
-        channels_last = self.features(patches).permute(0, 2, 3, 1)  # TensorFlow's order, in which it was trained
+        channels_last = self.features(patches).permute(0, 2, 3, 1)  # the order of TensorFlow, as in training
         rows: Tensor = self.embeddings(channels_last.flatten(1))
         return rows

@@ -1,4 +1,4 @@
-"""Scores of clips one by one: their classes beside the reference's, and their sound beside its caption."""
+"""Measures of class logits (KL divergences, inception score), and the CLAP score of sound and captions."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import Tensor
 from bsa_lightning.evaluation.metrics.kernel import NoValueError
 
 EPSILON = 1e-6
-"""What audioldm_eval adds to the probabilities of generated clips before it takes their logarithm."""
+"""The number that audioldm_eval adds to the probabilities of generated clips before it takes their logarithm."""
 
 
 def kl_divergence(reference: Tensor, generated: Tensor) -> Tensor:
-    """The mean of sum_c p_c log(p_c / (q_c + 1e-6)) over pairs of clips, as published scores have it.
+    """Returns the mean of sum_c p_c log(p_c / (q_c + 1e-6)) over pairs of clips, as in published scores.
 
     Args:
-        reference: logits (n, classes) of real sound, whose softmax is p.
-        generated: logits (n, classes) of the clips of the same captions, whose softmax is q.
+        reference: the logits of real sound, (n, classes), whose softmax is p.
+        generated: the logits of generated sound for the same captions, (n, classes), whose softmax is q.
     """
     p, q = reference.double().softmax(1), generated.double().softmax(1)
     return _mean_divergence(p, q)
 
 
 def kl_divergence_sigmoid(reference: Tensor, generated: Tensor) -> Tensor:
-    """The same with sigmoids in place of softmaxes: classes that do not exclude one another (audioldm_eval's other KL).
+    """Returns the mean of :func:`kl_divergence` with sigmoids in place of softmaxes (audioldm_eval's second KL).
 
-    No p_c is the probability of an event that excludes the others, so it is no divergence, and may be negative.
+    The classes do not exclude one another, so that this is not a divergence, and may be negative.
 
     Args:
-        reference: logits (n, classes) of real sound.
-        generated: logits (n, classes) of the clips of the same captions.
+        reference: the logits of real sound, (n, classes).
+        generated: the logits of generated sound for the same captions, (n, classes).
     """
     return _mean_divergence(reference.double().sigmoid(), generated.double().sigmoid())
 
@@ -42,9 +42,14 @@ def _mean_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def inception_score(logits: Tensor, *, num_splits: int = 10, seed: int = 2020) -> Tensor:
-    """exp of the mean KL(class probabilities of a clip || their mean), of logits (n, classes).
+    """Returns the exponential of the mean KL divergence of class probabilities from their mean over clips.
 
-    Clips are shuffled by ``seed`` and dealt out to splits of their own means; the score is the mean over splits.
+    Clips are shuffled and divided into splits, each with its own mean; the score is the mean over splits.
+
+    Args:
+        logits: the class logits, (n, classes).
+        num_splits: the number of splits, at least 1.
+        seed: the seed of the shuffling.
 
     Raises:
         NoValueError: if there are fewer clips than splits.
@@ -66,5 +71,5 @@ def inception_score(logits: Tensor, *, num_splits: int = 10, seed: int = 2020) -
 
 
 def clap_score(sound: Tensor, captions: Tensor) -> Tensor:
-    """100 times the cosine of rows of sound (n, d) and those of their captions (n, d), row by row (n,)."""
+    """Returns 100 times the cosine of the rows of sound, (n, d), and of their captions, (n, d), row by row: (n,)."""
     return 100 * torch.cosine_similarity(sound.double(), captions.double(), dim=1)

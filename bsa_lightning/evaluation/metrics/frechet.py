@@ -1,8 +1,8 @@
 """The Frechet distance of two sets of rows, each seen as a Gaussian.
 
-|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^1/2. With S = F^T F the last trace is the nuclear norm of F1 F2^T: singular
-values of a product of factors keep their digits in float64 where roots of the eigenvalues of S1 S2 lose half of them.
-Squares are several times faster to take apart, and do where the smallest singular value is not far below the largest.
+It is |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^1/2. With S = F^T F the last trace is the nuclear norm of F1 F2^T: the
+singular values of this product keep their digits in float64, where roots of the eigenvalues of S1 S2 lose half of them.
+If the product is well conditioned, the eigenvalues of its square are precise enough, and several times faster.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 
 WELL_CONDITIONED = 1e-3
-"""Smallest over largest singular value, from which squares are taken: they add an error of 1e-13 of the largest."""
+"""The ratio of smallest to largest singular value above which squares are used; the error is 1e-13 of the largest."""
 
 SMALL = 2**17
-"""Entries a side up to which one thread is taken: more gain nothing there, and may wait longer than all the work."""
+"""The number of entries up to which one thread is used, since more threads gain nothing and may wait long."""
 
 
 def frechet_distance_of_rows(x: Tensor, y: Tensor) -> Tensor:
-    """Distance (squared, as FID and FAD report it) of rows (n, d) and (m, d), with unbiased covariances; float64.
+    """Returns the distance (squared, as FID and FAD report it) of two sets of rows, with unbiased covariances; float64.
+
+    Args:
+        x: the rows of one side, (n, d).
+        y: the rows of the other side, (m, d).
 
     Raises:
         UserError: if a side has fewer than two rows.
@@ -35,7 +39,7 @@ def frechet_distance_of_rows(x: Tensor, y: Tensor) -> Tensor:
 
 
 def frechet_distance(*, mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
-    """The same of two Gaussians, means (d,) and covariances (d, d), float64."""
+    """Returns the distance of two Gaussians, with means (d,) and covariances (d, d), float64."""
     return _distance(mean1, _factor_of(cov1), mean2, _factor_of(cov2))
 
 
@@ -56,9 +60,9 @@ def _distance(mean1: Tensor, factor1: Tensor, mean2: Tensor, factor2: Tensor) ->
 
 
 def _nuclear_norm(factor1: Tensor, factor2: Tensor) -> Tensor:
-    """Sum of the singular values of F1 F2^T."""
+    """Returns the sum of the singular values of F1 F2^T."""
     product = factor1 @ factor2.mT
-    is_full = len(factor1) == len(factor2) == factor1.shape[1]  # else its rank is lower, and its smallest is 0
+    is_full = len(factor1) == len(factor2) == factor1.shape[1]  # else the smallest singular value is 0
     if is_full and (gram := product @ product.mT).isfinite().all():
         squares = torch.linalg.eigvalsh(gram)
         if squares[0] > WELL_CONDITIONED**2 * squares[-1]:
@@ -67,13 +71,13 @@ def _nuclear_norm(factor1: Tensor, factor2: Tensor) -> Tensor:
 
 
 def _mean_and_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (d,) of ``rows``, and F (min(n, d), d) with F^T F their covariance."""
+    """Returns the mean of rows (n, d), (d,), and a factor F of their covariance F^T F, (min(n, d), d)."""
     mean = rows.mean(0)
     return mean, _factor(rows - mean)
 
 
 def _factor(centred: Tensor) -> Tensor:
-    """F of rows whose mean is zero."""
+    """Returns the factor F of the covariance of rows (n, d) whose mean is zero."""
     n, d = centred.shape
     if n <= d:
         return centred / (n - 1) ** 0.5
@@ -85,6 +89,6 @@ def _factor(centred: Tensor) -> Tensor:
 
 
 def _factor_of(cov: Tensor) -> Tensor:
-    """F with F^T F = cov, for a covariance that rounding may have made slightly indefinite."""
+    """Returns the factor F with F^T F = cov, for a covariance that rounding may have made slightly indefinite."""
     values, vectors = torch.linalg.eigh(cov)
     return (vectors * values.clamp(min=0).sqrt()).mT

@@ -1,6 +1,6 @@
 """The Frechet distance of infinitely many generated clips, extrapolated from subsets of the clips.
 
-The generated side alone is extrapolated. The reference keeps its number of clips, and what those add to the distance.
+Only the generated side is extrapolated; the bias due to the finite reference stays.
 """
 
 from __future__ import annotations
@@ -16,35 +16,40 @@ from bsa_lightning.evaluation.metrics.kernel import NoValueError
 
 
 class Extrapolation(NamedTuple):
-    """A line through distances over 1 / (number of clips)."""
+    """A line that is fitted to distances over 1 / (number of clips)."""
 
     distance: float
-    """Where the line meets 1/n = 0. May be below zero where the line does not hold."""
+    """The value of the line at 1/n = 0, which may be negative if the fit is bad."""
     slope: float
+    """The slope of the line."""
     r_squared: float
-    """Share of the variance that the line explains: below about 0.9 the distance at infinity says little."""
+    """The share of the variance that the line explains; below about 0.9 the distance at infinity is not reliable."""
     sizes: tuple[int, ...]
+    """The number of clips of each subset."""
     distances: tuple[float, ...]
+    """The distance of each subset."""
 
 
 SMALLEST = 1 / 4
-"""The share of the clips that the smallest subset has."""
+"""The share of the clips that is in the smallest subset."""
 CLIPS, ROWS = 1, 2
-"""Clips and rows a dimension that the smallest subset has at least. The distance is no straight line over 1/n before:
-of the difference from the limit that all clips have, less than a tenth is left with so many; with half as many rows a
-quarter, below zero; with 110 clips of 256 dimensions, 83 % (``experiments/coverage``)."""
+"""The least numbers of clips and rows of the smallest subset, for each dimension.
+
+With fewer, the distance is not a straight line over 1/n. With these numbers, the extrapolation leaves less than a tenth
+of the difference that all clips have from the limit; with half as many rows a quarter, below the limit; with 110 clips
+of 256 dimensions 83 % (``experiments/coverage``)."""
 
 
 def refuse_short(*, num_clips: int, num_rows: int, num_features: int) -> None:
-    """Refuses numbers of clips and rows from which the distance cannot be extrapolated, whatever its R^2.
+    """Refuses numbers of clips and rows from which the distance cannot be extrapolated, whatever the R^2.
 
     Args:
-        num_clips: generated clips.
-        num_rows: rows of all of them.
-        num_features: dimensions of a row.
+        num_clips: the number of generated clips.
+        num_rows: the number of their rows.
+        num_features: the number of features of a row.
 
     Raises:
-        NoValueError: saying how many there are and must be.
+        NoValueError: if there are too few clips or rows.
     """
     clips, rows = (round(each * num_features / SMALLEST) for each in (CLIPS, ROWS))
     if num_clips < clips or num_rows < rows:
@@ -57,13 +62,16 @@ def refuse_short(*, num_clips: int, num_rows: int, num_features: int) -> None:
 def at_infinity(
     distance_of: Callable[[Tensor], float], *, num_clips: int, num_sizes: int = 15, seed: int = 0
 ) -> Extrapolation:
-    """Fits distance = intercept + slope / n over subsets of the clips, from a quarter of them to all.
+    """Fits distance = intercept + slope / n to subsets of n clips, from a quarter of the clips to all.
+
+    Subsets are drawn without replacement, since a subset with duplicates would count as a smaller one.
 
     Args:
-        distance_of: the distance of the clips at these positions, an index tensor, from the reference.
-        num_clips: of which a subset of n is drawn, without replacement: duplicates would make it a smaller one.
-        num_sizes: how many subsets.
-        seed: of the draws.
+        distance_of: a function that returns the distance from the reference of the clips at the given positions, an
+            index tensor.
+        num_clips: the number of clips.
+        num_sizes: the number of subsets, at least 2.
+        seed: the seed of the draws.
 
     Raises:
         NoValueError: if there are too few clips for ``num_sizes`` different sizes.

@@ -1,7 +1,8 @@
 """The kernel audio distance (Chung et al. 2025): an unbiased squared maximum mean discrepancy, times 100.
 
-Its expectation does not depend on the number of clips, so it is the one to read when there are few; it may be negative.
-That holds over pairs of rows from different clips: rows of one clip are alike, and so are two clips of one caption.
+Its expectation does not depend on the number of clips, so that it is preferable with few clips; it may be negative.
+It is unbiased only over pairs of rows from different clips and captions, since rows of one clip are alike, and so are
+two clips of one caption.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ _MOST = 10_000
 
 
 class NoValueError(UserError):
-    """A measure that has no value for some sound, whatever the others have."""
+    """One measure has no value for this sound; other measures may have one."""
 
 
 class KernelDistance:
-    """100 MMD^2 of generated rows from one reference, under exp(-|x - y|^2 / (2 bandwidth^2)), in float64.
+    """100 MMD^2 of generated rows and one reference, with the kernel exp(-|x - y|^2 / (2 bandwidth^2)), in float64.
 
-    Three means of kernels make it up: within the reference, within the generated rows, and between the two. Each is
-    over pairs of rows from clips of different numbers (Gretton et al. 2012, Lemma 6), so that a clip beside itself,
-    which has several rows, and a clip beside the recording of its own caption, which has its number, do not count.
+    It is made up of three means of the kernel: within the reference, within the generated rows, and between the two.
+    Each is over pairs of rows from clips with different numbers (Gretton et al. 2012, Lemma 6), which leaves out pairs
+    of rows of one clip, and pairs of a generated clip and the recording of the same caption, which have one number.
 
     Args:
-        reference: rows (n, d) of real sound.
-        clips: the number of the clip that each row is of, (n,); ``None`` takes every row for a clip of its own.
-        bandwidth: ``None`` is the median distance of two reference rows, as the paper has it.
+        reference: the rows of real sound, (n, d).
+        clips: the number of each row's clip, (n,); ``None`` takes every row for a clip of its own.
+        bandwidth: the bandwidth of the kernel; ``None`` is the median distance of two reference rows, as in the paper.
 
     Raises:
-        NoValueError: if there are fewer than two clips, or half of the pairs of rows are alike.
+        NoValueError: if there are fewer than two clips, or half of the pairs of rows are identical.
     """
 
     def __init__(self, reference: Tensor, clips: Tensor | None = None, *, bandwidth: float | None = None) -> None:
@@ -50,12 +51,12 @@ class KernelDistance:
         self._within = self._mean(self._reference, self._reference, _numbers(self._reference, clips))
 
     def __call__(self, generated: Tensor, clips: Tensor | None = None) -> Tensor:
-        """The distance of rows (m, d), a scalar.
+        """Returns the distance of generated rows from the reference, a scalar.
 
         Args:
-            generated: rows (m, d).
-            clips: the number of the clip that each row is of, (m,); the recording of the same caption has the same
-                number in the reference. ``None`` takes every row for a clip of its own, without a recording.
+            generated: the rows of generated sound, (m, d).
+            clips: the number of each row's clip, (m,), which is also the number of the recording of the same caption in
+                the reference. ``None`` takes every row for a clip of its own, without a recording.
 
         Raises:
             NoValueError: if there are fewer than two clips.
@@ -67,7 +68,7 @@ class KernelDistance:
         return SCALE * (self._within + within - 2 * self._mean(x, y, paired))
 
     def _mean(self, x: Tensor, y: Tensor, clips: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The mean kernel of a row of ``x`` and one of ``y``, of clips whose numbers differ."""
+        """Returns the mean of the kernel over pairs of rows of ``x`` and ``y`` from clips with different numbers."""
         total, count = torch.zeros((), dtype=x.dtype, device=x.device), 0
         for first in range(0, len(x), _CHUNK):
             kernel = (-_squares(x[first : first + _CHUNK], y) / (2 * self.bandwidth**2)).exp_()
@@ -81,28 +82,29 @@ class KernelDistance:
 
 
 def as_kadtk(reference: Tensor, generated: Tensor) -> Tensor:
-    """The distance as the package kadtk computes it: over all pairs of rows, with the generated rows' median distance.
+    """Returns the distance as the package kadtk computes it, over all pairs of rows.
 
-    Its expectation depends on the number of clips where a clip has several rows.
+    The bandwidth is the median distance of two generated rows. The expectation depends on the number of clips if a clip
+    has several rows.
 
     Args:
-        reference: rows (n, d) of real sound.
-        generated: rows (m, d).
+        reference: the rows of real sound, (n, d).
+        generated: the rows of generated sound, (m, d).
 
     Raises:
-        NoValueError: if there are fewer than two rows, or half of the pairs of generated rows are alike.
+        NoValueError: if there are fewer than two rows, or half of the pairs of generated rows are identical.
     """
     return KernelDistance(reference, bandwidth=median_distance(generated))(generated)
 
 
 def median_distance(rows: Tensor) -> float:
-    """The median Euclidean distance of two of the rows (n, d); beyond 10 000 rows, of that many, evenly spaced."""
+    """Returns the median Euclidean distance of two of the rows (n, d), of at most 10,000 evenly spaced ones."""
     rows = rows[:: -(-len(rows) // _MOST)].double()
     return float(torch.nn.functional.pdist(rows).median())
 
 
 def _numbers(rows: Tensor, clips: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The clip numbers of rows beside themselves."""
+    """Returns the clip numbers of rows twice, for pairs within one side."""
     numbers = torch.arange(len(rows)) if clips is None else clips
     return numbers, numbers
 
@@ -115,6 +117,6 @@ def _refuse_single(rows: Tensor, clips: Tensor | None) -> None:
 
 
 def _squares(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances (n, m) of rows (n, d) and (m, d)."""
+    """Returns the squared distances, (n, m), of rows (n, d) and (m, d)."""
     norms = x.square().sum(1)[:, None] + y.square().sum(1)
     return torch.addmm(norms, x, y.mT, alpha=-2).clamp_(min=0)

@@ -12,9 +12,10 @@ from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.evaluation.embeddings.soundscape_listener import WEIGHTS, SoundscapeListener
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
-from bsa_lightning.evaluation.paired import compare, resample_all
+from bsa_lightning.evaluation.paired_differences import compare, resample_all
 from bsa_lightning.evaluation.protocol import Protocol
 from bsa_lightning.evaluation.row_store import RowStore
+from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import teacher_system
 from bsa_lightning.models.loading import load_model
 
@@ -153,12 +154,13 @@ def test_folders_of_sound_with_captions_are_judged(listener, waves, truth, tmp_p
         score_folders(*sides, embeddings=[listener])
 
 
-def test_a_run_judges_what_its_systems_make_of_their_captions(listener):
+def test_a_run_judges_what_its_systems_make_of_their_captions(listener, tmp_path):
     teacher = load_model("tiny")
     zero = teacher_system(teacher.folder, num_steps=1, guidance_scale=1.0)
-    protocol = Protocol(
-        Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], teacher=teacher, zero=zero
+    settings = ScoringSettings(
+        Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], cache=tmp_path
     )
+    protocol = Protocol(settings, teacher=teacher, zero=zero)
     made: dict[int, torch.Tensor] = {}
     score = protocol.score(zero, seed=0, on_clip=made.__setitem__, num_heard=6)
     right = replies(listener(torch.stack([made[i] for i in range(6)])).rows[:, 0]).tolist()

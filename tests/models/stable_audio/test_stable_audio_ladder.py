@@ -20,7 +20,7 @@ from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.evaluation.scores import ScoreFile
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
-from bsa_lightning.generation.generate import generate
+from bsa_lightning.generation.from_noise import generate
 from bsa_lightning.generation.sounds import Sounds
 from bsa_lightning.models.loading import load_denoiser, load_model, without_weights
 

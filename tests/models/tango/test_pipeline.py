@@ -8,7 +8,7 @@ from tolerances import SAMPLES
 
 from bsa_lightning import TangoPipeline
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.generation.generate import generate_latents
+from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models.loading import load_model
 from bsa_lightning.models.t5 import T5Conditioner
 

@@ -1,4 +1,4 @@
-"""Captions to sound with any model: shared by scoring, ``predict`` and ``generate``."""
+"""Sampling of latents and sound from noise with any model, for scoring, ``predict`` and ``generate``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ _DDIM = DDIM()
 
 
 def noise_of(clips: Sequence[int], *, seed: int, shape: Sequence[int]) -> Tensor:
-    """Noise (len(clips), *shape) that depends on the seed and each clip's number alone, not on batches or ranks."""
+    """Returns standard normal noise, (clips, *shape), which depends on the seed and the numbers of the clips alone.
+
+    Args:
+        clips: the numbers of the clips, from 0; how they are batched and shared among ranks does not matter.
+        seed: the seed of the noise, at least 0.
+        shape: the shape of the noise of one clip.
+    """
     return torch.stack([torch.randn(*shape, generator=seeded(seed, clip)) for clip in clips])
 
 
@@ -33,7 +39,18 @@ def generate_latents(
     on_step: Callable[[int], None] | None = None,
     sampler: Sampler = _DDIM,
 ) -> Tensor:
-    """Clean scaled latents, shaped like ``noise``; DDIM is what students are made for."""
+    """Returns clean scaled latents of the shape of ``noise``.
+
+    Args:
+        denoiser: the denoiser.
+        conditioning: the captions of the batch.
+        null: the conditioning of the empty caption, one clip.
+        guidance_scale: the guidance scale that ``predictor`` is given; 1 is no guidance.
+        num_steps: the number of steps of the sampler, at least 1.
+        noise: standard normal latents, (batch, ...).
+        on_step: a function that is called after each step with its number, from 1; ``None`` calls nothing.
+        sampler: the sampler; students are made for DDIM.
+    """
     denoise = predictor(denoiser, conditioning, null=null, guidance_scale=guidance_scale)
     return sampler(denoise, denoiser.schedule, noise, num_steps, on_step)
 
@@ -48,7 +65,7 @@ def generate(
     num_steps: int,
     noise: Tensor,
 ) -> Tensor:
-    """Waveforms (batch, samples) in [-1, 1] at the codec's rate."""
+    """Returns waveforms (batch, samples) in [-1, 1] at the codec's rate; as :func:`generate_latents`, by DDIM."""
     return codec.decode(
         generate_latents(
             denoiser=denoiser,

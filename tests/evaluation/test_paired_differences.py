@@ -6,16 +6,10 @@ from frechet_rows import features, store_of
 from tolerances import IDENTITY
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.differences_file import DifferenceRow, write_differences
 from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
-from bsa_lightning.evaluation.paired import (
-    PairedRow,
-    compare,
-    paired_difference,
-    resample,
-    resample_all,
-    write_differences,
-)
+from bsa_lightning.evaluation.paired_differences import compare, paired_difference, resample, resample_all
 from bsa_lightning.evaluation.row_store import ClipRows, load_rows, mean, save_rows
 
 CLIPS = list(range(40))
@@ -90,7 +84,7 @@ def test_rows_on_disk_give_the_same_file(tmp_path):
         save_rows(tmp_path / f"{i}.safetensors", {"logmel": system, "other": system})
     found = compared(measures, *(load_rows(tmp_path / f"{i}.safetensors") for i in range(2)), num_resamples=5)
     assert found == compared(measures, *({"logmel": system} for system in systems), num_resamples=5)
-    write_differences(tmp_path / "differences.csv", [PairedRow("a", "b", 0, *item, True) for item in found.items()])
+    write_differences(tmp_path / "differences.csv", [DifferenceRow("a", "b", 0, *item, True) for item in found.items()])
     with (tmp_path / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["metric"] for row in rows] == ["fd_logmel", "kad_logmel", "kl_logmel", "kl_sigmoid_logmel", "is_logmel"]

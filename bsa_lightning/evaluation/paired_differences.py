@@ -1,19 +1,16 @@
-"""Is one system better than another on these clips? Differences under resampling of the clips, the same for both."""
+"""Is one system better than another on these clips? Differences with intervals, under resampling of the clips."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import atomic_write
 from bsa_lightning.data.order import seeded
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.metrics.kernel import NoValueError
@@ -21,7 +18,7 @@ from bsa_lightning.evaluation.row_store import ClipRows, mean
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR
 
 FEWEST = 20
-"""Clips from which halves say how much a distance varies."""
+"""The number of clips from which the spread of halves tells how much a distance varies."""
 
 
 class ClipDifference(NamedTuple):
@@ -37,26 +34,26 @@ class Resampled(NamedTuple):
     """A measure of one system's clips, and of random halves of them."""
 
     clips: Tensor
-    """Numbers of the clips (n,)."""
+    """The numbers of the clips, (n,)."""
     value: float
-    """Of all clips."""
+    """The measure of all clips."""
     halves: Tensor
-    """Of each half (num_resamples,), float64; the same clips for every system of these clips."""
+    """The measure of each half, (num_resamples,), float64; the halves are the same for all systems of these clips."""
 
 
 def resample(
     measure: Callable[[ClipRows], float], rows: ClipRows, *, num_resamples: int = 100, seed: int = 0
 ) -> Resampled:
-    """``measure`` of all clips and of random halves, drawn without replacement.
+    """Returns a measure of all clips of a system, and of random halves of them, drawn without replacement.
 
     Args:
-        measure: of some clips, such as ``Measures.frechet``.
-        rows: of one system.
-        num_resamples: halves drawn, at least 2.
-        seed: of the draws.
+        measure: a function of the rows of some clips, such as ``Measures.frechet``.
+        rows: the rows of one system.
+        num_resamples: the number of halves to draw, at least 2.
+        seed: the seed of the draws.
 
     Raises:
-        UserError: if there are too few clips.
+        UserError: if there are fewer than 20 clips.
     """
     if (n := len(rows)) < FEWEST:
         raise UserError(f"a paired difference needs {FEWEST} clips, but there are {n}; score more")
@@ -66,17 +63,22 @@ def resample(
 
 
 def paired_difference(first: Resampled, second: Resampled) -> ClipDifference:
-    """A measure of one system less that of another, from the same captions and noise, over the clips of both.
+    """Returns a measure of one system less that of another, for the same captions and noise, with its interval.
 
-    The spread of random halves is that of the whole (a delete-half jackknife), and unlike in a bootstrap no clip comes
+    The spread of random halves is that of the whole (a delete-half jackknife). Unlike in a bootstrap, no clip is drawn
     twice, which would bias a Frechet distance of fewer rows than dimensions. The interval lies around the difference of
-    all clips, with the quantile of Student's t whose degrees of freedom are those of a spread known from n clips and so
-    many halves. It covers 95 %, less where a few clips make the difference (85 % of Frechet distances then), and more
-    where the second order of a distance in the clips matters, as between two systems that differ in nothing
+    all clips; its half width is the spread times the quantile of Student's t, whose degrees of freedom are those of a
+    spread that is estimated from n clips and that number of halves. It covers the expected difference in 95 % of
+    repetitions, in fewer where a few clips make the difference (85 % for Frechet distances then), and in more where the
+    second order of a distance in the clips matters, as between two systems that do not differ
     (``experiments/coverage``).
 
+    Args:
+        first: a measure of the first system.
+        second: the same measure of the second system.
+
     Raises:
-        UserError: if the systems were scored on other clips.
+        UserError: if the systems were scored on different clips.
     """
     from scipy.stats import t
 
@@ -93,9 +95,14 @@ def paired_difference(first: Resampled, second: Resampled) -> ClipDifference:
 def resample_all(
     measures: Sequence[Measures], rows: Mapping[str, ClipRows], *, num_resamples: int = 100
 ) -> dict[str, Resampled]:
-    """:func:`resample` of every metric that has a value, of every embedding with rows, by column.
+    """Returns :func:`resample` of every metric of a system by column; the trajectory error comes first.
 
-    The trajectory error, which is a mean over clips, comes first.
+    Metrics without a value are left out.
+
+    Args:
+        measures: the measures of each embedding.
+        rows: the system's rows by name of the embedding, and its trajectory errors.
+        num_resamples: the number of halves to draw, at least 2.
     """
     asked: list[tuple[str, str, Callable[[ClipRows], float]]] = [(TRAJECTORY_ERROR, TRAJECTORY_ERROR, mean)]
     for of_embedding in measures:
@@ -110,27 +117,5 @@ def resample_all(
 
 
 def compare(first: Mapping[str, Resampled], second: Mapping[str, Resampled]) -> dict[str, ClipDifference]:
-    """:func:`paired_difference` in every column that both have."""
+    """Returns :func:`paired_difference` of two systems in every column that both have."""
     return {column: paired_difference(first[column], second[column]) for column in first if column in second}
-
-
-class PairedRow(NamedTuple):
-    """A row of ``differences.csv``: ``first`` less ``second`` in one metric, on one sampling seed."""
-
-    first: str
-    second: str
-    seed: int
-    metric: str
-    found: ClipDifference
-    best_rival: bool
-    """Whether ``second`` is the strongest system that ``first`` has to beat."""
-
-
-def write_differences(path: Path, rows: Iterable[PairedRow]) -> None:
-    """Writes ``differences.csv``; ``best_rival`` is "yes" or empty."""
-    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["first", "second", "seed", "metric", *ClipDifference._fields, "best_rival"])
-        for *names, found, best_rival in rows:
-            numbers = [f"{number:.9g}" for number in found[:3]]
-            writer.writerow([*names, *numbers, found.num_clips, "yes" if best_rival else ""])

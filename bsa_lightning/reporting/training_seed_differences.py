@@ -1,4 +1,4 @@
-"""Do systems differ when they are trained again? Paired differences over training seeds, with intervals."""
+"""Paired differences between systems over training seeds, with intervals: do systems differ when trained again?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, crossed_interval
-from bsa_lightning.evaluation.system_name import DDIM
+from bsa_lightning.evaluation.system_name import DDIM_NAME
+from bsa_lightning.reporting.best_rivals import is_rival
 from bsa_lightning.reporting.results import Result, crossed
-from bsa_lightning.reporting.rivals import is_rival
 from bsa_lightning.reporting.table import TITLES
 
 HEADER = ["System", "Less", "Steps", "Metric", "Difference", "95 % interval", "Training seeds", "Sampling seeds"]
@@ -23,12 +23,22 @@ NOTE = (
 )
 BASELINE = "bsa"
 _EXACT = {"trajectory_error"}
-"""Metrics in which the teacher has no error, so that nothing is compared with it."""
+"""Metrics in which the teacher has no error, so that students are not compared with it."""
 
 
 @dataclass(frozen=True)
-class TrainingDifference:
-    """A metric of one system less that of another: the mean over seeds, with its 95 % interval over both kinds."""
+class TrainingSeedDifference:
+    """A metric of one system less that of another: the mean over seeds, with its 95 % interval.
+
+    Args:
+        first: the one system.
+        second: the other system.
+        metric: the metric.
+        mean: the mean difference over training and sampling seeds.
+        half_width: the half width of its 95 % interval over both kinds of seeds.
+        num_training_seeds: the number of training seeds.
+        num_sampling_seeds: the number of sampling seeds.
+    """
 
     first: Result
     second: Result
@@ -44,17 +54,17 @@ class TrainingDifference:
         return self.mean - self.half_width, self.mean + self.half_width
 
     @property
-    def is_one(self) -> bool:
-        """Whether the interval excludes zero; one without width, of seeds that agree by chance, tells nothing."""
+    def excludes_zero(self) -> bool:
+        """Whether the interval has a width, and does not contain zero."""
         return abs(self.mean) > self.half_width > 0
 
 
-def differences(results: Sequence[Result]) -> list[TrainingDifference]:
-    """Of all pairs of trained systems at equal steps, of each and its rivals, and of each and its teacher in full."""
+def differences(results: Sequence[Result]) -> list[TrainingSeedDifference]:
+    """Returns the differences between trained systems of equal steps, from their rivals, and from the full teacher."""
     trained = [result for result in results if result.training_seeds]
     teachers = [result for result in results if result.model == "teacher"]
     full = max(
-        (teacher for teacher in teachers if teacher.sampler == DDIM),
+        (teacher for teacher in teachers if teacher.sampler == DDIM_NAME),
         key=lambda teacher: (teacher.num_steps, teacher.nfe),
         default=None,
     )
@@ -83,10 +93,10 @@ def differences(results: Sequence[Result]) -> list[TrainingDifference]:
     return [difference for difference in found if difference is not None]
 
 
-def cells(found: Sequence[TrainingDifference]) -> list[list[str]]:
-    """Rows under ``HEADER``: against BSA where it is there (else all), against rivals, and against the teacher in full.
+def cells(found: Sequence[TrainingSeedDifference]) -> list[list[str]]:
+    """Returns rows of text under ``HEADER``: differences from BSA if it is there (else all), rivals and full teacher.
 
-    Against rivals it is the trajectory error alone, which leads; the file has the other metrics too.
+    Differences from rivals are shown for the trajectory error alone; the file has those of all metrics.
     """
     has_baseline = any(BASELINE in (d.first.weighting, d.second.weighting) for d in found)
     rows = []
@@ -107,7 +117,7 @@ def cells(found: Sequence[TrainingDifference]) -> list[list[str]]:
                 one.second.name,
                 steps,
                 TITLES.get(one.metric, one.metric),
-                f"{one.mean:+.3g}{' *' if one.is_one else ''}",
+                f"{one.mean:+.3g}{' *' if one.excludes_zero else ''}",
                 "{:+.3g} to {:+.3g}".format(*one.interval),
                 str(one.num_training_seeds),
                 str(one.num_sampling_seeds),
@@ -116,8 +126,8 @@ def cells(found: Sequence[TrainingDifference]) -> list[list[str]]:
     return rows
 
 
-def comma_separated(found: Sequence[TrainingDifference]) -> str:
-    """All pairs, every number in full."""
+def comma_separated(found: Sequence[TrainingSeedDifference]) -> str:
+    """Returns all differences as CSV, with unrounded numbers."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ["first", "second", "num_steps", "second_num_steps", "metric", "difference", "low", "high"]
@@ -129,16 +139,16 @@ def comma_separated(found: Sequence[TrainingDifference]) -> str:
     return buffer.getvalue()
 
 
-def _difference(first: Result, second: Result, metric: str) -> TrainingDifference | None:
-    """On the sampling seeds that all runs have; ``None`` where fewer than two training seeds pair the two."""
+def _difference(first: Result, second: Result, metric: str) -> TrainingSeedDifference | None:
+    """Returns a difference over common seeds; ``None`` with fewer than two training or no common sampling seeds."""
     ours, theirs = first.values[metric], second.values[metric]
-    if not second.training_seeds:  # one model for all of them
+    if not second.training_seeds:  # the same model is compared with all trainings
         theirs = {(t, s): value for t in first.training_seeds for (_, s), value in theirs.items()}
     rows = crossed({seeds: ours[seeds] - theirs[seeds] for seeds in ours.keys() & theirs.keys()})
     if len(rows) < 2 or not rows[0]:
         return None
-    return TrainingDifference(first, second, metric, *crossed_interval(rows), len(rows), len(rows[0]))
+    return TrainingSeedDifference(first, second, metric, *crossed_interval(rows), len(rows), len(rows[0]))
 
 
-def _swapped(d: TrainingDifference) -> TrainingDifference:
+def _swapped(d: TrainingSeedDifference) -> TrainingSeedDifference:
     return replace(d, first=d.second, second=d.first, mean=-d.mean)

@@ -6,8 +6,8 @@ import pytest
 
 from bsa_lightning.evaluation.system_name import SystemName
 from bsa_lightning.reporting import table
+from bsa_lightning.reporting.best_rivals import matches
 from bsa_lightning.reporting.results import Result
-from bsa_lightning.reporting.rivals import matches
 
 ERROR = "trajectory_error"
 
