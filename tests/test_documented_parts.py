@@ -4,15 +4,16 @@ import tomllib
 
 import pytest
 import torch
-from pages import ROOT, blocks
+from pages import ROOT, blocks, tables
 
+from bsa_lightning.diffusion import weighting
 from bsa_lightning.diffusion.schedule import CosineSchedule, trailing_grid
-from bsa_lightning.diffusion.weighting import check_weights
 from bsa_lightning.evaluation.reference import embed
 from bsa_lightning.models import registry
 from docs.tools import settings
 
 PAGE = ROOT / "docs" / "repository.md"
+LIMITS = [row for row in tables(ROOT / "docs" / "mathematics.md") if len(row) == 5]
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def defined(monkeypatch):
 
 def test_weighting_has_weights_that_a_ladder_accepts(defined):
     times = trailing_grid(8)[:-1]
-    check_weights(defined["LogSNR"](), CosineSchedule(), times, where="in the test")
+    weighting.check_weights(defined["LogSNR"](), CosineSchedule(), times, where="in the test")
     assert defined["LogSNR"]()(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 0.6931472])
 
 
@@ -62,3 +63,18 @@ def test_page_of_settings_is_what_the_code_says():
 def test_every_setting_has_a_meaning():
     rows = [line.split(" | ") for line in settings.PAGE.read_text().splitlines() if line.startswith("| `")]
     assert [row[0] for row in rows if not row[-1].strip(" |")] == []
+
+
+@pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
+def test_limits_of_weightings_are_those_of_the_code(row):
+    weight = getattr(weighting, row[0].split("`")[1])()
+    snr = torch.tensor([1e-12, 1e12], dtype=torch.float64)
+    for cell, values in zip(row[2:], (weight(snr), weight.in_eps(snr), weight.in_v(snr)), strict=True):
+        stated = [weighting._GAMMA if word == "gamma" else float(word) for word in cell.split(";")[0].split(", ")]
+        found = [0.0 if value < 1e-9 else float("inf") if value > 1e9 else value for value in values.tolist()]
+        assert found == pytest.approx(stated, rel=1e-9)
+
+
+def test_limits_are_given_of_every_weighting():
+    classes = settings.subclasses(weighting.Weighting)
+    assert [row[0].split("`")[1] for row in LIMITS] == [cls.__name__ for cls in classes]

@@ -49,6 +49,21 @@ def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160
 
 
+@pytest.mark.parametrize(
+    ("number", "source"),
+    [(r"\d\.\d+ ± \d\.\d+", "docs/getting-started.md"), (r"\d\.\d{2,}(?! ±)", "experiments/weightings/README.md")],
+    ids=["demo", "study"],
+)
+def test_numbers_are_those_of_the_pages_that_explain_them(number, source):
+    demo, study = "## First steps", "## What the comparison of weightings found"
+    sections = re.split(r"^(?=## )", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    (section,) = [text for text in sections if text.startswith(demo if "started" in source else study)]
+    found = re.findall(number, section)
+    assert len(found) >= 10
+    page = (ROOT / source).read_text()
+    assert [value for value in found if value not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_links_lead_somewhere(page):
     for link in links(page):
