@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check study bench coverage endurance fuzz lint format types lock clean
+.PHONY: help setup demo test slow check docs study bench coverage endurance fuzz lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -26,7 +26,10 @@ test: $(READY) ## run the tests (what is slow or needs a GPU or a download is le
 slow: $(READY) ## run the tests that take minutes: deaths, nodes, sharding, compilers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "slow and not gpu and not network"
 
-check: lint types test slow ## all that a change must pass: lint, types, test, slow (a quarter of an hour)
+check: lint types docs test slow ## all that a change must pass: lint, types, docs, test, slow (a quarter of an hour)
+
+docs: $(READY) ## build the documentation as a website, in site/; a warning is an error
+	$(BIN)/mkdocs build --strict --config-file docs/tools/mkdocs.yml
 
 study: $(READY) ## compare the weightings, as experiments/weightings says; hours, and it goes on where it stopped
 	$(BIN)/python -m experiments.weightings.study $(PARTS)

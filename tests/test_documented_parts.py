@@ -1,0 +1,80 @@
+"""The parts that docs/repository.md shows how to add work, and docs/settings.md is what the code says."""
+
+import tomllib
+
+import pytest
+import torch
+from pages import ROOT, blocks, tables
+
+from bsa_lightning.diffusion import weighting
+from bsa_lightning.diffusion.schedule import CosineSchedule, trailing_grid
+from bsa_lightning.evaluation.reference import embed
+from bsa_lightning.models import registry
+from docs.tools import settings
+
+PAGE = ROOT / "docs" / "repository.md"
+LIMITS = [row for row in tables(ROOT / "docs" / "mathematics.md") if len(row) == 5]
+
+
+@pytest.fixture
+def defined(monkeypatch):
+    """What the examples of the page define; the family is registered for this test alone."""
+    monkeypatch.setattr(registry, "_families", dict(registry._families))
+    names = {}
+    for body in blocks(PAGE, "python"):
+        exec(compile(body, str(PAGE), "exec"), names)
+    return names
+
+
+def test_weighting_has_weights_that_a_ladder_accepts(defined):
+    times = trailing_grid(8)[:-1]
+    weighting.check_weights(defined["LogSNR"](), CosineSchedule(), times, where="in the test")
+    assert defined["LogSNR"]()(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 0.6931472])
+
+
+def test_embedding_measures_what_it_says(defined):
+    tone = 0.1 * torch.sin(torch.arange(16_000) * 2 * torch.pi / 100).expand(3, 1, -1)
+    features = embed(defined["Loudness"](), tone, sample_rate=16_000)
+    assert features.rows.shape == (3, 10, 1)
+    torch.testing.assert_close(features.rows, torch.full((3, 10, 1), -23.0103), rtol=0, atol=1e-3)
+
+
+def test_family_reads_a_model_folder(defined):
+    family = registry._registered()["MyPipeline"]()
+    assert isinstance(family, defined["MyFamily"])
+    folder = registry.resolve_folder("tiny")
+    codec = family.codec(folder)
+    denoiser = family.denoiser(folder, dtype=torch.float32)
+    z_t = torch.zeros(1, *codec.latent_shape)
+    prediction = denoiser(z_t, torch.ones(1), family.conditioner(folder)(["A tone"]))
+    assert prediction.x.shape == z_t.shape
+
+
+def test_entry_points_have_the_group_that_is_read():
+    (body,) = blocks(PAGE, "toml")
+    (group,) = tomllib.loads(body)["project"]["entry-points"]
+    assert group == registry.ENTRY_POINTS
+
+
+def test_page_of_settings_is_what_the_code_says():
+    assert settings.PAGE.read_text() == settings.page(), "run python -m docs.tools.settings"
+
+
+def test_every_setting_has_a_meaning():
+    rows = [line.split(" | ") for line in settings.PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows if not row[-1].strip(" |")] == []
+
+
+@pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
+def test_limits_of_weightings_are_those_of_the_code(row):
+    weight = getattr(weighting, row[0].split("`")[1])()
+    snr = torch.tensor([1e-12, 1e12], dtype=torch.float64)
+    for cell, values in zip(row[2:], (weight(snr), weight.in_eps(snr), weight.in_v(snr)), strict=True):
+        stated = [weighting._GAMMA if word == "gamma" else float(word) for word in cell.split(";")[0].split(", ")]
+        found = [0.0 if value < 1e-9 else float("inf") if value > 1e9 else value for value in values.tolist()]
+        assert found == pytest.approx(stated, rel=1e-9)
+
+
+def test_limits_are_given_of_every_weighting():
+    classes = settings.subclasses(weighting.Weighting)
+    assert [row[0].split("`")[1] for row in LIMITS] == [cls.__name__ for cls in classes]
