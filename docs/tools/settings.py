@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from bsa_lightning import api
 from bsa_lightning.cli import classes, convert, dashboard, export, generate, score
 from bsa_lightning.cli.fit import Command
-from bsa_lightning.data.clips import Clips, Selected
+from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.diffusion.weighting import Weighting
@@ -69,7 +69,7 @@ def _lines() -> Iterator[str]:
     yield from _group("Guidance modes", "guidance", GuidanceMode)
     yield "## Data\n"
     yield from _sections(AudioCapsLatents, Prepared)
-    yield from _group("Clips", "clips", Clips, besides=(Selected,))
+    yield from _group("Clips", "clips", Clips)
     yield "## Scores\n"
     yield from _sections(ScoringSettings)
     yield from _group("Embeddings", "embeddings", Embedding)
@@ -98,11 +98,11 @@ def _lines() -> Iterator[str]:
         yield from _section(function, title=f"lightning {name}")
 
 
-def _group(title: str, setting: str, base: type, *, besides: Sequence[type] = ()) -> Iterator[str]:
+def _group(title: str, setting: str, base: type) -> Iterator[str]:
     """A section with all classes of this package that a setting may name."""
     yield f"## {title}\n"
     yield f"What the setting `{setting}` may name, or a class of your own that inherits from `{_path(base)}`.\n"
-    yield from _sections(*(cls for cls in subclasses(base) if cls not in besides))
+    yield from _sections(*subclasses(base))
 
 
 def _sections(*classes: type) -> Iterator[str]:
@@ -111,12 +111,12 @@ def _sections(*classes: type) -> Iterator[str]:
 
 
 def subclasses(base: type) -> list[type]:
-    """All public classes of this package below ``base`` that can be made, in the order in which they are written."""
+    """All classes below ``base`` that a configuration may name by bare name, in the order in which they are written."""
     found: dict[type, None] = {}
     cls: type
     for cls in base.__subclasses__():
-        is_ours = cls.__module__.startswith("bsa_lightning.") and not cls.__name__.startswith("_")
-        if is_ours and not inspect.isabstract(cls):
+        is_listed = cls.__module__ in classes.MODULES and not cls.__name__.startswith("_")
+        if is_listed and not inspect.isabstract(cls):
             found[cls] = None
         found |= dict.fromkeys(subclasses(cls))
     return sorted(found, key=lambda cls: (cls.__module__, inspect.getsourcelines(cls)[1]))
