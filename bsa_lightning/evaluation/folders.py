@@ -17,14 +17,12 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.common.lists import plain_text, read_object
 from bsa_lightning.data.audio import length_of, recorded, suffixes
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics, ReadsCaptions, refuse_repeated
 from bsa_lightning.evaluation.measures import (
     Measures,
-    ReadsCaptions,
     expected_rows,
     needs_many,
     of_distributions,
-    refuse_repeated,
     too_few_reason,
 )
 from bsa_lightning.evaluation.reference import RowCache
