@@ -66,7 +66,7 @@ class ScoringSettings:
         for seed in self.seeds:
             check_seed("seeds", seed)
         if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds is {list(self.seeds)}, but each must come once; a repeat of the same noise is none")
+            raise UserError(f"seeds is {list(self.seeds)}, but each seed counts once; leave out what is repeated")
         check_number("num_captions", self.num_captions, whole=True, at_least=1)
         check_number("batch_size", self.batch_size, whole=True, at_least=1)
         check_number("num_samples", self.num_samples, whole=True, at_least=0)

@@ -140,7 +140,7 @@ def test_a_report_replaces_reports_alone(tmp_path, name, capsys):
     run_folder, out = write_run(tmp_path / "run"), tmp_path / "site"
     out.mkdir()
     (out / name).write_text("mine")
-    with pytest.raises(UserError, match=f"where {name} is not of a report; name another folder"):
+    with pytest.raises(UserError, match=f"where {name} is not a report's; name another folder"):
         report([run_folder], out=out)
     assert [path.read_text() for path in out.iterdir()] == ["mine"]
     (out / name).rename(out / "other")
