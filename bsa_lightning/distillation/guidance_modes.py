@@ -143,8 +143,8 @@ class Embedded(GuidanceMode):
             check_number(f"{name} of the guidance scales", bound, at_least=0, at_most=LARGEST_SCALE)
         if not 0 <= low <= scale <= high or low == high:
             raise UserError(
-                f"guidance scales are drawn from low={low} to high={high}, but these must be apart, at least 0 and"
-                f" have scale={scale} between them"
+                f"guidance scales are drawn from low={low} to high={high}, but low must be below high and"
+                f" scale={scale} between them; change one of the three"
             )
         self.low, self.high = low, high
         self.range = (low, high)

@@ -68,7 +68,7 @@ class Plan:
         if len(budgets) != (rounds := self._num_rounds()):
             raise UserError(
                 f"updates lists {len(budgets)} rounds, but {self.start_steps} to {self.end_steps} steps are {rounds};"
-                " give one number a round, or one for all"
+                " give one number for each round, or one for all"
             )
         if self.patience is not None:
             check_number("patience", self.patience, whole=True, at_least=1, advice="leave it out to spend all updates")
@@ -94,9 +94,9 @@ class Plan:
         for round_ in self.rounds if not self.off_grid else ():
             if not schedule.has_exact_grid(round_.num_steps):
                 raise UserError(
-                    f"a student of {round_.num_steps} steps does not divide the teacher's trained timesteps, so that"
-                    f" diffusers would sample it off its grid; choose another start_steps than {self.start_steps}, or"
-                    " allow it with off_grid"
+                    f"start_steps is {self.start_steps}, but its student of {round_.num_steps} steps does not divide"
+                    " the trained timesteps, so that diffusers would sample it at other times than it is trained"
+                    " at; choose another start_steps, or set off_grid to true"
                 )
 
     def check_weighting(self, weighting: Weighting, schedule: Schedule) -> None:

@@ -49,7 +49,7 @@ class TeacherReference:
             raise UserError(f'teacher is "{first}", but the run began with another one; name the folder that holds it')
         where = resolve_folder(first) if self.student is None else run_folder / self.student
         if not where.is_dir():
-            raise UserError(f"{where}, the teacher of the checkpoint's round, is gone; bring it back")
+            raise UserError(f"{where}, the teacher of the checkpoint's round, is missing; bring it back")
         if folder_sha256(where) != self.sha256:
             raise UserError(f"{where} holds another teacher than the checkpoint was trained with; bring that one back")
         return load_denoiser(where, dtype=dtype)

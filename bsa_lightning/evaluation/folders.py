@@ -17,14 +17,12 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.common.lists import plain_text, read_object
 from bsa_lightning.data.audio import length_of, recorded, suffixes
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics, ReadsCaptions, refuse_repeated
 from bsa_lightning.evaluation.measures import (
     Measures,
-    ReadsCaptions,
     expected_rows,
     needs_many,
     of_distributions,
-    refuse_repeated,
     too_few_reason,
 )
 from bsa_lightning.evaluation.reference import RowCache
@@ -206,15 +204,15 @@ def _files(folder: Path) -> tuple[dict[str, Path], int]:
         name = _name(path)
         if name in found:
             raise UserError(
-                f"{folder} holds {found[name].name} and {path.name}, which have one name without their suffixes; take"
-                " one of them away"
+                f"{folder} holds {found[name].name} and {path.name}, which have the same name without their"
+                " suffixes; remove one of them"
             )
         found[name] = path
     if not found:
         raise UserError(f"{folder} holds no audio; name a folder of {', '.join(sorted(suffixes()))} files")
     if skipped:
         _log.warning(
-            "%s: %d entries are hidden or no audio files, and were passed over: %s",
+            "%s: %d entries are hidden or not audio files, and are ignored: %s",
             folder, len(skipped), _some(skipped),
         )  # fmt: skip
     return found, len(skipped)
@@ -226,11 +224,11 @@ def _some(names: Sequence[str]) -> str:
 
 def _name(path: Path) -> str:
     if not path.is_file():
-        raise UserError(f"{path} is no regular file; take it away")
+        raise UserError(f"{path} is not a regular file; remove it")
     try:
         path.name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{path.parent} holds a file whose name is no UTF-8 ({path.name!r}); rename it") from None
+        raise UserError(f"{path.parent} holds a file whose name is not UTF-8 ({path.name!r}); rename it") from None
     return unicodedata.normalize("NFC", path.stem)
 
 
@@ -238,13 +236,13 @@ def _captions(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
     content = read_object(Path(path))
     captions = {unicodedata.normalize("NFC", name): caption for name, caption in content.items()}
     if len(captions) != len(content):
-        raise UserError(f"{path} names a clip twice, in two forms of Unicode; take one away")
+        raise UserError(f"{path} names a clip twice, in two forms of Unicode; remove one of them")
     if missing := [name for name in files if not isinstance(captions.get(name), str)]:
         raise UserError(
-            f'{path} has no caption of {missing[0]} that is text; it must be JSON such as {{"{missing[0]}": "Rain"}}'
+            f'{path} has no caption for {missing[0]} that is text; it must be JSON such as {{"{missing[0]}": "Rain"}}'
         )
     if other := [name for name in captions if name not in files]:
-        _log.warning("%s: %d captions are of no generated file: %s", path, len(other), _some(other))
+        _log.warning("%s: %d captions have no generated file: %s", path, len(other), _some(other))
     return {name: plain_text(captions[name], where=str(path), what="caption") for name in files}
 
 

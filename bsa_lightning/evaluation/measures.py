@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.evaluation.embeddings.base import Embedding
+from bsa_lightning.evaluation.embeddings.base import Embedding, ReadsCaptions
 from bsa_lightning.evaluation.metrics.divergence import inception_score, kl_divergence, kl_divergence_sigmoid
 from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
 from bsa_lightning.evaluation.metrics.frechet_at_infinity import at_infinity, refuse_short
@@ -54,39 +53,6 @@ def too_few_reason(*, num_clips: int, num_rows: int | None, side: str = "") -> s
     clips = f"{num_clips} {side} clips" if side else f"{num_clips} clips"
     counted = "" if num_rows is None else f" ({num_rows} rows)"
     return f"{clips}{counted} say nothing about a distribution; score at least {MIN_CLIPS} clips and {MIN_ROWS} rows"
-
-
-def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
-    """Refuses embeddings of the same name, whose columns would have the same names, too.
-
-    Raises:
-        UserError: if a name comes more than once.
-    """
-    names = [embedding.name for embedding in embeddings]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"embeddings names {repeated[0]} {names.count(repeated[0])} times; name each once")
-
-
-@runtime_checkable
-class ReadsCaptions(Protocol):
-    """An embedding that scores sound by its caption, as CLAP does by their similarity."""
-
-    caption_metric: str
-    """The column of ``scores.csv`` for the mean score of all clips."""
-
-    def text(self, captions: Sequence[str]) -> Tensor:
-        """Returns the embedding of captions, (captions, d_text)."""
-
-    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
-        """Returns the score of each row, (n,).
-
-        Args:
-            rows: the rows of sound, (n, num_features).
-            captions: the embedding of each row's caption, (n, d_text).
-
-        Raises:
-            NoValueError: if the embedding does not understand a caption.
-        """
 
 
 def needs_many(embedding: Embedding, *, paired: bool, captions: bool) -> bool:

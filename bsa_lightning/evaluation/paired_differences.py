@@ -83,7 +83,9 @@ def paired_difference(first: Resampled, second: Resampled) -> ClipDifference:
     from scipy.stats import t
 
     if not torch.equal(first.clips, second.clips):
-        raise UserError("the two systems were scored on other clips, so nothing pairs them; score them alike")
+        raise UserError(
+            "the two systems were scored on different clips, so that nothing pairs them; score both on the same"
+        )
     n, num_resamples = len(first.clips), len(first.halves)
     m = n // 2
     spread = float((first.halves - second.halves).std()) * math.sqrt(m / (n - m))

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bsa_lightning.evaluation.embeddings.base import Embedding, Features
-from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features, ReadsCaptions
+from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.reference import RowCache, embed
 from bsa_lightning.evaluation.row_store import ClipRows, RowStore, mean
 from bsa_lightning.evaluation.sample_cache import SampleCache, SampledBatch

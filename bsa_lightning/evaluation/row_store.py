@@ -55,7 +55,9 @@ class ClipRows:
         positions = torch.searchsorted(self.clips, clips).clamp(max=len(self) - 1)
         if not torch.equal(self.clips[positions], clips):
             missing = clips[self.clips[positions] != clips].tolist()
-            raise UserError(f"clips {missing[:3]} were never embedded, so nothing compares with them; score them anew")
+            raise UserError(
+                f"clips {missing[:3]} were never embedded, so nothing can be compared with them; score them again"
+            )
         return self.at(positions)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ class ScoreFile:
                 if not _is_valid(name, value):
                     raise UserError(f"{self.path} line {line} has {value!r} as its {name}; {_REMEDY}")
             if (first := lines.setdefault(_key(row), line)) != line:
-                raise UserError(f"{self.path} has the same system and repeat in lines {first} and {line}; {_REMEDY}")
+                raise UserError(f"{self.path} has the same system and seed in lines {first} and {line}; {_REMEDY}")
         return [row for _, row in rows]
 
     def keys(self) -> set[tuple[str, ...]]:

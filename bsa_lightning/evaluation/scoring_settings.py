@@ -10,8 +10,7 @@ from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
-from bsa_lightning.evaluation.measures import refuse_repeated
+from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics, refuse_repeated
 from bsa_lightning.generation.samplers import DDIM, DPMSolver, Sampler
 
 
@@ -67,7 +66,7 @@ class ScoringSettings:
         for seed in self.seeds:
             check_seed("seeds", seed)
         if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds is {list(self.seeds)}, but each must come once; a repeat of the same noise is none")
+            raise UserError(f"seeds is {list(self.seeds)}, but each seed counts once; leave out what is repeated")
         check_number("num_captions", self.num_captions, whole=True, at_least=1)
         check_number("batch_size", self.batch_size, whole=True, at_least=1)
         check_number("num_samples", self.num_samples, whole=True, at_least=0)

@@ -66,4 +66,4 @@ def _refuse_foreign(folder: Path) -> None:
     refuse_file(folder, setting="out")
     taken = [name for name in REPORT_FILES if (folder / name).exists()]
     if taken and not page.is_ours(folder / PAGE):
-        raise UserError(f"out is {folder}, where {taken[0]} is not of a report; name another folder, or take it away")
+        raise UserError(f"out is {folder}, where {taken[0]} is not a report's; name another folder, or remove it")

@@ -84,7 +84,7 @@ def _environment(path: Path) -> list[tuple[str, str]]:
 def _of_kind(content: dict[str, Any], name: str, kind: type[Kind], path: Path) -> Kind:
     found = content.get(name) or kind()
     if not isinstance(found, kind):
-        raise UserError(f"{path} has {found!r} as its {name}; bring the file back, or take it away")
+        raise UserError(f"{path} has {found!r} as its {name}; bring the file back, or remove it")
     return found
 
 

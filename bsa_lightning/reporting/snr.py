@@ -70,7 +70,7 @@ def _number(text: str, said: str) -> float | None:
     if text.lower() in ("", "nan", "inf", "-inf"):
         return None
     if (number := finite(text)) is None:
-        raise UserError(f"{said}, which is no number; correct it, or take the file away")
+        raise UserError(f"{said}, which is not a number; correct it, or remove the file")
     return number
 
 

@@ -47,14 +47,14 @@ def read(path: Path) -> Wave:
 
     try:
         if not path.is_file():
-            raise UserError(f"{path} is no file; take it away and score the run again")
+            raise UserError(f"{path} is not a file; remove it and score the run again")
         samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path} cannot be read as audio ({error}); delete it and score the run again") from error
     if len(samples) == 0:
         raise UserError(f"{path} holds no samples; delete it and score the run again")
     if not np.isfinite(samples).all() or abs(samples).max() > _LOUDEST or rate < _SLOWEST:
-        raise UserError(f"{path} holds what is no sound that a run keeps; delete it and score the run again")
+        raise UserError(f"{path} holds values that are not sound; delete it and score the run again")
     return Wave(samples.mean(1), rate)
 
 

@@ -73,7 +73,7 @@ class CheckpointFile(CheckpointIO):
             ):
                 raise  # the machine is at fault, not the file
             raise UserError(
-                f"{path} is damaged or no checkpoint ({error}); start the run anew"
+                f"{path} is damaged or not a checkpoint ({error}); start the run again"
                 " (--overwrite true, without --ckpt_path)"
             ) from error
         return checkpoint

@@ -81,7 +81,7 @@ class MetricsFile(Logger):
         rows = self._rows()
         if len(rows) < position["rows"]:
             raise UserError(
-                f"{self._path} has {len(rows)} rows where the checkpoint knows {position['rows']}; bring the whole file"
+                f"{self._path} has {len(rows)} rows, but had {position['rows']} at the checkpoint; bring the whole file"
                 " back, or replace the run (--overwrite true, without --ckpt_path)"
             )
         kept = rows[: position["rows"]]

@@ -97,7 +97,7 @@ def shard(denoiser: Denoiser, strategy: Strategy) -> None:
         strategy.shard(denoiser)
     elif isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
         raise UserError(
-            f"trainer.strategy is {type(strategy).__name__}, which cannot hand a student on to the next round; add"
+            f"trainer.strategy is {type(strategy).__name__}, under which a student cannot become a teacher; add"
             " --config configs/trainer/fsdp.yaml instead"
         )
 

@@ -90,7 +90,7 @@ def refuse_unreachable() -> None:
         known = wandb.login(prompt=False)
     except wandb.errors.AuthenticationError as error:
         raise UserError(
-            f"wandb is online, but {server} does not accept the key that is known here; {_LOGIN}"
+            f"wandb is online, but {server} does not accept the key that this machine has; {_LOGIN}"
         ) from error
     if not known:
-        raise UserError(f"wandb is online, but no key for {server} is known here; {_LOGIN}")
+        raise UserError(f"wandb is online, but this machine has no key for {server}; {_LOGIN}")

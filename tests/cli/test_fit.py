@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, 
     last.write_bytes(damage(last.read_bytes()))
     code, err = lightning("fit", "--ckpt_path", "last")
     assert code == 2
-    assert "last.ckpt is damaged or no checkpoint" in err
+    assert "last.ckpt is damaged or not a checkpoint" in err
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_networks_without_a_place_for_it_refuse_embedded_guidance():
     [
         (lambda: Baked(-1.0), "guidance scale is -1"),
         (lambda: Embedded(3.0, 4.0, 6.0), r"low=4\.0 to high=6\.0"),
-        (lambda: Embedded(1.0, 1.0, 1.0), "must be apart"),
+        (lambda: Embedded(1.0, 1.0, 1.0), "low must be below high"),
         (lambda: SamplingSettings(5, "baked", 3.0).scale(4.0), r"guidance scale is 4\.0, but .* 3\.0 baked in"),
         (
             lambda: SamplingSettings(5, "embedded", 3.0, (1.0, 6.0)).scale(7.0),

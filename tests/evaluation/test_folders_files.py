@@ -56,8 +56,7 @@ def test_hidden_files_folders_and_texts_are_passed_over_and_counted(sides, caplo
         {"reference": 4, "generated": 0},
     )
     assert (
-        "4 entries are hidden or no audio files, and were passed over: ._clip-0.wav, .clip-1.ogg, below, ..."
-        in caplog.text
+        "4 entries are hidden or not audio files, and are ignored: ._clip-0.wav, .clip-1.ogg, below, ..." in caplog.text
     )
 
 
@@ -72,10 +71,10 @@ def test_what_has_no_pair_is_counted_and_named(sides, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["x.ogg", "x.wav"], "holds x.ogg and x.wav, which have one name without their suffixes"),
-        (["x.WAV", "x.wav"], "holds x.WAV and x.wav, which have one name"),
-        (["caf\u00e9.wav", "cafe\u0301.wav"], "holds cafe\u0301.wav and caf\u00e9.wav, which have one name"),
-        ([os.fsdecode(b"caf\xe9.wav")], "holds a file whose name is no UTF-8"),
+        (["x.ogg", "x.wav"], "holds x.ogg and x.wav, which have the same name without their suffixes"),
+        (["x.WAV", "x.wav"], "holds x.WAV and x.wav, which have the same name"),
+        (["caf\u00e9.wav", "cafe\u0301.wav"], "holds cafe\u0301.wav and caf\u00e9.wav, which have the same name"),
+        ([os.fsdecode(b"caf\xe9.wav")], "holds a file whose name is not UTF-8"),
     ],
 )
 @pytest.mark.parametrize("side", [0, 1])
@@ -89,7 +88,7 @@ def test_two_files_of_one_name_are_refused(sides, side, names, message):
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nothing")])
 def test_what_is_no_regular_file_is_refused(sides, make):
     make(sides[1] / "x.wav")
-    with pytest.raises(UserError, match=r"x.wav is no regular file"):
+    with pytest.raises(UserError, match=r"x.wav is not a regular file"):
         score_folders(*sides)
 
 
@@ -106,9 +105,9 @@ def test_names_and_formats_of_two_systems_are_paired(sides, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"clip-0": "Rain"}', "has no caption of clip-1"),
+        ('{"clip-0": "Rain"}', "has no caption for clip-1"),
         (json.dumps(dict.fromkeys(NAMES, " ")), "has a clip without a caption"),
-        (json.dumps(dict.fromkeys(NAMES, 3)), "has no caption of clip-0"),
+        (json.dumps(dict.fromkeys(NAMES, 3)), "has no caption for clip-0"),
         ('{"clip-0": "Rain", "clip-0": "Wind"}', r'cannot be read as a JSON object \(it has "clip-0" twice\)'),
         ("[]", "it holds no object"),
         (json.dumps(dict.fromkeys(["caf\u00e9", "cafe\u0301"], "Rain")), "names a clip twice"),

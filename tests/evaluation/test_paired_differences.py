@@ -71,7 +71,7 @@ def test_a_worse_system_is_told_from_a_better_one():
 
 def test_unpaired_or_too_few_clips_are_refused():
     store = store_of(CLIPS).compute()
-    with pytest.raises(UserError, match="scored on other clips"):
+    with pytest.raises(UserError, match="scored on different clips"):
         paired(mean, store, store_of(CLIPS[1:]).compute())
     with pytest.raises(UserError, match="needs 20 clips, but there are 19"):
         paired(mean, *2 * [store_of(CLIPS[:19]).compute()])

@@ -18,7 +18,9 @@ from bsa_lightning.common.locks import LOCK
 from bsa_lightning.data import audio
 from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.generation import sounds as module
+from bsa_lightning.generation import text_to_audio
 from bsa_lightning.generation.sounds import Sounds
+from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.reporting.report import report
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,6 +106,7 @@ class Silence(Sounds):
         self.weight = nn.Parameter(torch.zeros(1))
         self.codec = SimpleNamespace(latent_shape=(1,), sample_rate=16_000)
         self.num_steps, self.guidance_scale, self.seed = 1, 1.0, 0
+        self.sampling = SamplingSettings(1, "outside", 1.0)
         self.denoiser = SimpleNamespace(schedule=CosineSchedule(), parameters=lambda: iter([self.weight]))
         self.conditioner = Nothing()
 
@@ -111,7 +114,7 @@ class Silence(Sounds):
 @pytest.fixture
 def silence(monkeypatch):
     monkeypatch.setattr(module, "Sounds", Silence)
-    monkeypatch.setattr(module, "generate", lambda noise, **_: torch.zeros(len(noise), 16_000))
+    monkeypatch.setattr(text_to_audio, "generate", lambda noise, **_: torch.zeros(len(noise), 16_000))
 
 
 def test_generate_replaces_its_own_sound_alone(tmp_path, silence, capsys):
@@ -140,7 +143,7 @@ def test_a_report_replaces_reports_alone(tmp_path, name, capsys):
     run_folder, out = write_run(tmp_path / "run"), tmp_path / "site"
     out.mkdir()
     (out / name).write_text("mine")
-    with pytest.raises(UserError, match=f"where {name} is not of a report; name another folder"):
+    with pytest.raises(UserError, match=f"where {name} is not a report's; name another folder"):
         report([run_folder], out=out)
     assert [path.read_text() for path in out.iterdir()] == ["mine"]
     (out / name).rename(out / "other")

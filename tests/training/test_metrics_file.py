@@ -51,5 +51,5 @@ def test_rows_that_are_lost_are_said_and_not_left_out(tmp_path, text):
     (tmp_path / "metrics.csv").unlink()
     if text is not None:
         (tmp_path / "metrics.csv").write_text(text)
-    with pytest.raises(UserError, match=r"has [01] rows where the checkpoint knows 3; bring the whole file back"):
+    with pytest.raises(UserError, match=r"has [01] rows, but had 3 at the checkpoint; bring the whole file back"):
         MetricsFile(tmp_path).rewind(position)

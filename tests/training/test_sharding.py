@@ -189,7 +189,7 @@ def test_what_else_a_run_may_ask_for(tmp_path, teacher_folder, latents_folder):
 def test_other_ways_of_sharding_are_refused(teacher_folder, latents_folder, tmp_path):
     module = module_of(teacher_folder)
     module.trainer = trainer_of(tmp_path, strategy=ModelParallelStrategy())
-    with pytest.raises(UserError, match="which cannot hand a student on"):
+    with pytest.raises(UserError, match="under which a student cannot become a teacher"):
         module.configure_model()
 
 

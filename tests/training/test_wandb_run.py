@@ -47,11 +47,11 @@ def test_no_server(monkeypatch):
 
 
 def test_no_key(server):
-    with pytest.raises(UserError, match=r"no key for http://127.0.0.1:\d+ is known here; run `wandb login` once"):
+    with pytest.raises(UserError, match=r"this machine has no key for http://127.0.0.1:\d+; run `wandb login` once"):
         refuse_unreachable()
 
 
 def test_a_key_that_the_server_does_not_know(server, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    with pytest.raises(UserError, match=r"http://127.0.0.1:\d+ does not accept the key that is known here"):
+    with pytest.raises(UserError, match=r"http://127.0.0.1:\d+ does not accept the key that this machine has"):
         refuse_unreachable()

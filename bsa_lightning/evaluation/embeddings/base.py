@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,39 @@ class Embedding(nn.Module, ABC):
     @abstractmethod
     def forward(self, waveform: Tensor) -> Features:
         """Returns the features of waveforms, (batch, samples) in [-1, 1] at ``sample_rate``."""
+
+
+@runtime_checkable
+class ReadsCaptions(Protocol):
+    """An embedding that scores sound by its caption, as CLAP does by their similarity."""
+
+    caption_metric: str
+    """The column of ``scores.csv`` for the mean score of all clips."""
+
+    def text(self, captions: Sequence[str]) -> Tensor:
+        """Returns the embedding of captions, (captions, d_text)."""
+
+    def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
+        """Returns the score of each row, (n,).
+
+        Args:
+            rows: the rows of sound, (n, num_features).
+            captions: the embedding of each row's caption, (n, d_text).
+
+        Raises:
+            NoValueError: if the embedding does not understand a caption.
+        """
+
+
+def refuse_repeated(embeddings: Sequence[Embedding]) -> None:
+    """Refuses embeddings of the same name, whose columns would have the same names, too.
+
+    Raises:
+        UserError: if a name comes more than once.
+    """
+    names = [embedding.name for embedding in embeddings]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"embeddings names {repeated[0]} {names.count(repeated[0])} times; name each once")
 
 
 class LogMelStatistics(Embedding):

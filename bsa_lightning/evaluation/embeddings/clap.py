@@ -53,7 +53,7 @@ class CLAP(Pretrained):
                 self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except UserError as error:
             raise UserError(
-                f'checkpoint is "{checkpoint}", but {error}: it is no whole CLAP in transformers\' layout;'
+                f'checkpoint is "{checkpoint}", but {error}: it is not a complete CLAP in transformers\' layout;'
                 f" name a folder with {', '.join(_NEEDED)}"
             ) from error
         known = self.model.config.text_config.vocab_size

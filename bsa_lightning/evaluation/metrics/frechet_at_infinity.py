@@ -54,7 +54,7 @@ def refuse_short(*, num_clips: int, num_rows: int, num_features: int) -> None:
     clips, rows = (round(each * num_features / SMALLEST) for each in (CLIPS, ROWS))
     if num_clips < clips or num_rows < rows:
         raise NoValueError(
-            f"{num_clips} clips with {num_rows} rows of {num_features} numbers give no limit;"
+            f"{num_clips} clips with {num_rows} rows of {num_features} numbers are too few to extrapolate from;"
             f" score at least {clips} clips with {rows} rows, or set at_infinity to false"
         )
 

@@ -135,7 +135,7 @@ def test_fingerprint_is_of_the_content_not_of_the_place(embedding, copy):
 def test_a_broken_folder_is_refused(copy, name):
     (copy / name).write_bytes((copy / name).read_bytes()[:50])
     with pytest.raises(
-        UserError, match=r"no whole CLAP in transformers' layout; name a folder with config\.json, model"
+        UserError, match=r"not a complete CLAP in transformers' layout; name a folder with config\.json, model"
     ):
         CLAP(str(copy))
 

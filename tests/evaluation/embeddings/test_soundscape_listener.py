@@ -9,9 +9,10 @@ from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.data import audio
 from bsa_lightning.data.soundscape_questions import ASKED, NUM_ANSWERS, answers
 from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.evaluation.embeddings.base import ReadsCaptions
 from bsa_lightning.evaluation.embeddings.soundscape_listener import WEIGHTS, SoundscapeListener
 from bsa_lightning.evaluation.folders import score_folders
-from bsa_lightning.evaluation.measures import Measures, ReadsCaptions
+from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.paired_differences import compare, resample_all
 from bsa_lightning.evaluation.protocol import Protocol
 from bsa_lightning.evaluation.row_store import RowStore
