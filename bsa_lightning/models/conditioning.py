@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -133,8 +134,13 @@ class Conditioning:
 
 
 def _cat_padded(parts: Sequence[Tensor]) -> Tensor:
+    """``torch.cat`` of sequences (batch, length, ...), each padded to the longest with zeros, without copying twice."""
     longest = max(part.shape[1] for part in parts)
-    return torch.cat([_padded(part, longest) for part in parts])
+    dtype = functools.reduce(torch.promote_types, [part.dtype for part in parts])
+    found = parts[0].new_zeros(sum(map(len, parts)), longest, *parts[0].shape[2:], dtype=dtype)
+    for part, place in zip(parts, found.split([len(part) for part in parts]), strict=True):
+        place[:, : part.shape[1]] = part
+    return found
 
 
 def _padded(sequence: Tensor, length: int) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 
 _MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.md"]
-"""The files of a model folder that are read: weights in one format only, and its card."""
+"""Patterns of the files of a model folder that are downloaded: weights in one format only, and its card."""
 
 
 def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), option: str) -> Path:
@@ -36,13 +36,13 @@ def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), op
 
 
 def fetch_model(hub_id: str) -> Path:
-    """The local folder of a model in diffusers' layout, fetched from the hub unless it is in its cache.
+    """A local folder with a model in the layout of diffusers, downloaded from the hub unless it is in the cache.
 
     Args:
-        hub_id: "owner/name".
+        hub_id: the repository, as "owner/name".
 
     Raises:
-        UserError: if it cannot be had, for want of a network, a disk or such a repository.
+        UserError: if the model cannot be downloaded, such as without a network or for an unknown repository.
     """
     from huggingface_hub import snapshot_download
 

@@ -82,7 +82,7 @@ def test_a_student_reads_its_teachers_parts(student):
         ({"teacher": "ITSELF"}, r"but no complete model folder is there"),
         ({"teacher": None}, r"is not a complete model folder: it has no vae/"),
         ({"teacher": "OTHER"}, r"but another model is there now; restore the student's own teacher"),
-        ({"teacher": "AUDIOLDM"}, r"but that is a AudioLDMPipeline and not a TangoPipeline"),
+        ({"teacher": "AUDIOLDM"}, r"but a AudioLDMPipeline is there, not a TangoPipeline"),
         ({"sha256": "0" * 64}, "is damaged or was changed, since its files do not have the digests in provenance.json"),
         ({"pipeline": None}, "is not a model folder"),
         ({"pipeline": ["TangoPipeline"]}, "pipeline is .* but must be a text"),
