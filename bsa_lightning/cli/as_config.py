@@ -1,4 +1,4 @@
-"""Objects as the settings that would make them: what lets Python and YAML build the same runs."""
+"""Objects as the settings that would make them, so that Python and YAML build the same runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from bsa_lightning.common.errors import UserError
 
 
 def as_config(value: object) -> Any:  # noqa: ANN401 - any value of YAML
-    """The value as YAML has it: an object becomes its class path and the arguments of its constructor.
+    """Returns the settings that would make a value: of an object, its class path and its constructor's arguments.
 
-    Each argument is read from the attribute of the same name. Dataclasses become plain mappings, and what makes an
-    optimizer (a class, or a ``functools.partial`` of one) becomes its class path and keywords.
+    Each argument is read from the attribute of the same name. A dataclass without a base class becomes a plain mapping,
+    and a class or a ``functools.partial`` of one, which makes an optimizer, becomes its class path and keywords.
+
+    Args:
+        value: the value, of any type that YAML has, or an object.
 
     Raises:
-        UserError: if an object does not keep an argument of its constructor.
+        UserError: if an object has no attribute of the name of an argument of its constructor.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -44,11 +44,11 @@ def generate(
     refuse_file(out, setting="out")
     import torch
 
-    from bsa_lightning.generation.sounds import Sounds
+    from bsa_lightning.generation.wav_writer import WavWriter
 
     repeated = [caption for caption in captions for _ in range(num_samples)]
-    Sounds.paths(out, repeated, range(len(repeated)))
-    sounds = Sounds(model, num_steps=steps, guidance_scale=guidance, seed=seed)
+    WavWriter.paths(out, repeated, range(len(repeated)))
+    sounds = WavWriter(model, num_steps=steps, guidance_scale=guidance, seed=seed)
     sounds.to("cuda" if torch.cuda.is_available() else "cpu")
     for first in range(0, len(repeated), _BATCH_SIZE):
         batch = repeated[first : first + _BATCH_SIZE]

@@ -1,4 +1,4 @@
-"""A command of Lightning's in the process of whoever calls it, of settings that are given as a mapping."""
+"""Runs a command of the command line in the current process, with settings that are given as a mapping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bsa_lightning.cli import fit
 from bsa_lightning.cli.as_config import as_config
 
 _PROGRAM = Path(__file__).parents[1] / "__main__.py"
-"""What the processes of other ranks are started from."""
+"""The file that the processes of other ranks are started from."""
 
 
 def run_in_process(command: str, config: Mapping[str, Any], settings: Mapping[str, object] | None) -> None:

@@ -189,7 +189,7 @@ class ProgressiveDistillation(LatentModule):
         """Does nothing: the callback ``Scoring`` scores all systems when a test starts."""
         # Lightning runs no hook of a test without a batch, so that the data module gives it one. The batches cannot be
         # the (system, seed) pairs to score: Lightning takes them from the data module alone, which does not know the
-        # systems, and would share them out among the ranks, where each pair needs all ranks.
+        # systems, and by default shares them out among the ranks, where each pair needs all ranks.
 
     def on_validation_end(self) -> None:
         self._first.release()

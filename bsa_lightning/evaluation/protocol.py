@@ -67,18 +67,23 @@ class Protocol:
     Args:
         settings: the settings of the scoring, whose ``clips`` must be set.
         teacher: the model whose codec and text encoder all systems share.
-        zero: the undistilled teacher at its full steps, whose samples ``trajectory_error`` compares with.
+        full_teacher: the undistilled teacher at its full steps, whose samples ``trajectory_error`` compares with.
         process: this process among those that share out the captions.
     """
 
     def __init__(
-        self, settings: ScoringSettings, *, teacher: TextToAudioModel, zero: System, process: Process | None = None
+        self,
+        settings: ScoringSettings,
+        *,
+        teacher: TextToAudioModel,
+        full_teacher: System,
+        process: Process | None = None,
     ) -> None:
         assert settings.clips is not None
         self.settings, self.clips = settings, settings.clips
         self.num_captions = settings.num_generated
         self.teacher = teacher
-        self.zero = zero
+        self.full_teacher = full_teacher
         self.process = Process() if process is None else process
         self.device = torch.device(self.process.device)
         self.codec = teacher.codec.to(self.device)
@@ -96,7 +101,7 @@ class Protocol:
         conditioner = teacher.conditioner.to(self.device)
         self.conditioning = [conditioner([self.clips.captions(i)[0] for i in batch]) for batch in self.batches]
         self.null: Conditioning = conditioner.null()
-        self._zero_sampled: dict[int, Sampled] = {}
+        self._full_teacher_sampled: dict[int, Sampled] = {}
         self._denoiser: tuple[Path, Denoiser] | None = None
 
     @torch.no_grad()
@@ -106,7 +111,7 @@ class Protocol:
         *,
         seed: int,
         on_clip: Callable[[int, Tensor], None] = lambda _i, _wave: None,
-        num_heard: int = 0,
+        num_decoded: int = 0,
         on_batch: Callable[[int], object] = lambda _: None,
     ) -> Score:
         """Scores one system with one sampling seed; must be called on every rank.
@@ -115,26 +120,26 @@ class Protocol:
             system: the system.
             seed: the seed of the sampling noise.
             on_clip: a function that is called with the number and the waveform of each clip of this rank among the
-                first ``num_heard``.
-            num_heard: the number of clips, the first ones, that are decoded even if all their rows are in the cache.
+                first ``num_decoded``.
+            num_decoded: the number of clips, the first ones, that are decoded even if all their rows are in the cache.
             on_batch: a function that is called with the number of clips of each batch that has been sampled; see
                 :meth:`num_samplings`.
         """
         cache = RowCache(None) if system.weighting else self._row_cache
         stores = self._stores()
         trajectory = RowStore(1).to(self.device)
-        zero = self._sample(self.zero, seed, on_batch)
+        full = self._sample(self.full_teacher, seed, on_batch)
         sampled = self._sample(system, seed, on_batch)
-        for batch, x, zero_x in zip(self.batches, sampled.latents, zero.latents, strict=True):
+        for batch, x, teacher_x in zip(self.batches, sampled.latents, full.latents, strict=True):
             decode = functools.cache(partial(self.codec.decode, x))  # is not called if all rows are in the cache
             for embedding, store in zip(self.embeddings, stores, strict=True):
                 make, kind = partial(self._embed, embedding, decode), self._decoder
                 store.update(cache.get(make, embedding, kind, x), batch)
-            errors = (x - zero_x).square().flatten(1).mean(1)
+            errors = (x - teacher_x).square().flatten(1).mean(1)
             trajectory.update(Features(errors[:, None, None]), batch)
-            if batch[0] < num_heard:
+            if batch[0] < num_decoded:
                 for clip, wave in zip(batch, decode(), strict=True):
-                    if clip < num_heard:
+                    if clip < num_decoded:
                         on_clip(clip, wave)
         found = [store.compute() for store in stores]
         self.rows = {embedding.name: rows for embedding, rows in zip(self.embeddings, found, strict=True)}
@@ -150,8 +155,8 @@ class Protocol:
 
         The samples of the teacher at its full steps are needed once for each seed, even if it is not scored itself.
         """
-        needed = {(system, seed) for pair_system, seed in pairs for system in (self.zero, pair_system)}
-        return len(needed - {(self.zero, seed) for seed in self._zero_sampled})
+        needed = {(system, seed) for pair_system, seed in pairs for system in (self.full_teacher, pair_system)}
+        return len(needed - {(self.full_teacher, seed) for seed in self._full_teacher_sampled})
 
     def _embed(self, embedding: Embedding, decode: Callable[[], Tensor]) -> Features:
         """Returns the features of generated sound, as if it were read from its file."""
@@ -167,8 +172,8 @@ class Protocol:
 
     def _sample(self, system: System, seed: int, on_batch: Callable[[int], object] = lambda _: None) -> Sampled:
         """Returns the latents of this rank's captions; those of the teacher at its full steps are kept in memory."""
-        if system == self.zero and seed in self._zero_sampled:
-            return self._zero_sampled[seed]
+        if system == self.full_teacher and seed in self._full_teacher_sampled:
+            return self._full_teacher_sampled[seed]
         cache = SampleCache(None) if system.weighting else self._sample_cache
         found = []
         with self.process.precision():
@@ -187,8 +192,8 @@ class Protocol:
         nfe = sum(batch.nfe for batch in found) // max(1, sum(map(len, self.batches)))
         seconds = statistics.median(batch.seconds for batch in found) if found else 0.0
         sampled = Sampled([batch.latents for batch in found], nfe, seconds)
-        if system == self.zero:
-            self._zero_sampled[seed] = sampled
+        if system == self.full_teacher:
+            self._full_teacher_sampled[seed] = sampled
         return sampled
 
     def _sample_batch(self, system: System, noise: Tensor, conditioning: Conditioning) -> SampledBatch:

@@ -151,8 +151,8 @@ class Scoring(RoundObserver):
                 keep = KeptSamples(
                     module.run_folder, system, self.clips, self.settings.num_samples, protocol.codec.sample_rate
                 )
-                num_heard = keep.num_samples if is_first else 0
-                score = protocol.score(system, seed=seed, on_clip=keep, num_heard=num_heard, on_batch=bar.update)
+                num_decoded = keep.num_samples if is_first else 0
+                score = protocol.score(system, seed=seed, on_clip=keep, num_decoded=num_decoded, on_batch=bar.update)
                 if is_first and trainer.is_global_zero:  # before the score, which says that all of this is done
                     save_rows(self._rows_file(module.run_folder, system), protocol.rows)
                 self._record(trainer, file, score)
@@ -169,7 +169,7 @@ class Scoring(RoundObserver):
             self._protocol = Protocol(
                 self.settings,
                 teacher=load_model(module.teacher_name),
-                zero=RunSystems(module, self.settings).full_teacher,
+                full_teacher=RunSystems(module, self.settings).full_teacher,
                 process=Process(
                     trainer.global_rank,
                     trainer.world_size,

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.captions import read_captions
-from bsa_lightning.generation.sounds import Sounds
+from bsa_lightning.generation.wav_writer import WavWriter
 
 
 class Generation(LightningModule):
@@ -29,7 +29,7 @@ class Generation(LightningModule):
         self, model: str, num_steps: int | None = None, guidance_scale: float | None = None, seed: int = 0
     ) -> None:
         super().__init__()
-        self.sounds = Sounds(model, num_steps=num_steps, guidance_scale=guidance_scale, seed=seed)
+        self.sounds = WavWriter(model, num_steps=num_steps, guidance_scale=guidance_scale, seed=seed)
 
     def predict_step(self, batch: list[tuple[int, str]]) -> list[Path]:
         numbers, captions = zip(*batch, strict=True)

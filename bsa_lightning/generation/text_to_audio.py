@@ -1,4 +1,4 @@
-"""A model folder as one object that makes sound of captions."""
+"""A model as one object that generates sound from captions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sound:
 
     Args:
         audios: float32 in [-1, 1], (clips, samples), or (clips, channels, samples) where there are several channels.
-        sample_rate: samples a second.
+        sample_rate: the sample rate, in Hz.
     """
 
     audios: npt.NDArray[np.float32]
@@ -57,7 +57,7 @@ class TextToAudio(nn.Module):
         seed: int = 0,
         numbers: Sequence[int] | None = None,
     ) -> Sound:
-        """Makes one clip a caption, by DDIM.
+        """Returns a clip for each caption, sampled by DDIM.
 
         Args:
             captions: one caption or several; "" is sound without a caption.
@@ -66,7 +66,7 @@ class TextToAudio(nn.Module):
                 the model was made for.
             seed: the seed of the noise, at least 0. The noise of a clip is a function of the seed and of the clip's
                 number alone.
-            numbers: the number of each clip; ``None`` counts from 0.
+            numbers: the number of each clip, at least 0; ``None`` numbers them from 0.
 
         Raises:
             UserError: if a setting is out of its range, or not one that the model can be sampled with.
@@ -91,10 +91,14 @@ class TextToAudio(nn.Module):
         return Sound(waveforms.cpu().numpy(), self.codec.sample_rate)
 
     def settings_of_sampler(self, *, num_steps: int | None, guidance_scale: float | None) -> tuple[int, float]:
-        """The number of steps and the scale that the sampler is given.
+        """Returns the number of steps and the guidance scale that the sampler is given.
+
+        Args:
+            num_steps: the number of steps that was asked for; ``None`` takes what the model was made for.
+            guidance_scale: the guidance scale that was asked for; ``None`` takes what the model was made for.
 
         Raises:
-            UserError: as :meth:`forward`.
+            UserError: if the model cannot be sampled with these settings.
         """
         steps = self.sampling.num_steps if num_steps is None else num_steps
         if steps > (most := self.denoiser.schedule.most_steps):
@@ -103,10 +107,15 @@ class TextToAudio(nn.Module):
 
 
 def check_settings(*, num_steps: int | None, guidance_scale: float | None, seed: int) -> None:
-    """Refuses what no model can be sampled with, before one is loaded.
+    """Refuses settings that no model can be sampled with, before a model is loaded.
+
+    Args:
+        num_steps: the number of steps, at least 1; ``None`` is not checked.
+        guidance_scale: the guidance scale, at least 0; ``None`` is not checked.
+        seed: the seed of the noise, at least 0.
 
     Raises:
-        UserError: naming the setting and its value.
+        UserError: if a setting is out of its range.
     """
     if num_steps is not None:
         check_number("the number of steps", num_steps, whole=True, at_least=1)

@@ -56,7 +56,7 @@ class Lengths(Embedding):
 
 
 def teacher_of(folder):
-    return {"teacher": load_model(folder), "zero": teacher_system(folder, num_steps=2, guidance_scale=2.0)}
+    return {"teacher": load_model(folder), "full_teacher": teacher_system(folder, num_steps=2, guidance_scale=2.0)}
 
 
 @pytest.mark.parametrize("reading", [Plain(), AsPublishedTango()])
@@ -74,20 +74,20 @@ def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, 
 def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder, tmp_path, monkeypatch):
     settings = ScoringSettings(ToyClips(24), num_captions=20, batch_size=7, cache=tmp_path)
     models = teacher_of(teacher_folder)
-    zero = models["zero"]
-    first = Protocol(settings, **models).score(zero, seed=0)
+    full_teacher = models["full_teacher"]
+    first = Protocol(settings, **models).score(full_teacher, seed=0)
     assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3  # of 24 clips and of 20, in batches of 7
-    distilled = replace(zero, model="student", weighting="bsa")
+    distilled = replace(full_teacher, model="student", weighting="bsa")
     fresh = Protocol(settings, **models).score(distilled, seed=0)
     assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3
     assert fresh.metrics["fd_logmel"] == first.metrics["fd_logmel"]
     monkeypatch.setattr(LogMelStatistics, "forward", None)
     monkeypatch.setattr(models["teacher"].codec, "decode", lambda _: sum(None))
     again = Protocol(settings, **models)
-    assert again.score(zero, seed=0) == first
-    for asked in ({"seed": 1}, {"seed": 0, "num_heard": 1}):
+    assert again.score(full_teacher, seed=0) == first
+    for asked in ({"seed": 1}, {"seed": 0, "num_decoded": 1}):
         with pytest.raises(TypeError, match="not iterable"):
-            again.score(zero, **asked)
+            again.score(full_teacher, **asked)
     with pytest.raises(TypeError, match="not callable"):
         Protocol(replace(settings, cache=tmp_path / "other"), **models)
 
@@ -96,13 +96,13 @@ def test_every_embedding_adds_its_columns(teacher_folder, tmp_path):
     embeddings = [LogMelStatistics(), Words()]
     settings = ScoringSettings(ToyClips(40), batch_size=8, embeddings=embeddings, at_infinity=True, cache=tmp_path)
     models = teacher_of(teacher_folder)
-    score = Protocol(settings, **models).score(models["zero"], seed=0)
+    score = Protocol(settings, **models).score(models["full_teacher"], seed=0)
     assert list(score.metrics) == [
         "fd_logmel", "kad_logmel", "fd_words", "kad_words", "kl_words",
         "kl_sigmoid_words", "is_words", "words_score", "fd_words_inf", "fd_words_inf_r2",
         "trajectory_error", "seconds_per_clip",
     ]  # fmt: skip
-    few = Protocol(replace(settings, num_captions=9), **models).score(models["zero"], seed=0)
+    few = Protocol(replace(settings, num_captions=9), **models).score(models["full_teacher"], seed=0)
     assert list(few.metrics)[:2] == ["fd_logmel", "kad_logmel"]
     assert list(few.metrics)[2:5] == ["kl_words", "kl_sigmoid_words", "words_score"]
 
@@ -114,17 +114,17 @@ def test_scores_do_not_depend_on_batches_or_ranks(teacher_folder, tmp_path, batc
     latents = []
     for rank in range(2):
         protocol = Protocol(settings, **models, process=Process(rank, world_size=2))
-        latents.append(torch.cat(protocol._sample(models["zero"], 7).latents))
+        latents.append(torch.cat(protocol._sample(models["full_teacher"], 7).latents))
     settings = replace(settings, batch_size=4, cache=tmp_path / "whole")
-    whole = Protocol(settings, **models)._sample(models["zero"], 7).latents[0]
+    whole = Protocol(settings, **models)._sample(models["full_teacher"], 7).latents[0]
     torch.testing.assert_close(torch.stack(latents, 1).flatten(0, 1), whole, rtol=0, atol=1e-5)
 
 
 def test_progress_counts_the_teacher_that_errors_are_measured_from(teacher_folder, tmp_path):
     models = teacher_of(teacher_folder)
-    other = replace(models["zero"], num_steps=1)
+    other = replace(models["full_teacher"], num_steps=1)
     protocol = Protocol(ScoringSettings(ToyClips(6), num_captions=5, batch_size=2, cache=tmp_path), **models)
-    for pairs, num_samplings in (([(other, 0)], 2), ([(other, 0), (models["zero"], 1), (other, 1)], 3)):
+    for pairs, num_samplings in (([(other, 0)], 2), ([(other, 0), (models["full_teacher"], 1), (other, 1)], 3)):
         assert protocol.num_samplings(pairs) == num_samplings
         done = []
         for system, seed in pairs:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from bsa_lightning.generation.predict import Captions
-from bsa_lightning.generation.sounds import _file_name
+from bsa_lightning.generation.wav_writer import _file_name
 
 
 @pytest.mark.parametrize(("rank", "numbers"), [(0, [0, 2, 4]), (1, [1, 3])])

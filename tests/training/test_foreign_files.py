@@ -17,9 +17,9 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.locks import LOCK
 from bsa_lightning.data import audio
 from bsa_lightning.diffusion.schedule import CosineSchedule
-from bsa_lightning.generation import sounds as module
 from bsa_lightning.generation import text_to_audio
-from bsa_lightning.generation.sounds import Sounds
+from bsa_lightning.generation import wav_writer as module
+from bsa_lightning.generation.wav_writer import WavWriter
 from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.reporting.report import report
 
@@ -98,7 +98,7 @@ class Nothing:
         return torch.zeros(1)
 
 
-class Silence(Sounds):
+class Silence(WavWriter):
     """Makes silence, at once."""
 
     def __init__(self, model, **settings):
@@ -113,7 +113,7 @@ class Silence(Sounds):
 
 @pytest.fixture
 def silence(monkeypatch):
-    monkeypatch.setattr(module, "Sounds", Silence)
+    monkeypatch.setattr(module, "WavWriter", Silence)
     monkeypatch.setattr(text_to_audio, "generate", lambda noise, **_: torch.zeros(len(noise), 16_000))
 
 

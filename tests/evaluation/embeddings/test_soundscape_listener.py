@@ -157,13 +157,13 @@ def test_folders_of_sound_with_captions_are_judged(listener, waves, truth, tmp_p
 
 def test_a_run_judges_what_its_systems_make_of_their_captions(listener, tmp_path):
     teacher = load_model("tiny")
-    zero = teacher_system(teacher.folder, num_steps=1, guidance_scale=1.0)
+    full_teacher = teacher_system(teacher.folder, num_steps=1, guidance_scale=1.0)
     settings = ScoringSettings(
         Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], cache=tmp_path
     )
-    protocol = Protocol(settings, teacher=teacher, zero=zero)
+    protocol = Protocol(settings, teacher=teacher, full_teacher=full_teacher)
     made: dict[int, torch.Tensor] = {}
-    score = protocol.score(zero, seed=0, on_clip=made.__setitem__, num_heard=6)
+    score = protocol.score(full_teacher, seed=0, on_clip=made.__setitem__, num_decoded=6)
     right = replies(listener(torch.stack([made[i] for i in range(6)])).rows[:, 0]).tolist()
     true = [[answers(CLIPS.soundscape(i))[question] for question in ASKED.values()] for i in range(6)]
     pairs = [a == b for said, known in zip(right, true, strict=True) for a, b in zip(said, known, strict=True)]

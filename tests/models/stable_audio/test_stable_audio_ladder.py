@@ -21,7 +21,7 @@ from bsa_lightning.evaluation.scores import ScoreFile
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.generation.from_noise import generate
-from bsa_lightning.generation.sounds import Sounds
+from bsa_lightning.generation.wav_writer import WavWriter
 from bsa_lightning.models.loading import load_denoiser, load_model, without_weights
 
 HALF = {"rtol": 1e-3, "atol": 1e-3}
@@ -77,7 +77,7 @@ def test_a_student_has_moved_and_makes_stereo(folder, runs, tmp_path):
     student = runs["baked"] / "rounds" / "2-2steps"
     first, last = (load_denoiser(path).transformer.proj_in.weight for path in (folder, student))
     assert not torch.equal(first, last)
-    (path,) = Sounds(str(student)).write(tmp_path, ["rain"], [0])
+    (path,) = WavWriter(str(student)).write(tmp_path, ["rain"], [0])
     assert soundfile.read(path)[0].shape == (NUM_SAMPLES, 2)
 
 

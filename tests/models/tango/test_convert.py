@@ -16,7 +16,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.distillation.guidance_modes import Baked
 from bsa_lightning.distillation.rounds import Plan
-from bsa_lightning.generation.sounds import Sounds
+from bsa_lightning.generation.wav_writer import WavWriter
 from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_model
 from bsa_lightning.models.tango import shapes
 from bsa_lightning.models.tango.convert import convert_tango
@@ -226,7 +226,7 @@ def test_a_ladder_of_three_rounds_runs_on_a_converted_folder(converted, tmp_path
     students = sorted((tmp_path / "run" / "rounds").iterdir())
     assert [student.name for student in students] == ["1-4steps", "2-2steps", "3-1steps"]
     for model, num_steps in ((folder, 2), (students[-1], None)):
-        (path,) = Sounds(str(model), num_steps=num_steps).write(tmp_path / "sounds", ["a dog barks"], [0])
+        (path,) = WavWriter(str(model), num_steps=num_steps).write(tmp_path / "sounds", ["a dog barks"], [0])
         waveform, rate = soundfile.read(path)
         assert (len(waveform), rate) == (64 * 160, 16_000)
         assert waveform.any()

@@ -1,4 +1,4 @@
-"""Captions to wav files, with one model: what ``generate`` and ``predict`` share."""
+"""A model that writes wav files for captions, for ``lightning generate`` and ``lightning predict``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from bsa_lightning.data import audio
 from bsa_lightning.generation.text_to_audio import TextToAudio, check_settings
 
 
-class Sounds(TextToAudio):
-    """A model or student that writes the sound that it makes.
+class WavWriter(TextToAudio):
+    """A model or student that writes the sound that it generates to wav files.
 
     Args:
         model: the folder of a model or student, a hub id, or "tiny" for the built-in teacher.
         num_steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
         guidance_scale: the guidance scale of the sampler, at least 0; ``None`` takes what the model was made for.
         seed: the seed of the noise, at least 0.
+
+    Raises:
+        UserError: if there is no such model, or a setting is out of its range.
     """
 
     def __init__(
@@ -33,10 +36,15 @@ class Sounds(TextToAudio):
 
     @staticmethod
     def paths(folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:
-        """The files that :meth:`write` makes.
+        """Returns the paths of the files that :meth:`write` writes.
+
+        Args:
+            folder: the folder of the files.
+            captions: the captions.
+            numbers: the number of each clip.
 
         Raises:
-            UserError: if one of them is there and was not made by this project.
+            UserError: if a file exists that was not written by this project.
         """
         paths = [folder / _file_name(number, caption) for number, caption in zip(numbers, captions, strict=True)]
         for path in paths:
@@ -45,7 +53,16 @@ class Sounds(TextToAudio):
         return paths
 
     def write(self, folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:
-        """Makes one clip a caption and writes each to ``<folder>/<number>-<caption>.wav``, 16 bit."""
+        """Generates a clip of each caption, writes it to ``<folder>/<number>-<caption>.wav`` in 16 bit, returns paths.
+
+        Args:
+            folder: the folder of the files.
+            captions: the captions.
+            numbers: the number of each clip, which decides its noise.
+
+        Raises:
+            UserError: if a file exists that was not written by this project.
+        """
         sound = self(
             captions,
             num_steps=self.num_steps,
