@@ -124,3 +124,8 @@ def test_parts_of_another_model_are_refused(written, tmp_path, part, source):
         shutil.copytree(resolve_folder("tiny") / name, written / name)
     with pytest.raises(UserError, match=rf"is for .*{source}"):
         load_model(written)
+
+
+def test_a_student_names_no_folder_of_this_machine(teacher_folder, tmp_path):
+    load_denoiser(teacher_folder).save(tmp_path)
+    assert not any(str(teacher_folder) in path.read_text() for path in tmp_path.rglob("*.json"))
