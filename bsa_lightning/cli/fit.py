@@ -58,14 +58,21 @@ _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "r
 
 
 def run(words: list[str]) -> None:
-    """Runs the subcommand that ``sys.argv`` names; other ranks are started from the same words."""
+    """Runs the subcommand that ``sys.argv`` names, since Lightning starts the processes of other ranks from it.
+
+    Args:
+        words: the same words, without the program.
+
+    Raises:
+        UserError: if a setting is wrong.
+    """
     for word in words:
         if not word.isprintable() and word != word.encode("utf-8", "replace").decode():
             raise UserError(f"{word!r} is no text in UTF-8, which the names of a run's settings must be; rename it")
     prepare_parser(words)
     for message in NEEDLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    # Advertisements for cloud services.
+    # Lightning's "tips" advertise cloud services.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
@@ -86,15 +93,15 @@ def run(words: list[str]) -> None:
 
 
 class Command(LightningCLI):
-    """Any LightningModule with any LightningDataModule, in a run folder.
+    """Lightning's command line for any LightningModule and LightningDataModule, with a folder for the run.
 
     Args:
-        locks: keeps the lock of the run folder, until the command has ended.
-        reader: of checkpoints.
+        locks: the stack that holds the lock of the run folder until the command has ended.
+        reader: the plugin that reads and writes checkpoints.
     """
 
     begins: bool
-    """Whether a run that was to go on has nothing to go on from, and so begins."""
+    """Whether ``--ckpt_path last`` names a run that has no checkpoint yet, so that it starts at the beginning."""
 
     def __init__(self, locks: ExitStack, reader: CheckpointFile) -> None:
         self.locks, self.reader = locks, reader
@@ -200,14 +207,14 @@ class Command(LightningCLI):
         return loggers
 
     def _dumped(self) -> dict[str, Any]:
-        """The resolved configuration, without what only says how this one process was started."""
+        """The resolved configuration, without the settings that concern only how this process was started."""
         assert self.subcommand is not None
         parser = self._parser(self.subcommand)
         dumped: dict[str, Any] = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_unset=False))
         return {key: value for key, value in dumped.items() if key not in _NOT_RECORDED}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Reads the settings, and refuses what contradicts the run that is to go on."""
+        """Reads the settings, and refuses those that contradict the run that is to be continued."""
         try:
             super().parse_arguments(parser, args)
             seed = self.config[self.config["subcommand"]].get("seed_everything")
@@ -218,14 +225,14 @@ class Command(LightningCLI):
                 raise UserError(text) from error
             raise
         self.subcommand = self.config["subcommand"]
-        # Out of sight of Lightning, which would read the whole file to look for settings in it.
+        # Hidden from Lightning until the parsing is over: it would load the file and look for settings in it.
         self.checkpoint, self.config[self.subcommand].ckpt_path = self._resolve_checkpoint(), None
 
     def _resolve_checkpoint(self) -> str | None:
-        """The checkpoint to go on from, or to validate; refuses a configuration that contradicts its run's.
+        """Returns the checkpoint to continue from, or to validate; ``None`` is the beginning, or no checkpoint.
 
-        What is validated is what a run has trained: its last checkpoint, unless another is named. "last" goes on where
-        the run was stopped, which is the beginning if it was stopped before the first checkpoint.
+        ``validate`` takes the last checkpoint of the run, unless another one is named. ``fit --ckpt_path last`` continues
+        where the run was stopped, which is the beginning if it was stopped before its first checkpoint.
 
         Raises:
             UserError: if there is no such checkpoint, or naming the settings that differ.
