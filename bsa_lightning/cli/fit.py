@@ -231,7 +231,7 @@ class Command(LightningCLI):
     def _resolve_checkpoint(self) -> str | None:
         """Returns the checkpoint to continue from, or to validate; ``None`` is the beginning, or no checkpoint.
 
-        ``validate`` takes the last checkpoint of the run, unless another one is named. ``fit --ckpt_path last`` continues
+        ``validate`` takes the last checkpoint of the run, unless another is named. ``fit --ckpt_path last`` continues
         where the run was stopped, which is the beginning if it was stopped before its first checkpoint.
 
         Raises:
