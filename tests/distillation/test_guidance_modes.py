@@ -101,6 +101,8 @@ def test_evaluations_are_counted_on_the_network(guidance, teacher_nfe, student_n
         with CountEvaluations(network) as counted:
             final(network, num_steps, scale)
         assert counted.rows == nfe * len(COND)
+        final(network, num_steps, scale)
+        assert counted.rows == nfe * len(COND)  # what comes after the context is not counted
 
 
 def test_networks_without_a_place_for_it_refuse_embedded_guidance():
