@@ -103,6 +103,8 @@ def test_a_teacher_is_trained_by_equation_1(schedule):
     expected = (network(alpha * CLEAN + sigma * NOISE, t).eps - NOISE).square().mean()
     torch.testing.assert_close(errors.loss(), expected, **IDENTITY)
     assert torch.equal(errors.snr, schedule.snr(t))
+    other = denoising_loss(x=CLEAN, eps=NOISE, uniform=uniform, schedule=schedule, network=network, weighting=BSA(4))
+    assert torch.equal(other.weight, (errors.snr + 1).clamp(max=4))
 
 
 def test_clips_that_only_fill_a_batch_do_not_count():

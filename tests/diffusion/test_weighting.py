@@ -105,3 +105,4 @@ def test_a_difference_of_bfloat16_latents_is_taken_in_float32():
         torch.testing.assert_close(squared_error(one, other), torch.tensor([1e-6]), rtol=1e-3, atol=0)
     large, small = torch.full((1, 1), 256.0, dtype=torch.bfloat16), torch.full((1, 1), 1.0, dtype=torch.bfloat16)
     assert squared_error(large, small) == 255.0**2
+    assert squared_error(large.float(), small.double()).dtype == torch.float32  # as the student is held

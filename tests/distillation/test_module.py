@@ -129,7 +129,7 @@ WEIGHTINGS = [weighting.BSA(), weighting.MinSNR(), weighting.SNRPlusOne(), weigh
 def test_weightings_see_the_same_batches_times_and_noise(teacher_folder, latents_folder, tmp_path, monkeypatch):
     records = []
     for number, weight in enumerate(WEIGHTINGS):
-        module, record = module_of(teacher_folder, weighting=weight), []
+        module, record = module_of(teacher_folder, weighting=weight, plan=Plan(8, 2, 2)), []
         original = module._errors_of
 
         def spy(student, batch, draws, conditioning, original=original, record=record):
@@ -138,7 +138,7 @@ def test_weightings_see_the_same_batches_times_and_noise(teacher_folder, latents
             return errors
 
         monkeypatch.setattr(module, "_errors_of", spy)
-        trainer_of(tmp_path / str(number), max_steps=6).fit(module, data_of(latents_folder))
+        trainer_of(tmp_path / str(number), max_steps=3).fit(module, data_of(latents_folder))
         records.append(record)
     for other in records[1:]:
         for (index, draws, snr), (other_index, other_draws, other_snr) in zip(records[0], other, strict=True):

@@ -72,7 +72,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path):
     file = ScoreFile(tmp_path / "scores.csv")
     file.append(score(fd_logmel=1.25))
     file.path.write_text(file.path.read_text().rstrip("\r\n"))
-    with pytest.raises(UserError, match="was cut|end"):
+    with pytest.raises(UserError, match=r"scores\.csv"):
         file.rows()
 
 

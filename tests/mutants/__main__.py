@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1")
@@ -24,12 +25,12 @@ Key = tuple[str, str, str, str]
 
 def tests_of(mutant: Mutant, tests: list[Test]) -> list[Test]:
     """The tests that execute the changed statement, file by file, the quickest first."""
-    seeing = [test for test in tests if mutant.lines is None or not test.lines.isdisjoint(mutant.lines)]
+    lines = None if mutant.lines is None else {(mutant.file, line) for line in mutant.lines}
+    seeing = [test for test in tests if lines is None or not test.lines.isdisjoint(lines)]
     whole: dict[str, float] = {}
     for test in seeing:
-        file = test.name.split("::")[0]
-        whole[file] = whole.get(file, 0.0) + test.seconds
-    return sorted(seeing, key=lambda test: (whole[test.name.split("::")[0]], test.seconds))
+        whole[test.file] = whole.get(test.file, 0.0) + test.seconds
+    return sorted(seeing, key=lambda test: (whole[test.file], test.seconds))
 
 
 def told(mutant: Mutant) -> str:
@@ -46,15 +47,11 @@ class Mutation:
         self.killed: list[Mutant] = []
         self.hung = 0
 
-    def run(self, file: str, tests: list[str], chosen: list[Mutant], *, quiet: set[Key]) -> None:
+    def run(self, file: str, found: list[Test], chosen: list[Mutant], *, quiet: set[Key]) -> None:
         """Runs the chosen mutants of a file; survivors are told at once, but for those in ``quiet``."""
-        if not chosen:
-            return
-        began = time.monotonic()
-        found = self._runner.baseline(file, tests)
+        began, before = time.monotonic(), len(self.survivors)
         self._runner.control(file, sorted(found, key=lambda test: test.seconds)[:3])
         waiting, running = list(reversed(chosen)), {}
-        before = len(self.survivors)
         while waiting or running:
             while waiting and len(running) < self._workers:
                 mutant = waiting.pop()
@@ -109,10 +106,15 @@ def main() -> int:
         mutants = random.Random(arguments.seed).sample(mutants, min(arguments.sample, len(mutants)))
     os.chdir(ROOT)
     folder = Path(tempfile.mkdtemp(prefix="mutants-"))
-    mutation = Mutation(Runner(ROOT, folder), arguments.workers)
+    runner = Runner(ROOT, folder)
+    mutation = Mutation(runner, arguments.workers)
+    by_file = {file: [mutant for mutant in mutants if mutant.file == file] for file in chosen}
     try:
-        for file, tests in chosen.items():
-            mutation.run(file, tests, [mutant for mutant in mutants if mutant.file == file], quiet=listed)
+        wanted = {file: tests for file, tests in chosen.items() if by_file[file]}
+        found = runner.baseline(list(wanted), list(dict.fromkeys(chain(*wanted.values()))), arguments.workers)
+        print(f"{len(found)} tests pass on the code as it is, {time.monotonic() - began:.0f} s", flush=True)
+        for file, tests in wanted.items():
+            mutation.run(file, [test for test in found if test.file in tests], by_file[file], quiet=listed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     survived = {mutant.key for mutant in mutation.survivors}

@@ -38,8 +38,13 @@ class Test(NamedTuple):
 
     name: str
     seconds: float
-    lines: set[int]
-    """Of the file that is mutated: those that it executed."""
+    lines: set[tuple[str, int]]
+    """The lines that it executed, of the files that are mutated."""
+
+    @property
+    def file(self) -> str:
+        """The file that it is in."""
+        return self.name.split("::")[0]
 
 
 class MutatedImport(importlib.abc.MetaPathFinder):
@@ -81,12 +86,16 @@ class Chosen:
 
 
 class Tracing:
-    """Notes which lines of a file each test executes, and how long it takes."""
+    """Notes which lines of some files each test executes, and how long it takes.
 
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self._lines: set[int] = set()
-        self._of_fixture: dict[str, set[int]] = {}
+    Args:
+        files: by their whole paths.
+    """
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self._files = files
+        self._lines: set[tuple[str, int]] = set()
+        self._of_fixture: dict[str, set[tuple[str, int]]] = {}
         self.found: list[Test] = []
 
     @pytest.hookimpl(wrapper=True)
@@ -111,10 +120,10 @@ class Tracing:
             self.found.append(Test(item.nodeid, time.monotonic() - began, lines))
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Callable | None:
-        return self._trace_lines if frame.f_code.co_filename == self._path else None
+        return self._trace_lines if frame.f_code.co_filename in self._files else None
 
     def _trace_lines(self, frame: FrameType, event: str, argument: object) -> Callable:
-        self._lines.add(frame.f_lineno)
+        self._lines.add((self._files[frame.f_code.co_filename], frame.f_lineno))
         return self._trace_lines
 
 
@@ -146,34 +155,48 @@ class Runner:
         self._made = folder / "made"
         self._made.mkdir()
 
-    def baseline(self, file: str, tests: list[str]) -> list[Test]:
-        """Runs all tests of a file on the code as it is, and imports here what that imported from other packages.
+    def baseline(self, files: list[str], tests: list[str], workers: int) -> list[Test]:
+        """Runs all tests on the code as it is, and imports here what that imported from other packages.
+
+        Args:
+            files: whose lines are noted.
+            tests: files of tests.
+            workers: how many files of tests at a time; the first runs alone, so that the others need not import.
 
         Raises:
-            SystemExit: if one of them fails.
+            SystemExit: if a test fails.
         """
-        result = self._folder / "baseline.pickle"
+        found: list[Test] = []
+        waiting, running = [test for test in tests if (self._root / test).exists()][::-1], {}
+        most = 1
+        while waiting or running:
+            while waiting and len(running) < most:
+                test = waiting.pop()
+                running[self.start(self._traced(files, test), seconds=1800)] = test
+            for process in list(running):
+                if (code := self.ended(process)) is not None:
+                    if code:
+                        text = (process.folder / "output").read_text()[-3000:]
+                        raise SystemExit(f"{running[process]} fails on the code as it is:\n{text}")
+                    tests_of_file, modules = pickle.loads((process.folder / "found").read_bytes())
+                    found += tests_of_file
+                    for name in MADE_ONCE:
+                        self._keep(process.folder, name)
+                    import_everything(modules)
+                    shutil.rmtree(process.folder)
+                    del running[process]
+                    most = workers
+            time.sleep(0.02)
+        return found
 
-        tests = [test for test in tests if (self._root / test).exists()]
-
+    def _traced(self, files: list[str], test: str) -> Callable[[Path], int]:
         def body(folder: Path) -> int:
-            tracing = Tracing(self._root / file)
-            code = run_tests(tests, folder, Chosen(folder, self._made, None), tracing)
-            for name in MADE_ONCE:
-                self._keep(folder, name)
-            result.write_bytes(pickle.dumps((tracing.found, _foreign(self._root))))
+            tracing = Tracing({str(self._root / file): file for file in files})
+            code = run_tests([test], folder, Chosen(folder, self._made, None), tracing)
+            (folder / "found").write_bytes(pickle.dumps((tracing.found, _foreign(self._root))))
             return code
 
-        running = self.start(body, seconds=1800)
-        while (code := self.ended(running)) is None:
-            time.sleep(0.05)
-        text = (running.folder / "output").read_text() if running.folder.exists() else ""
-        if code:
-            raise SystemExit(f"the tests of {file} fail on the code as it is:\n{text[-3000:]}")
-        shutil.rmtree(running.folder)
-        found, modules = pickle.loads(result.read_bytes())
-        import_everything(modules)
-        return found
+        return body
 
     def control(self, file: str, tests: list[Test]) -> None:
         """Runs some tests of a file as those of a mutant are run, but on the code as it is.
@@ -190,7 +213,7 @@ class Runner:
 
     def test(self, mutant: Mutant, tests: list[Test]) -> Running:
         """Starts the tests of a mutant, quickest first."""
-        files = list(dict.fromkeys(test.name.split("::")[0] for test in tests))
+        files = list(dict.fromkeys(test.file for test in tests))
 
         def body(folder: Path) -> int:
             sys.meta_path.insert(0, MutatedImport(self._root, mutant.file, mutant.code))

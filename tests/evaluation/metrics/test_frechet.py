@@ -53,6 +53,18 @@ def test_small_directions_keep_their_digits(smallest, scale):
         torch.testing.assert_close(frechet_distance_of_rows(x, 1.5 * x), expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("smallest", [1e-5, 1e-9, 0.0])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_directions_that_are_small_on_one_side_only_keep_their_digits(smallest, scale):
+    """Common axes, which are none of the coordinates': a root of a rounded square would be off by 1e-8."""
+    q = torch.linalg.qr(torch.cat([torch.ones(60, 1, dtype=torch.float64), rows(60, 8)], 1))[0][:, 1:]
+    rotation = torch.linalg.qr(rows(8, 8, 1))[0]
+    sizes = torch.tensor([[1.0] * 5 + [smallest] * 3, [1.0] * 2 + [smallest] * 3 + [1.0] * 3], dtype=torch.float64)
+    x, y = (scale * 59**0.5 * q * size @ rotation for size in sizes)
+    expected = scale**2 * (sizes[0] - sizes[1]).square().sum()
+    torch.testing.assert_close(frechet_distance_of_rows(x, y), expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("n", [300, 5])
 def test_squares_that_are_too_large_for_float64_are_not_needed(n):
     x, y = rows(n, 12), rows(n, 12, 1)

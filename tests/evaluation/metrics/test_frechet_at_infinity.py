@@ -34,6 +34,7 @@ def test_r_squared_is_the_square_of_the_correlation():
         expected = np.corrcoef(1 / np.array(line.sizes), np.array(line.distances))[0, 1] ** 2
         assert 0.05 < line.r_squared < 0.95
         assert line.r_squared == pytest.approx(expected, rel=1e-9)
+        assert type(line.r_squared) is float
     same = at_infinity(lambda at: 2.0, num_clips=80)
     assert (same.r_squared, type(same.r_squared)) == (1.0, float)
 
