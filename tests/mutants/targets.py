@@ -4,7 +4,7 @@ from pathlib import Path
 
 D, E = "tests/distillation", "tests/evaluation"
 
-MODULE = [f"{D}/test_{name}.py" for name in ("module", "averaging", "promotion", "settings", "resume")]
+MODULE = [f"{D}/test_{name}.py" for name in ("steps", "averaging", "module", "promotion", "settings", "resume")]
 
 TESTS = {
     "bsa_lightning/diffusion/ddim.py": ["tests/diffusion/test_ddim.py", "tests/diffusion/test_process.py"],
