@@ -95,14 +95,18 @@ def test_a_module_says_where_it_is(attached):
 
 def test_the_teacher_stays_in_eval_mode_and_frozen(attached):
     module, _, _ = attached(ema_decay=0.5)
-    assert module.student.training
+
+    def modes(network):
+        return {part.training for part in network.modules()}
+
+    assert (modes(module.student), modes(module.teacher)) == ({True}, {False})
     for mode in (False, True):
         assert module.train(mode) is module
-        assert (module.student.training, module.teacher.training) == (mode, False)
-    assert module.train().student.training
+        assert (modes(module.student), modes(module.teacher)) == ({mode}, {False})
+    assert modes(module.train().student) == {True}
     first = module._load_first_teacher()
     for network in (module.teacher, first):
-        assert not network.training
+        assert modes(network) == {False}
         assert not any(parameter.requires_grad for parameter in network.parameters())
     assert all(parameter.requires_grad for parameter in module.student.parameters())
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 D, E = "tests/distillation", "tests/evaluation"
 
-MODULE = [f"{D}/test_{name}.py" for name in ("steps", "averaging", "module", "promotion", "settings", "resume")]
+MODULE = [f"{D}/test_{name}.py" for name in ("steps", "averaging", "module", "promotion", "resume")]
+MODULE += ["tests/training/test_latent_module.py"]
 
 TESTS = {
     "bsa_lightning/diffusion/ddim.py": ["tests/diffusion/test_ddim.py", "tests/diffusion/test_process.py"],
@@ -19,20 +20,20 @@ TESTS = {
     ],
     "bsa_lightning/diffusion/weighting.py": ["tests/diffusion/test_weighting.py", f"{D}/test_settings.py"],
     "bsa_lightning/distillation/module.py": MODULE,
-    "bsa_lightning/distillation/promotion.py": [f"{D}/test_promotion.py", f"{D}/test_module.py", f"{D}/test_resume.py"],
-    "bsa_lightning/distillation/draws.py": [f"{D}/test_draws.py", f"{D}/test_module.py"],
+    "bsa_lightning/distillation/promotion.py": [f"{D}/test_promotion_hooks.py", f"{D}/test_promotion.py"],
+    "bsa_lightning/distillation/draws.py": [f"{D}/test_draws.py", f"{D}/test_steps.py"],
     "bsa_lightning/distillation/guidance_modes.py": [
-        f"{D}/test_guidance_modes.py", f"{D}/test_settings.py", f"{D}/test_module.py",
+        f"{D}/test_guidance_modes.py", f"{D}/test_settings.py", f"{D}/test_averaging.py",
     ],
     "bsa_lightning/distillation/rounds.py": [f"{D}/test_rounds.py", f"{D}/test_settings.py"],
     "bsa_lightning/distillation/denoising.py": [
-        f"{D}/test_denoising.py", f"{D}/test_validation.py", f"{D}/test_settings.py",
+        f"{D}/test_denoising_steps.py", f"{D}/test_denoising.py", f"{D}/test_validation.py", f"{D}/test_settings.py",
     ],
-    "bsa_lightning/distillation/validation.py": [f"{D}/test_validation.py", f"{D}/test_module.py"],
-    "bsa_lightning/distillation/teachers.py": [f"{D}/test_teachers.py", f"{D}/test_module.py", f"{D}/test_resume.py"],
-    "bsa_lightning/training/ema.py": ["tests/training/test_ema.py", f"{D}/test_averaging.py", f"{D}/test_settings.py"],
+    "bsa_lightning/distillation/validation.py": [f"{D}/test_validation.py", f"{D}/test_steps.py"],
+    "bsa_lightning/distillation/teachers.py": [f"{D}/test_teachers.py", f"{D}/test_steps.py"],
+    "bsa_lightning/training/ema.py": ["tests/training/test_ema.py", f"{D}/test_settings.py"],
     "bsa_lightning/training/latent_module.py": [
-        f"{D}/test_settings.py", f"{D}/test_averaging.py", f"{D}/test_module.py", f"{D}/test_denoising.py",
+        "tests/training/test_latent_module.py", f"{D}/test_settings.py", f"{D}/test_steps.py", f"{D}/test_averaging.py",
     ],
     "bsa_lightning/evaluation/metrics/divergence.py": [f"{E}/metrics/test_divergence.py"],
     "bsa_lightning/evaluation/metrics/frechet.py": [f"{E}/metrics/test_frechet.py"],
@@ -40,7 +41,7 @@ TESTS = {
     "bsa_lightning/evaluation/metrics/kernel.py": [f"{E}/metrics/test_kernel.py"],
     "bsa_lightning/evaluation/paired.py": [f"{E}/test_paired.py"],
     "bsa_lightning/evaluation/scores.py": [f"{E}/test_scores.py"],
-    "bsa_lightning/models/predictor.py": [f"{D}/test_guidance_modes.py", f"{D}/test_module.py"],
+    "bsa_lightning/models/predictor.py": [f"{D}/test_guidance_modes.py", f"{D}/test_steps.py"],
 }  # fmt: skip
 """Each file that is mutated, and the files of tests that are tried on it."""
 
