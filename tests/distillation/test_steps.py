@@ -8,9 +8,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.losses import distillation_loss
-from bsa_lightning.diffusion.weighting import BSA
+from bsa_lightning.diffusion.weighting import BSA, Weighting
 from bsa_lightning.distillation.draws import draw
 from bsa_lightning.distillation.guidance_modes import Baked, Outside
+from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.loading import folder_sha256
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.training.latent_module import NetworkOptions
@@ -109,6 +110,29 @@ def test_the_teacher_stays_in_eval_mode_and_frozen(attached):
         assert modes(network) == {False}
         assert not any(parameter.requires_grad for parameter in network.parameters())
     assert all(parameter.requires_grad for parameter in module.student.parameters())
+
+
+class Nothing(Weighting):
+    name = "nothing"
+
+    def __call__(self, snr):
+        return torch.zeros_like(snr)
+
+
+def test_what_cannot_be_trained_is_refused_before_any_step(attached, teacher_folder):
+    """Steps that do not divide the 64 of the teacher, weights of nothing, another teacher's guidance or latents."""
+    for settings, text in (
+        ({"plan": Plan(6, 3, 1)}, "a student of 3 steps"),
+        ({"weighting": Nothing()}, "nothing is 0 at all"),
+    ):
+        with pytest.raises(UserError, match=text):
+            module_of(teacher_folder, **settings)
+    module, _, _ = attached()
+    told = []
+    module.guidance.check_teacher = lambda *words: told.append(words)
+    module.check_data = lambda: told.append("data")
+    module.setup("fit")
+    assert told == [(str(teacher_folder), "outside"), "data"]
 
 
 def checkpoint_of(module, step):
