@@ -5,8 +5,10 @@ import torch
 from ladder import data_of, module_of
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from tiny_model import write_model
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.diffusion.losses import distillation_loss
 from bsa_lightning.diffusion.weighting import BSA, Weighting
 from bsa_lightning.distillation.draws import draw
@@ -69,10 +71,19 @@ def test_a_validation_step_is_algorithm_1_on_draws_of_its_own_with_all_captions(
     draws = draw(seed=0, step=-1, micro_batch=1, rank=0, latents=batch.posterior.mean)
     with torch.no_grad():
         errors = expected_errors(module, batch, draws, batch.conditioning, scale=2.0)
+        denoisers = [
+            predictor(module.teacher, batch.conditioning, null=module.data.null, guidance_scale=2.0),
+            predictor(module.student, batch.conditioning),
+        ]
+        first, final = (
+            sample(denoise=denoise, schedule=module.teacher.schedule, noise=draws.eps, num_steps=num_steps)
+            for denoise, num_steps in zip(denoisers, (8, 4), strict=True)
+        )
     found = {name: (value, options) for name, value, options in told}
     assert told[0] == ("val/num_steps", 4.0, {"batch_size": 1})
     assert type(told[0][1]) is float
     torch.testing.assert_close(found["val/distillation_error"][0], errors.loss())
+    torch.testing.assert_close(found["val/trajectory_error"][0], (final - first).square().mean())
     assert {tuple(options.items()) for _, _, options in told[1:]} == {(("batch_size", 1), ("sync_dist", True))}
 
 
@@ -133,6 +144,36 @@ def test_what_cannot_be_trained_is_refused_before_any_step(attached, teacher_fol
     module.check_data = lambda: told.append("data")
     module.setup("fit")
     assert told == [(str(teacher_folder), "outside"), "data"]
+
+
+def weights(network):
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def test_a_promotion_hands_on_the_average_and_begins_the_next_round(attached, teacher_folder, tmp_path, monkeypatch):
+    """The student's folder is here any other one; what it holds is told apart by its digest."""
+    module, _, _ = attached(ema_decay=0.5)
+    module.setup("fit")
+    first, told = folder_sha256(teacher_folder), []
+    module.trainer._default_root_dir = str(tmp_path)
+    folder = write_model(tmp_path / "rounds" / "1-4steps", seed=1)
+    monkeypatch.setattr("bsa_lightning.distillation.module.restart_optimizers", told.append)
+    module.guidance.prepare = told.append
+    for network, shift in ((module.student, 1.0), (module.ema.average, 2.0)):
+        for parameter in network.parameters():
+            parameter.data.add_(shift)
+    average = weights(module.ema.average)
+    module.round_start.fill_(-5)
+    module.promote(folder)
+    for network in (module.teacher, module.student, module.ema.average):
+        assert all(torch.equal(one, other) for one, other in zip(weights(network), average, strict=True))
+    assert (int(module.round), int(module.round_start), module.updates_in_round) == (1, module.global_step, 0)
+    checkpoint = {"state_dict": {}}
+    module.on_save_checkpoint(checkpoint)
+    digest = folder_sha256(folder)
+    assert checkpoint["teacher"] == {"first_sha256": first, "student": "rounds/1-4steps", "sha256": digest}
+    assert type(checkpoint["teacher"]["student"]) is str
+    assert told == [module.teacher, module.trainer]
 
 
 def checkpoint_of(module, step):
