@@ -12,7 +12,7 @@ from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.diffusion.losses import distillation_loss
 from bsa_lightning.diffusion.weighting import BSA, Weighting
 from bsa_lightning.distillation.draws import draw
-from bsa_lightning.distillation.guidance_modes import Baked, Outside
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.loading import folder_sha256
 from bsa_lightning.models.predictor import predictor
@@ -121,6 +121,11 @@ def test_the_teacher_stays_in_eval_mode_and_frozen(attached):
         assert modes(network) == {False}
         assert not any(parameter.requires_grad for parameter in network.parameters())
     assert all(parameter.requires_grad for parameter in module.student.parameters())
+
+
+def test_a_student_is_made_as_its_guidance_needs_it(teacher_folder):
+    module = module_of(teacher_folder, guidance=Embedded(2.0))
+    assert (module.student.takes_guidance, module.teacher.takes_guidance) == (True, False)
 
 
 class Nothing(Weighting):

@@ -210,6 +210,7 @@ class Runner:
             time.sleep(0.02)
         if ended:
             raise SystemExit(f"{file} unchanged fails: {(running.folder / 'output').read_text()[-3000:]}")
+        shutil.rmtree(running.folder)
 
     def test(self, mutant: Mutant, tests: list[Test]) -> Running:
         """Starts the tests of a mutant, quickest first."""
