@@ -39,7 +39,7 @@ TESTS = {
     "bsa_lightning/evaluation/metrics/frechet.py": [f"{E}/metrics/test_frechet.py"],
     "bsa_lightning/evaluation/metrics/frechet_at_infinity.py": [f"{E}/metrics/test_frechet_at_infinity.py"],
     "bsa_lightning/evaluation/metrics/kernel.py": [f"{E}/metrics/test_kernel.py"],
-    "bsa_lightning/evaluation/paired.py": [f"{E}/test_paired.py"],
+    "bsa_lightning/evaluation/paired_differences.py": [f"{E}/test_paired_differences.py"],
     "bsa_lightning/evaluation/scores.py": [f"{E}/test_scores.py"],
     "bsa_lightning/models/predictor.py": [f"{D}/test_guidance_modes.py", f"{D}/test_steps.py"],
 }  # fmt: skip
