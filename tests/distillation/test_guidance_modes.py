@@ -171,7 +171,7 @@ def test_scales_and_shares_on_the_edge_are_taken():
     assert [mode.scale for mode in (Outside(0.0), Baked(0.5), Embedded(0.5, 0.0, 1.0))] == [0.0, 0.5, 0.5]
     assert [Outside(2.0, caption_dropout=share).caption_dropout for share in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
     assert [Embedded(scale, 2.0, 3.0).range for scale in (2.0, 3.0)] == [(2.0, 3.0)] * 2
-    with pytest.raises(UserError, match=r"have scale=4\.0 between them"):
+    with pytest.raises(UserError, match=r"scale=4\.0 between them"):
         Embedded(4.0, 2.0, 3.0)
 
 

@@ -138,7 +138,7 @@ class Nothing(Weighting):
 def test_what_cannot_be_trained_is_refused_before_any_step(attached, teacher_folder):
     """Steps that do not divide the 64 of the teacher, weights of nothing, another teacher's guidance or latents."""
     for settings, text in (
-        ({"plan": Plan(6, 3, 1)}, "a student of 3 steps"),
+        ({"plan": Plan(6, 3, 1)}, "student of 3 steps"),
         ({"weighting": Nothing()}, "nothing is 0 at all"),
     ):
         with pytest.raises(UserError, match=text):

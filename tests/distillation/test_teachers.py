@@ -52,7 +52,7 @@ def test_a_teacher_that_is_not_the_one_of_the_checkpoint_is_refused(folders):
     with pytest.raises(UserError, match="holds another teacher than the checkpoint was trained with"):
         reference.load(**where)
     shutil.rmtree(run / "student")
-    with pytest.raises(UserError, match="the teacher of the checkpoint's round, is gone"):
+    with pytest.raises(UserError, match="the teacher of the checkpoint's round, is missing"):
         reference.load(**where)
 
 
