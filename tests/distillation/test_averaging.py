@@ -119,8 +119,7 @@ def test_a_share_of_the_captions_is_dropped_in_training_and_none_in_validation(
             expected = batch.conditioning[i : i + 1]
             if training and not draws.keep_caption[i]:
                 expected, dropped = data.null, dropped + 1
-            (found,), (wanted,) = conditioning[i : i + 1].rows(), expected.rows()
-            assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+            assert conditioning.split()[i].digest() == expected.split()[0].digest()
     assert {training for training, *_ in seen} == {True, False}
     assert (dropped > 0) == (guidance.caption_dropout > 0)
     assert dropped < 16

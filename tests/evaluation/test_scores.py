@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.evaluation.scores import COLUMNS, Score, ScoreFile, crossed_interval, interval, three_digits
+from bsa_lightning.evaluation.scores import COLUMNS, Score, ScoreFile, crossed_interval, interval
 from bsa_lightning.evaluation.system_name import SystemName
 
 
@@ -80,11 +80,6 @@ def test_a_score_is_of_its_system_and_cannot_be_changed():
     assert score().system == SystemName.of(vars(score()))
     with pytest.raises(FrozenInstanceError):
         score().seed = 5
-
-
-@pytest.mark.parametrize(("value", "expected"), [(1.2345, 1.23), (123456.0, 123000.0), (-0.00098765, -0.000988)])
-def test_systems_that_agree_in_three_digits_are_alike(value, expected):
-    assert three_digits(value) == expected
 
 
 def test_interval_is_students():
