@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check docs study bench coverage endurance fuzz lint format types lock clean
+.PHONY: help setup demo test slow check docs study bench coverage endurance fuzz mutants lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -45,6 +45,9 @@ endurance: $(READY) ## kill runs at random moments; each must end in the same by
 
 fuzz: $(READY) ## wrong, good and mutated input of eight kinds; nothing wrong may be taken (some twenty minutes)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz
+
+mutants: $(READY) ## change a line, see that a test fails, for each line that counts (half an hour; NAMES=... for some)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m mutants $(NAMES)
 
 lint: $(READY) ## rules and format, nothing is changed
 	$(BIN)/ruff check

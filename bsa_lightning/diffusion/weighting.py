@@ -116,7 +116,7 @@ class Tango(_Capped):
     name = "tango"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        capped = self.gamma + self.gamma / snr.clamp(min=self.gamma)  # gamma (SNR + 1) / SNR, finite at infinity
+        capped = self.gamma + self.gamma / snr  # gamma (SNR + 1) / SNR, finite at infinity
         return torch.where(snr > self.gamma, capped, snr + 1)
 
 

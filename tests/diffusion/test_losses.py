@@ -56,6 +56,7 @@ def test_mix_is_convex_and_takes_the_second_prediction_at_the_end(schedule, num_
     lam = mix_coefficient(schedule=schedule, t=t, mid=mid, s=s)
     assert ((lam > 0) & (lam <= 1)).all()
     torch.testing.assert_close(lam[0], torch.ones_like(lam[0]), **IDENTITY)
+    assert mix_coefficient(schedule=schedule, t=t.float(), mid=mid.float(), s=s.float()).dtype == torch.float64
 
 
 @schedules

@@ -17,9 +17,24 @@ def test_is_variance_preserving_monotone_and_clean_at_zero(schedule):
     assert (alpha[0], sigma[0]) == (1, 0)
 
 
-def test_positions_of_the_table():
-    t = torch.tensor([0.0, 0.001, 0.5, 1.0])
-    assert TABLE.position(t).tolist() == [0, 1, 500, 1000]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_positions_of_the_table(dtype):
+    assert TABLE.position(torch.arange(1001, dtype=torch.float64).div(1000).to(dtype)).tolist() == list(range(1001))
+    assert TABLE.position(torch.tensor([0.0014, 0.0016, 0.9996], dtype=dtype)).tolist() == [1, 2, 1000]
+
+
+def test_a_time_is_multiplied_in_float64_whatever_it_is_held_in():
+    assert TABLE.position(torch.tensor(0.9765625, dtype=torch.bfloat16)) == 977  # 976.56, which bfloat16 has as 976
+
+
+@pytest.mark.parametrize("schedule", [TABLE, CosineSchedule()], ids=["table", "cosine"])
+@pytest.mark.parametrize("held", [torch.float32, torch.float64])
+def test_scales_come_in_float32_or_as_asked_and_ratios_and_times_in_float64(schedule, held):
+    t = torch.tensor([0.25, 0.75], dtype=held)
+    assert [scale.dtype for scale in schedule.alpha_sigma(t)] == [torch.float32] * 2
+    assert [scale.dtype for scale in schedule.alpha_sigma(t, dtype=torch.bfloat16)] == [torch.bfloat16] * 2
+    assert schedule.snr(t).dtype == schedule.trained_times(t).dtype == torch.float64
+    assert torch.equal(schedule.snr(t), schedule.snr(t.double()))
 
 
 def test_tango_measured_snr():
@@ -49,3 +64,13 @@ def test_trained_times_are_never_clean(schedule):
 @pytest.mark.parametrize(("num_steps", "exact"), [(25, True), (8, True), (16, False), (64, False)])
 def test_exact_grid_is_a_whole_number_of_timesteps(num_steps, exact):
     assert TABLE.has_exact_grid(num_steps) is exact
+
+
+def test_trained_times_are_all_alike_likely():
+    uniform = torch.tensor([0.0, 0.0009, 0.001, 0.5004, 0.9999], dtype=torch.float64)
+    assert TABLE.trained_times(uniform).tolist() == [0.001, 0.001, 0.002, 0.501, 1.0]
+    assert CosineSchedule().trained_times(uniform).tolist() == [1 - u for u in uniform.tolist()]
+
+
+def test_continuous_time_has_every_grid():
+    assert CosineSchedule().has_exact_grid(7)

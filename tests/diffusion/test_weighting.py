@@ -33,7 +33,8 @@ FORMULAS = [
 weightings = pytest.mark.parametrize("weighting", [weighting for weighting, _ in FORMULAS], ids=lambda w: w.name)
 
 
-def test_another_cap_is_another_name():
+def test_the_cap_of_the_papers_is_5_and_another_cap_is_another_name():
+    assert [kind().gamma for kind in (BSA, MinSNR, Tango)] == [5.0] * 3
     assert [BSA().name, BSA(20).name, MinSNR(0.5).name] == ["bsa", "bsa-gamma20", "min-snr-gamma0.5"]
 
 
@@ -87,3 +88,21 @@ def test_a_cap_must_be_positive(weighting):
 def test_loss_is_float32_whatever_comes_in():
     x = torch.ones(2, 3, dtype=torch.bfloat16)
     assert loss(x, x + 1, torch.ones(2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("channels", [(3,), (3, 2), (3, 2, 4)])
+def test_the_error_of_a_clip_is_a_mean_over_all_of_its_numbers(channels):
+    x, target = noise(2, *channels), noise(2, *channels, seed=1)
+    expected = [sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) / pair.shape[1]
+                for pair in torch.stack([x.flatten(1), target.flatten(1)], 1)]  # fmt: skip
+    torch.testing.assert_close(squared_error(x, target), torch.stack(expected), **IDENTITY)
+
+
+def test_a_difference_of_bfloat16_latents_is_taken_in_float32():
+    """0.1 and 0.1 + 2^-12 are one number in bfloat16; of two that are none, neither side is rounded."""
+    x, target = torch.full((1, 4), 1.0, dtype=torch.bfloat16), torch.full((1, 4), 1.001)
+    for one, other in ((x, target), (target, x)):
+        torch.testing.assert_close(squared_error(one, other), torch.tensor([1e-6]), rtol=1e-3, atol=0)
+    large, small = torch.full((1, 1), 256.0, dtype=torch.bfloat16), torch.full((1, 1), 1.0, dtype=torch.bfloat16)
+    assert squared_error(large, small) == 255.0**2
+    assert squared_error(large.float(), small.double()).dtype == torch.float32  # as the student is held

@@ -40,10 +40,11 @@ def test_parts_of_memory_are_those_of_their_numbers(teacher_folder):
     assert plain.teacher == plain.student == plain.gradients == 4 * parameters
     assert plain.average == 0
     assert plain.optimizer == pytest.approx(8 * parameters, rel=1e-3)
-    assert planned(teacher_folder, networks=NetworkOptions("bfloat16")).teacher == 2 * parameters
-    assert planned(teacher_folder, ema_decay=0.9).average == 4 * parameters
-    sgd = planned(teacher_folder, optimizer=functools.partial(torch.optim.SGD, lr=0.1))
-    assert sgd.optimizer == 0
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    other = planned(teacher_folder, networks=NetworkOptions("bfloat16"), ema_decay=0.9, optimizer=sgd)
+    assert other.teacher == 2 * parameters
+    assert other.student == other.average == 4 * parameters
+    assert other.optimizer == 0
 
 
 @pytest.mark.parametrize(

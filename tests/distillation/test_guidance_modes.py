@@ -1,5 +1,7 @@
 """Guidance modes with conditional Gaussian teachers in float64: an ideal student is known in closed form."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from gaussian import COND, NULL, Gaussian, noise
@@ -101,6 +103,8 @@ def test_evaluations_are_counted_on_the_network(guidance, teacher_nfe, student_n
         with CountEvaluations(network) as counted:
             final(network, num_steps, scale)
         assert counted.rows == nfe * len(COND)
+        final(network, num_steps, scale)
+        assert counted.rows == nfe * len(COND)  # what comes after the context is not counted
 
 
 def test_networks_without_a_place_for_it_refuse_embedded_guidance():
@@ -131,3 +135,49 @@ def test_scales_that_cannot_be(make, message):
 def test_a_scale_is_never_dropped_for_want_of_the_null_conditioning(scale):
     with pytest.raises(UserError, match="needs the conditioning of the empty caption"):
         predictor(Gaussian(CosineSchedule()), COND, guidance_scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "again", "refused"),
+    [
+        (Baked(2.0), Baked(2.0), True),
+        (Baked(2.0), Outside(2.0), True),
+        (Baked(2.0), Baked(1.0), False),
+        (Embedded(2.0), Baked(2.0), True),
+        (Embedded(2.0), Embedded(2.0), False),
+        (Embedded(2.0), Baked(1.0), True),
+        (Embedded(2.0), Outside(1.0), True),
+        (Baked(2.0), Outside(1.0), False),
+        (Baked(2.0), Embedded(2.0), True),
+        (Outside(2.0), Outside(3.0), False),
+        (Outside(2.0), Embedded(2.0), False),
+    ],
+    ids=lambda value: str(getattr(value, "name", value)),
+)
+def test_a_student_as_first_teacher(guidance, again, refused):
+    if refused:
+        with pytest.raises(UserError, match=f"a student with guidance {guidance.name}, which cannot be guided"):
+            again.check_teacher("models/student", guidance.name)
+    else:
+        again.check_teacher("models/student", guidance.name)
+
+
+def test_modes_are_what_they_are_where_nothing_else_is_said():
+    assert [mode.caption_dropout for mode in (Outside(2.0), Baked(2.0), Embedded(2.0))] == [0.1, 0.0, 0.0]
+    assert [mode.range for mode in (Outside(2.0), Baked(2.0), Embedded(2.0))] == [None, None, (1.0, 6.0)]
+
+
+def test_scales_and_shares_on_the_edge_are_taken():
+    assert [mode.scale for mode in (Outside(0.0), Baked(0.5), Embedded(0.5, 0.0, 1.0))] == [0.0, 0.5, 0.5]
+    assert [Outside(2.0, caption_dropout=share).caption_dropout for share in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+    assert [Embedded(scale, 2.0, 3.0).range for scale in (2.0, 3.0)] == [(2.0, 3.0)] * 2
+    with pytest.raises(UserError, match=r"scale=4\.0 between them"):
+        Embedded(4.0, 2.0, 3.0)
+
+
+def test_an_input_for_the_scale_is_added_once():
+    for takes, added in ((False, ["added"]), (True, [])):
+        told = []
+        student = SimpleNamespace(takes_guidance=takes, add_guidance_input=lambda told=told: told.append("added"))
+        Embedded(2.0).prepare(student)
+        assert told == added

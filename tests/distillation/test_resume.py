@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from ladder import StopAt, data_of, module_of, trainer_of
@@ -19,30 +21,32 @@ MODES = {
 }
 
 
-@pytest.fixture(scope="module", params=MODES)
-def settings(request):
-    return {"ema_decay": 0.5} | MODES[request.param]
-
-
 @pytest.fixture(scope="module")
-def untouched(teacher_folder, latents_folder, tmp_path_factory, settings):
-    run = tmp_path_factory.mktemp("untouched")
-    trainer_of(run).fit(module_of(teacher_folder, **settings), data_of(latents_folder))
-    return students(run)
+def untouched(teacher_folder, latents_folder, tmp_path_factory):
+    """The students of a mode whose run nobody stopped, made when first asked for."""
+
+    @functools.cache
+    def run(mode):
+        run = tmp_path_factory.mktemp(f"untouched-{mode}")
+        trainer_of(run).fit(module_of(teacher_folder, ema_decay=0.5, **MODES[mode]), data_of(latents_folder))
+        return students(run)
+
+    return run
 
 
-@pytest.mark.parametrize("step", [2, 4, 5, 6])
-def test_interrupted_and_resumed_equals_uninterrupted(
-    untouched, teacher_folder, latents_folder, tmp_path, step, settings
-):
+@pytest.mark.parametrize(
+    ("mode", "step"), [*(("baked", step) for step in (2, 4, 5, 6)), ("embedded", 2), ("embedded", 5), ("bfloat16", 5)]
+)
+def test_interrupted_and_resumed_equals_uninterrupted(untouched, teacher_folder, latents_folder, tmp_path, mode, step):
     """In a round, at the boundary (4), after it, and at the end of an epoch (6 batches)."""
+    settings = {"ema_decay": 0.5} | MODES[mode]
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer_of(tmp_path, StopAt(step)).fit(module_of(teacher_folder, **settings), data_of(latents_folder))
     module = module_of(teacher_folder, **settings)
     trainer_of(tmp_path).fit(
         module, data_of(latents_folder), ckpt_path=tmp_path / "checkpoints" / "last.ckpt", weights_only=True
     )
-    assert students(tmp_path) == untouched
+    assert students(tmp_path) == untouched(mode)
 
 
 def test_a_finished_ladder_is_left_as_it_is(teacher_folder, latents_folder, tmp_path):

@@ -1,7 +1,11 @@
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.diffusion.schedule import TableSchedule, scaled_linear
+from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
+from bsa_lightning.diffusion.weighting import BSA
+from bsa_lightning.distillation import rounds
 from bsa_lightning.distillation.rounds import Plan
 
 
@@ -40,3 +44,47 @@ def test_a_student_off_diffusers_grid_is_refused():
     Plan(64, 8, 1, off_grid=True).check_schedule(schedule)
     with pytest.raises(UserError, match="student of 32 steps"):
         Plan(64, 8, 1).check_schedule(schedule)
+
+
+def test_a_plan_cannot_be_changed_and_halves_on_the_grid_where_nothing_else_is_said():
+    plan = Plan(2, 1, 1, patience=1)
+    assert (plan.factor, plan.off_grid) == (2, False)
+    for part, name in ((plan, "end_steps"), (plan.rounds[0], "updates")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(part, name, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start_steps": 8.0}, "start_steps is 8.0"),
+        ({"start_steps": 0}, "start_steps is 0"),
+        ({"start_steps": 1}, "1 steps cannot be halved"),
+        ({"end_steps": 1.0}, "end_steps is 1.0"),
+        ({"end_steps": 0}, "end_steps is 0"),
+        ({"factor": 2.0}, "factor is 2.0"),
+        ({"updates": [1, 1.5, 1]}, "updates is 1.5"),
+        ({"updates": 1.0}, "updates is 1.0"),
+        ({"patience": 1.5}, "patience is 1.5"),
+    ],
+)
+def test_numbers_are_whole_and_at_least_one(settings, message):
+    with pytest.raises(UserError, match=message):
+        Plan(**{"start_steps": 8, "end_steps": 1, "updates": 1} | settings)
+
+
+def test_a_teacher_has_no_more_steps_than_its_schedule():
+    schedule = TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000))
+    Plan(1000, 500, 1).check_schedule(schedule)
+    with pytest.raises(UserError, match="start_steps is 2000"):
+        Plan(2000, 1000, 1).check_schedule(schedule)
+
+
+def test_a_weighting_is_tried_at_all_times_of_each_round(monkeypatch):
+    seen, schedule = [], CosineSchedule()
+    monkeypatch.setattr(rounds, "check_weights", lambda *words, where: seen.append((*words, where)))
+    Plan(8, 2, 1).check_weighting(weighting := BSA(), schedule)
+    assert [(*words[:2], words[3]) for words in seen] == [
+        (weighting, schedule, f"in the round of {num_steps} steps") for num_steps in (4, 2)
+    ]
+    assert [times.tolist() for _, _, times, _ in seen] == [[1.0, 0.75, 0.5, 0.25], [1.0, 0.5]]

@@ -18,6 +18,16 @@ from bsa_lightning.training.bad_updates import BadUpdates
 NAN, INF = math.nan, math.inf
 
 
+class Odd(Weighting):
+    name = "odd"
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, snr):
+        return torch.full_like(snr, self.value)
+
+
 def adam(**settings):
     return functools.partial(torch.optim.Adam, **settings)
 
@@ -73,7 +83,7 @@ def test_times_without_weight_are_said(caplog):
     ]
 
 
-@pytest.mark.parametrize("weighting", [BSA(), TruncatedSNR(), Uniform(), Tango()])
+@pytest.mark.parametrize("weighting", [BSA(), TruncatedSNR(), Uniform(), Tango(), Odd(1.1e-8)])
 def test_weightings_that_never_vanish_pass_in_silence(caplog, weighting):
     Plan(8, 1, updates=2).check_weighting(weighting, CosineSchedule())
     assert not caplog.records
@@ -85,18 +95,12 @@ def test_tangos_own_schedule_has_signal_everywhere(caplog):
     assert not caplog.records
 
 
-class Odd(Weighting):
-    name = "odd"
-
-    def __init__(self, value):
-        self.value = value
-
-    def __call__(self, snr):
-        return torch.full_like(snr, self.value)
-
-
 @pytest.mark.parametrize(
-    ("value", "text"), [(NAN, "odd gives"), (-1.0, "odd gives"), (INF, "odd gives"), (1e-60, "0 at all")]
+    ("value", "text"),
+    [
+        *((value, "odd gives") for value in (NAN, -1.0, INF, 1e39)),  # the last is infinite in float32
+        *((value, "0 at all") for value in (0.9e-8, 1e-60)),
+    ],
 )
 def test_a_weighting_of_ones_own_is_tried(value, text):
     with pytest.raises(UserError, match=text):

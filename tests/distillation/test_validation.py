@@ -102,3 +102,28 @@ def test_padding_is_marked_in_a_batch(latents_folder):
     batches = list(data.val_dataloader())
     assert [batch.index.tolist() for batch in batches] == [[1, 3], [PADDING]]
     assert [batch.counts.tolist() for batch in batches] == [[True, True], [False]]
+
+
+def test_what_bins_of_snr_add_sums_up_to_the_loss():
+    errors = ValidationErrors()
+    weight, error = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 0.25, 1.0])
+    errors.update(Errors(weight, error, torch.tensor([0.01, 0.5, 0.5, 9.0])), distance=torch.zeros(4))
+    found = {name.removeprefix("val/"): float(value) for name, value in errors.compute().items()}
+    losses, gradients = (
+        [found[f"{part}_snr{bin_}"] for bin_ in ("<0.1", "<1", "<5", ">5")] for part in ("loss", "gradient")
+    )
+    assert losses == [0.25, 2.1875, 0.0, 1.0]
+    assert sum(losses) == found["distillation_error"]
+    assert gradients == [0.25, 1.375, 0.0, 1.0]  # w |x - x*|
+    assert "error_snr<5" not in found
+    assert found["error_snr<1"] == 2.125
+
+
+def test_errors_are_told_apart_at_snrs_of_a_tenth_one_and_five():
+    errors, one = ValidationErrors(), torch.ones(6)
+    snr = torch.tensor([0.05, 0.15, 0.9, 1.5, 4.0, 7.0], dtype=torch.float64)
+    errors.update(Errors(one, torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]), snr), distance=one)
+    found = errors.compute()
+    assert [float(found[f"val/error_snr{name}"]) for name in ("<0.1", "<1", "<5", ">5")] == [1.0, 3.0, 12.0, 32.0]
+    errors.update(Errors(one, one, torch.full((6,), 0.5)), distance=one)  # after a fresh start
+    assert {name for name in errors.compute() if "error_snr" in name} == {"val/error_snr<1"}

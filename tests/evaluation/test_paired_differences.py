@@ -1,4 +1,5 @@
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.differences_file import DifferenceRow, write_differences
 from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
+from bsa_lightning.evaluation.metrics.kernel import NoValueError
 from bsa_lightning.evaluation.paired_differences import compare, paired_difference, resample, resample_all
 from bsa_lightning.evaluation.row_store import ClipRows, load_rows, mean, save_rows
 
@@ -38,10 +40,14 @@ def test_interval_of_a_mean_is_the_known_one():
     assert found.difference - found.low == pytest.approx(half_width, rel=0.05)
 
 
-def test_a_spread_of_few_clips_and_few_halves_is_known_the_less():
-    """Of 20 clips and 20 halves: Student's t of 9.5 degrees of freedom; the spread is that of the halves themselves."""
+@pytest.mark.parametrize(("num_clips", "student"), [(20, 2.2441), (21, 2.2363)])
+def test_a_spread_of_few_clips_and_few_halves_is_known_the_less(num_clips, student):
+    """Of 20 clips and 20 halves: Student's t of 9.5 degrees of freedom; the spread is that of the halves themselves.
+
+    Of an odd number, halves of m of n are too small by one, and their spread by the root of m / (n - m) too large.
+    """
     generator = torch.Generator().manual_seed(0)
-    first, second = (of_values(torch.randn(20, generator=generator)) for _ in range(2))
+    first, second = (of_values(torch.randn(num_clips, generator=generator)) for _ in range(2))
     seen = []
 
     def noted(rows):
@@ -50,7 +56,10 @@ def test_a_spread_of_few_clips_and_few_halves_is_known_the_less():
 
     found = paired(noted, first, second, num_resamples=20)
     halves = torch.tensor(seen[:20], dtype=torch.float64) - torch.tensor(seen[21:41], dtype=torch.float64)
-    assert found.high - found.difference == pytest.approx(2.2441 * float(halves.std()), rel=1e-3)
+    m = num_clips // 2
+    expected = student * float(halves.std()) * (m / (num_clips - m)) ** 0.5
+    assert found.high - found.difference == pytest.approx(expected, rel=1e-4)
+    assert type(found.high) is float
 
 
 def test_a_system_does_not_differ_from_itself_and_order_is_a_sign():
@@ -106,3 +115,22 @@ def test_rows_come_back_from_a_file(tmp_path):
     found = load_rows(tmp_path / "a.safetensors")["some.name"]
     assert torch.equal(found.rows.float(), expected.rows.flatten(0, 1))
     assert torch.equal(found.logits.float(), expected.logits)
+
+
+def test_a_hundred_halves_are_drawn_by_a_seed_of_zero_where_nothing_else_is_said():
+    rows = of_values(torch.randn(20, generator=torch.Generator().manual_seed(0)))
+    found = resample(mean, rows)
+    assert len(found.halves) == len(resample_all([], {"trajectory_error": rows})["trajectory_error"].halves) == 100
+    assert torch.equal(found.halves, resample(mean, rows, seed=0).halves)
+    assert not torch.equal(found.halves, resample(mean, rows, seed=1).halves)
+
+
+def test_a_metric_without_a_value_is_left_out_and_the_others_stay():
+    def none(rows):
+        raise NoValueError("no value")
+
+    rows = of_values(torch.arange(20))
+    measures = SimpleNamespace(
+        embedding=SimpleNamespace(name="a"), by_name=lambda rows: {"none_a": none, "mean_a": mean}
+    )
+    assert list(resample_all([measures], {"a": rows}, num_resamples=3)) == ["mean_a"]

@@ -1,10 +1,13 @@
+import json
 import math
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
-from bsa_lightning.evaluation.scores import Score, ScoreFile, crossed_interval, interval
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.scores import COLUMNS, Score, ScoreFile, crossed_interval, interval
+from bsa_lightning.evaluation.system_name import SystemName
 
 
 def score(seed=0, **metrics):
@@ -42,10 +45,52 @@ def test_scores_from_before_samplers_had_a_column_are_of_ddim(tmp_path):
     assert [(row["sampler"], row["fd_logmel"]) for row in file.rows()] == [("ddim", "1.5"), ("dpm-solver++", "")]
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("model", ["student"], [""]),
+        *((name, ["", "any text"], []) for name in ("weighting", "guidance", "sampler")),
+        *((name, ["0", "9" * 18], ["", "-1", "1.0", "9" * 19, "\u0661"]) for name in ("round", "nfe", "seed")),
+        ("guidance_scale", ["0", "0.5", "1e3"], ["", "-0.5", "nan", "inf", "3,0"]),
+        ("fd_logmel", ["", "-1.5", "9.9e99", "-9.9e99"], ["nan", "1e100", "-1e100", "1_0", "x"]),
+    ],
+)
+def test_a_cell_is_what_would_have_been_written(tmp_path, name, good, bad):
+    columns = {column: str(getattr(score(), column)) for column in COLUMNS} | {"fd_logmel": "1"}
+    path = tmp_path / "scores.csv"
+    for value in [*good, *bad]:
+        row = columns | {name: value}
+        path.write_text(f"{','.join(row)}\n{','.join(map(json.dumps, row.values()))}\n")
+        if value in good:
+            assert ScoreFile(path).rows()[0][name] == value
+        else:
+            with pytest.raises(UserError, match=f"line 2 has .* as its {name};"):
+                ScoreFile(path).rows()
+
+
+def test_a_file_that_was_cut_is_refused(tmp_path):
+    file = ScoreFile(tmp_path / "scores.csv")
+    file.append(score(fd_logmel=1.25))
+    file.path.write_text(file.path.read_text().rstrip("\r\n"))
+    with pytest.raises(UserError, match=r"scores\.csv"):
+        file.rows()
+
+
+def test_a_score_is_of_its_system_and_cannot_be_changed():
+    assert score().system == SystemName.of(vars(score()))
+    with pytest.raises(FrozenInstanceError):
+        score().seed = 5
+
+
 def test_interval_is_students():
     mean, half_width = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert mean == 3
     assert half_width == pytest.approx(2.7764451 * math.sqrt(2.5 / 5), rel=1e-6)
+    assert type(half_width) is float
+
+
+def test_two_values_have_a_wide_interval():
+    assert interval([1.0, 2.0]) == pytest.approx((1.5, 12.7062047 / 2), rel=1e-6)
 
 
 def test_one_value_has_no_interval():
@@ -75,4 +120,5 @@ def test_a_crossed_interval_has_both_sources_of_variance_and_never_less_than_the
         square = max(q_a * ma, q_b * mb, q_a * ma + q_b * mb - q_b * sum(x * x for x in rest) / 8) / 15
         for values, expected in ((y, square), (y.T, square), (y + 100, square), (10 * y, 100 * square)):
             found = crossed_interval(values.tolist())
+            assert [type(value) for value in found] == [float, float]
             assert found == pytest.approx((values.mean(), math.sqrt(expected)), rel=1e-7)

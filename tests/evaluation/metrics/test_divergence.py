@@ -58,3 +58,14 @@ def test_clap_score_is_a_mean_cosine_whatever_the_lengths():
     sound = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     captions = torch.tensor([[1.0, 0.0], [3.0, 0.0], [-1.0, 1.0]])
     assert float(clap_score(sound, captions).mean()) == pytest.approx(100 / 3, rel=1e-12)
+
+
+@pytest.mark.parametrize("measure", [kl_divergence, kl_divergence_sigmoid, clap_score])
+def test_is_computed_in_float64_whatever_comes_in(measure):
+    x, y = rows(30, 7).float(), rows(30, 7, 1).float()
+    for pair in ((x, y), (x.double(), y), (x, y.double())):
+        torch.testing.assert_close(measure(*pair), measure(x.double(), y.double()), **IDENTITY)
+
+
+def test_an_inception_score_of_as_many_clips_as_splits_is_one():
+    assert float(inception_score(rows(10, 7))) == pytest.approx(1, rel=1e-12)

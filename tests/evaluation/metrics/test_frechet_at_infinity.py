@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ def test_a_line_in_one_over_n_is_found():
     line = at_infinity(lambda at: 3.0 + 50.0 / len(at), num_clips=80)
     assert (line.distance, line.slope, line.r_squared) == pytest.approx((3.0, 50.0, 1.0), rel=1e-9)
     assert (line.sizes[0], line.sizes[-1], len(line.sizes)) == (20, 80, 15)
+    assert line.distances == tuple(3.0 + 50.0 / size for size in line.sizes)
 
 
 def test_clips_are_drawn_without_replacement_and_the_same_each_time():
@@ -19,6 +21,28 @@ def test_clips_are_drawn_without_replacement_and_the_same_each_time():
     assert all(len(at.unique()) == len(at) for at in seen)
     assert all(torch.equal(a, b) for a, b in zip(seen[:15], seen[15:], strict=True))
     assert torch.equal(seen[14], torch.arange(40))
+    for seed in (0, 1):
+        at_infinity(lambda at: seen.append(at) or float(len(at)), num_clips=40, seed=seed)
+    assert all(torch.equal(a, b) for a, b in zip(seen[:15], seen[30:45], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(seen[:15], seen[45:], strict=True))
+
+
+def test_r_squared_is_the_square_of_the_correlation():
+    """Of distances that lie around a line, in any unit; of equal distances the line explains all there is."""
+    for unit in (1.0, 1e-4):
+        line = at_infinity(lambda at, unit=unit: unit * (3.0 + 5.0 / len(at) + 0.1 * (len(at) % 3)), num_clips=80)
+        expected = np.corrcoef(1 / np.array(line.sizes), np.array(line.distances))[0, 1] ** 2
+        assert 0.05 < line.r_squared < 0.95
+        assert line.r_squared == pytest.approx(expected, rel=1e-9)
+        assert type(line.r_squared) is float
+    same = at_infinity(lambda at: 2.0, num_clips=80)
+    assert (same.r_squared, type(same.r_squared)) == (1.0, float)
+
+
+def test_the_smallest_subset_has_two_clips():
+    assert at_infinity(lambda at: float(len(at)), num_clips=8, num_sizes=3).sizes == (2, 5, 8)
+    with pytest.raises(NoValueError, match="at infinity needs 4 clips, but there are 4"):
+        at_infinity(lambda at: 0.0, num_clips=4, num_sizes=2)
 
 
 def test_bias_of_few_rows_goes_away():

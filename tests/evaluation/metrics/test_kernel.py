@@ -47,6 +47,31 @@ def test_rows_of_one_clip_and_of_one_caption_are_no_pairs(chunk, monkeypatch):
     torch.testing.assert_close(float(KernelDistance(x, x_clips)(y, y_clips)), expected, **IDENTITY)
 
 
+def test_without_numbers_on_both_sides_all_pairs_between_them_count():
+    x, y = rows(20, 3), 3 * rows(15, 3, 1) + 0.5
+    for x_clips, y_clips in ((torch.arange(20) // 3, None), (None, torch.arange(15) // 2)):
+        apart = by_pairs(
+            x.numpy(), y.numpy(), median_distance(x),
+            torch.arange(20) if x_clips is None else x_clips, 100 + (torch.arange(15) if y_clips is None else y_clips),
+        )  # fmt: skip
+        torch.testing.assert_close(float(KernelDistance(x, x_clips)(y, y_clips)), apart, **IDENTITY)
+
+
+def test_is_computed_in_float64_whatever_comes_in():
+    x, y = rows(20, 3).float(), rows(15, 3, 1).float()
+    expected = KernelDistance(x.double())(y.double())
+    for pair in ((x, y), (x.double(), y), (x, y.double())):
+        torch.testing.assert_close(KernelDistance(pair[0])(pair[1]), expected, **IDENTITY)
+    assert isinstance(median_distance(x), float)
+    assert median_distance(x) == median_distance(x.double())
+
+
+def test_two_clips_are_enough():
+    x, y = rows(2, 3), rows(2, 3, 1)
+    expected = by_pairs(x.numpy(), y.numpy(), median_distance(x))
+    torch.testing.assert_close(float(KernelDistance(x)(y)), expected, **IDENTITY)
+
+
 def test_as_kadtk_takes_all_pairs_and_the_generated_sides_bandwidth():
     x, y = rows(20, 3), 3 * rows(15, 3, 1) + 0.5
     expected = by_pairs(x.numpy(), y.numpy(), median_distance(y))
