@@ -45,7 +45,7 @@ class ProgressiveDistillation(LatentModule):
         guidance: the mode of guidance, which says where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
         optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
-            to zero over a round.
+            to zero over the updates of a round (which a round that ends early, by ``patience``, does not reach).
         ema_decay: the decay of the moving average of the student that a round ends with, between 0 and 1; ``None`` ends
             a round with the last weights.
         seed: the seed of noise, times and caption dropout, at least 0.
@@ -223,11 +223,11 @@ class ProgressiveDistillation(LatentModule):
         return folder
 
     def promote(self, folder: Path) -> None:
-        """Starts the next round: its teacher is the student in ``folder``, with a new optimizer; Algorithm 1."""
+        """Starts the next round, in which the student that was saved in ``folder`` is the teacher (Algorithm 1)."""
         self.guidance.prepare(self.teacher)
-        copy_weights(source=self.finished_student, target=self.teacher)
-        copy_weights(source=self.finished_student, target=self.student)
-        self.round += 1
+        copy_weights(source=self.finished_student, target=self.teacher)  # eta <- theta
+        copy_weights(source=self.finished_student, target=self.student)  # theta <- eta
+        self.round += 1  # N <- N/2
         self.round_start.fill_(self.global_step)
         student = str(folder.relative_to(self.run_folder))
         self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))

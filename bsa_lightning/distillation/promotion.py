@@ -16,6 +16,9 @@ class Ladder(Protocol):
     """The interface of a module that trains in rounds, for :class:`RoundPromotion`."""
 
     plan: Plan
+    global_step: int
+    has_pending_gradients: bool
+    """Whether gradients are accumulated for the next update."""
 
     @property
     def current_round(self) -> Round:
@@ -40,13 +43,15 @@ class RoundPromotion(Callback):
     """Ends a round at its update budget or when its validation error has stopped falling, and the fit after the last.
 
     It promotes at the start of a batch: the validation and the checkpoint at the end of a round still see the finished
-    student, and a run that is resumed from that checkpoint promotes it again. Hooks at the end of an epoch would lose a
-    promotion on resume. The module brings the callback along (``configure_callbacks``).
+    student, and a run that is resumed from that checkpoint promotes it again. (Hooks at the end of an epoch would lose
+    a promotion on resume, since Lightning continues after them.) It does not promote while gradients are accumulated,
+    which are those of the old student. The module brings the callback along (``configure_callbacks``).
     """
 
     def __init__(self) -> None:
         self._best = float("inf")
         self._stale = 0
+        self._validated_step: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ladder = _ladder(pl_module)
@@ -57,7 +62,7 @@ class RoundPromotion(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         del batch, batch_idx
         ladder = _ladder(pl_module)
-        if self._is_over(ladder) and not ladder.is_last_round:
+        if self._is_over(ladder) and not ladder.is_last_round and not ladder.has_pending_gradients:
             folder = self._finish(trainer, pl_module)
             ladder.promote(folder)
             self._best, self._stale = float("inf"), 0
@@ -73,6 +78,9 @@ class RoundPromotion(Callback):
         # Lightning validates once more when it stops, which must not reopen a round that is over.
         if ladder.plan.patience is None or error is None or trainer.sanity_checking or self._is_over(ladder):
             return
+        if ladder.global_step == self._validated_step:  # within an accumulation, where no weight has changed
+            return
+        self._validated_step = ladder.global_step
         self._stale = 0 if error < self._best else self._stale + 1
         self._best = min(self._best, float(error))
         trainer.should_stop |= self._is_over(ladder) and ladder.is_last_round
@@ -83,10 +91,11 @@ class RoundPromotion(Callback):
             self._finish(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "stale": self._stale}
+        return {"best": self._best, "stale": self._stale, "validated_step": self._validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best, self._stale = state_dict["best"], state_dict["stale"]
+        self._validated_step = state_dict["validated_step"]
 
     def _is_over(self, ladder: Ladder) -> bool:
         spent = ladder.updates_in_round >= ladder.current_round.updates

@@ -88,6 +88,8 @@ class LatentModule(LightningModule, ABC):
         self.compiled = compiled
 
     ema: EMA | None
+    has_pending_gradients: bool = False
+    """Whether gradients are accumulated for the next update."""
 
     @property
     def current_budget(self) -> int | None:
@@ -104,6 +106,9 @@ class LatentModule(LightningModule, ABC):
     def learner(self) -> Denoiser:
         """The network whose weights the optimizer updates."""
 
+    def on_after_backward(self) -> None:
+        self.has_pending_gradients = True
+
     def optimizer_step(
         self,
         epoch: int,
@@ -113,6 +118,7 @@ class LatentModule(LightningModule, ABC):
     ) -> None:
         """Updates the network, and its average unless the update was skipped, before any callback sees the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.has_pending_gradients = False
         if self.ema is not None and any(parameter.grad is not None for parameter in self.learner.parameters()):
             self.ema.update(self.learner)
         optimizer.zero_grad()  # frees the gradients' memory before the next forward pass

@@ -26,7 +26,7 @@ class Ladder:
     def __init__(self, *, updates=0, last=False, patience=None):
         self.updates_in_round, self.is_last_round, self.global_step = updates, last, 10 + updates
         self.plan, self.current_round = SimpleNamespace(patience=patience), Round(0, 4, 4)
-        self.told = []
+        self.told, self.has_pending_gradients = [], False
 
     def finish_round(self):
         self.told.append("finished")
@@ -82,9 +82,16 @@ def test_after_the_last_round_training_stops_and_its_student_is_written(updates,
     assert f"runs/a has all its {10 + updates} updates already" in caplog.text
 
 
+def state(promotion):
+    found = promotion.state_dict()
+    del found["validated_step"]
+    return found
+
+
 def validated(promotion, ladder, *errors, trainer=None):
     trainer = trainer or trainer_of(ladder)
     for error in errors:
+        ladder.global_step += 1
         trainer.callback_metrics["val/distillation_error"] = torch.tensor(error)
         promotion.on_validation_end(trainer, ladder)
     return trainer
@@ -95,17 +102,17 @@ def test_a_round_is_over_after_so_many_validations_without_a_lower_error(last):
     ladder, promotion = Ladder(last=last, patience=2), RoundPromotion()
     for errors, stale, best in (((3.0, 2.0), 0, 2.0), ((2.0,), 1, 2.0), ((1.5,), 0, 1.5), ((1.6,), 1, 1.5)):
         assert not validated(promotion, ladder, *errors).should_stop
-        assert promotion.state_dict() == {"best": best, "stale": stale}
-    assert type(promotion.state_dict()["best"]) is float
+        assert state(promotion) == {"best": best, "stale": stale}
+    assert type(state(promotion)["best"]) is float
     trainer = validated(promotion, ladder, 1.7)
-    assert promotion.state_dict() == {"best": 1.5, "stale": 2}
+    assert state(promotion) == {"best": 1.5, "stale": 2}
     assert trainer.should_stop is last
     validated(promotion, ladder, 0.1)  # what is over stays so
-    assert promotion.state_dict() == {"best": 1.5, "stale": 2}
+    assert state(promotion) == {"best": 1.5, "stale": 2}
     promotion.on_train_batch_start(trainer, ladder, None, 0)
     assert (("promoted", "folder") in ladder.told) is not last
     if not last:
-        assert promotion.state_dict() == {"best": float("inf"), "stale": 0}
+        assert state(promotion) == {"best": float("inf"), "stale": 0}
 
 
 @pytest.mark.parametrize("case", ["no patience", "no error", "sanity check", "budget spent"])
@@ -118,7 +125,7 @@ def test_validations_that_say_nothing_about_the_round(case):
         promotion.on_validation_end(trainer, ladder)
     else:
         validated(promotion, ladder, 1.0, 2.0, trainer=trainer)
-    assert promotion.state_dict() == {"best": float("inf"), "stale": 0}
+    assert state(promotion) == {"best": float("inf"), "stale": 0}
     assert trainer.should_stop
 
 
@@ -136,3 +143,24 @@ def test_the_count_of_validations_survives_a_restart():
     other.load_state_dict(promotion.state_dict())
     assert other.state_dict() == {"best": 1.0, "stale": 1}
     assert validated(other, ladder, 1.5).should_stop
+
+
+def test_a_validation_without_an_update_says_nothing_new():
+    ladder, promotion = Ladder(patience=1), RoundPromotion()
+    trainer = validated(promotion, ladder, 1.0)
+    promotion.on_validation_end(trainer, ladder)
+    assert promotion.state_dict() == {"best": 1.0, "stale": 0, "validated_step": ladder.global_step}
+    again = RoundPromotion()
+    again.load_state_dict(promotion.state_dict())
+    again.on_validation_end(trainer, ladder)
+    assert again.state_dict() == promotion.state_dict()
+
+
+def test_it_waits_for_gradients_that_are_accumulated():
+    ladder, promotion = Ladder(updates=4), RoundPromotion()
+    ladder.has_pending_gradients = True
+    promotion.on_train_batch_start(trainer_of(ladder), ladder, None, 0)
+    assert ladder.told == []
+    ladder.has_pending_gradients = False
+    promotion.on_train_batch_start(trainer_of(ladder), ladder, None, 0)
+    assert ("promoted", "folder") in ladder.told
