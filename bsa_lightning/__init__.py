@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
     from bsa_lightning.distillation.module import ProgressiveDistillation
     from bsa_lightning.distillation.rounds import Plan
-    from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+    from bsa_lightning.evaluation.embeddings.base import Embedding
+    from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
     from bsa_lightning.evaluation.embeddings.soundscape_listener import SoundscapeListener
     from bsa_lightning.evaluation.scoring import Scoring
     from bsa_lightning.evaluation.scoring_settings import ScoringSettings
@@ -52,7 +53,8 @@ _PLACES = {
     "distillation.guidance_modes": ("Baked", "Embedded", "Outside"),
     "distillation.module": ("ProgressiveDistillation",),
     "distillation.rounds": ("Plan",),
-    "evaluation.embeddings.base": ("Embedding", "LogMelStatistics"),
+    "evaluation.embeddings.base": ("Embedding",),
+    "evaluation.embeddings.log_mel": ("LogMelStatistics",),
     "evaluation.embeddings.soundscape_listener": ("SoundscapeListener",),
     "evaluation.scoring": ("Scoring",),
     "evaluation.scoring_settings": ("ScoringSettings",),

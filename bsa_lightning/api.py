@@ -260,7 +260,7 @@ def score(
 
 
 def _folder(model: Model) -> Path | str:
-    """Where a model is, for settings: a name stays one, so that "tiny" is recorded as such."""
+    """Where a model is, for settings: the name "tiny" is kept, so that a run records it."""
     if isinstance(model, TextToAudio):
         return model.folder
     save: Callable[[Path], None] | None = getattr(model, "save_pretrained", None)

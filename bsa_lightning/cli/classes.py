@@ -16,7 +16,7 @@ MODULES = (
     "bsa_lightning.evaluation.embeddings.reading",
     "bsa_lightning.evaluation.reference",
     "bsa_lightning.generation.samplers",
-    "bsa_lightning.evaluation.embeddings.base",
+    "bsa_lightning.evaluation.embeddings.log_mel",
     "bsa_lightning.evaluation.embeddings.vggish",
     "bsa_lightning.evaluation.embeddings.pann",
     "bsa_lightning.evaluation.embeddings.clap",

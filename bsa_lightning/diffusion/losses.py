@@ -134,7 +134,7 @@ def distillation_target(*, teacher: Predictor, schedule: Schedule, z_t: Tensor, 
 
 
 def mix_coefficient(*, schedule: Schedule, t: Tensor, mid: Tensor, s: Tensor) -> Tensor:
-    """lam in [0, 1], float64, shaped like ``t``; 1 at s = 0, where the target is the second prediction.
+    """lam in [0, 1], float64, shaped like ``t``; 1 at s = 0, where the target is the last prediction.
 
     The kappas are multiplied out, since kappa is infinite at s = 0:
     lam = sigma_t (alpha_s sigma_mid - alpha_mid sigma_s) / (sigma_mid (alpha_s sigma_t - alpha_t sigma_s)).

@@ -111,7 +111,7 @@ class BSA(_Capped):
 
 
 class Tango(_Capped):
-    """The teacher's own: Tango trained its v-loss with min(SNR, gamma) / SNR, here times SNR + 1."""
+    """The weighting that Tango was trained with: min(SNR, gamma) / SNR of its v-loss, which is times SNR + 1 in x."""
 
     name = "tango"
 

@@ -110,7 +110,7 @@ class ProgressiveDistillation(LatentModule):
 
     @property
     def place(self) -> str:
-        return f" in round {int(self.round) + 1}"
+        return f"in round {int(self.round) + 1}"
 
     @property
     def learner(self) -> Denoiser:

@@ -17,7 +17,8 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.common.lists import plain_text, read_object
 from bsa_lightning.data.audio import length_of, recorded, suffixes
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics, ReadsCaptions, refuse_repeated
+from bsa_lightning.evaluation.embeddings.base import Embedding, ReadsCaptions, refuse_repeated
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.measures import (
     Measures,
     expected_rows,

@@ -16,11 +16,11 @@ from bsa_lightning.common.files import read_json, refuse_file, write_json
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.evaluation.differences_file import write_student_differences
+from bsa_lightning.evaluation.evaluator import Evaluator, Process
 from bsa_lightning.evaluation.kept_samples import KeptSamples
 from bsa_lightning.evaluation.log_scores import log_samples, log_score, log_table
 from bsa_lightning.evaluation.measures import expected_rows, needs_many, too_few_reason
 from bsa_lightning.evaluation.paired_differences import FEWEST
-from bsa_lightning.evaluation.protocol import Process, Protocol
 from bsa_lightning.evaluation.row_store import save_rows
 from bsa_lightning.evaluation.run_systems import RunSystems
 from bsa_lightning.evaluation.score_card import refuse_other, run_card
@@ -46,7 +46,7 @@ class Scoring(RoundObserver):
 
     def __init__(self, settings: ScoringSettings) -> None:
         self.settings = settings
-        self._protocol: Protocol | None = None
+        self._evaluator: Evaluator | None = None
 
     @property
     def clips(self) -> Clips:
@@ -55,19 +55,20 @@ class Scoring(RoundObserver):
         return self.settings.clips
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what would end the scoring, before the training starts, and drops what belongs to another trainer."""
-        self._protocol = None
-        if self.settings.clips is None:
-            if stage == "test" and isinstance(pl_module, ProgressiveDistillation):
-                raise UserError("scoring.clips is not set, so that there is nothing to score; name held-out clips")
+        """Checks all that could end the scoring before the training starts; forgets an earlier trainer's evaluator."""
+        self._evaluator = None
+        if stage == "test":
+            self._check_test(pl_module)
+        if self.settings.clips is None or stage not in ("fit", "test"):
             return
-        if not isinstance(pl_module, ProgressiveDistillation) or stage not in ("fit", "test"):
+        if not isinstance(pl_module, ProgressiveDistillation):
             return
         codec = load_codec(pl_module.teacher_name)
         for reason in self._few_clips(codec):
             if trainer.is_global_zero:
                 _log.warning("%s", reason)
         size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
+        # Clips that cannot be made at this rate and length fail here.
         self.clips.waveform(0, **size, num_channels=codec.num_channels)
         # Every clip is read to its end, since a damaged file would end the scoring hours later.
         for i in range(len(self.clips) if self.settings.during_fit or stage == "test" else 0):
@@ -87,21 +88,20 @@ class Scoring(RoundObserver):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.settings.clips is None:
             return
-        if not isinstance(pl_module, ProgressiveDistillation):
-            raise UserError(f"model is {type(pl_module).__name__}, but test scores ProgressiveDistillation's students")
+        assert isinstance(pl_module, ProgressiveDistillation)
         systems = RunSystems(pl_module, self.settings).all()
         self._score_all(trainer, pl_module, systems, self.settings.seeds)
         if self.settings.num_generated < FEWEST:
             return
         path = pl_module.run_folder / "differences.csv"
         # A test that was stopped between the last score and the differences has nothing left to score.
-        if self._protocol is None and not trainer.strategy.broadcast(path.is_file()):
-            self._make_protocol(trainer, pl_module)
-        if trainer.is_global_zero and self._protocol is not None:
+        if self._evaluator is None and not trainer.strategy.broadcast(path.is_file()):
+            self._make_evaluator(trainer, pl_module)
+        if trainer.is_global_zero and self._evaluator is not None:
             write_student_differences(
                 path,
                 systems,
-                measures=self._protocol.measures,
+                measures=self._evaluator.measures,
                 rows_of=lambda system: self._rows_file(pl_module.run_folder, system),
                 seed=self.settings.seeds[0],
             )
@@ -135,26 +135,26 @@ class Scoring(RoundObserver):
             (system, seed)
             for seed in seeds
             for system in systems
-            if system.score(seed=seed, num_clips=num_clips).key not in done
+            if system.row(seed=seed, num_clips=num_clips).key not in done
         ]
         if not todo:
             return
         generator_state = torch.get_rng_state()
         with tqdm(desc="score", unit="clip", disable=not trainer.is_global_zero) as bar:
-            protocol = self._make_protocol(trainer, module)
-            bar.reset(protocol.num_samplings(todo) * sum(map(len, protocol.batches)))  # on the rank that shows it
+            evaluator = self._make_evaluator(trainer, module)
+            bar.reset(evaluator.num_samplings(todo) * sum(map(len, evaluator.batches)))  # on the rank that shows it
             if not any(key[0] == "reference" for key in done):
-                self._record(trainer, file, protocol.halves())
+                self._record(trainer, file, evaluator.halves())
             for system, seed in todo:
                 bar.set_description(f"score {system.name} seed {seed}")
                 is_first = seed == self.settings.seeds[0]
                 keep = KeptSamples(
-                    module.run_folder, system, self.clips, self.settings.num_samples, protocol.codec.sample_rate
+                    module.run_folder, system, self.clips, self.settings.num_samples, evaluator.codec.sample_rate
                 )
                 num_decoded = keep.num_samples if is_first else 0
-                score = protocol.score(system, seed=seed, on_clip=keep, num_decoded=num_decoded, on_batch=bar.update)
+                score = evaluator.score(system, seed=seed, on_clip=keep, num_decoded=num_decoded, on_batch=bar.update)
                 if is_first and trainer.is_global_zero:  # before the score, which says that all of this is done
-                    save_rows(self._rows_file(module.run_folder, system), protocol.rows)
+                    save_rows(self._rows_file(module.run_folder, system), evaluator.rows)
                 self._record(trainer, file, score)
                 trainer.strategy.barrier("samples")
                 if is_first and trainer.is_global_zero:
@@ -163,10 +163,10 @@ class Scoring(RoundObserver):
         if trainer.is_global_zero:
             log_table(trainer.loggers, file.rows())
 
-    def _make_protocol(self, trainer: Trainer, module: ProgressiveDistillation) -> Protocol:
-        """Returns the protocol, which keeps reference rows, text states and the teacher's samples between rounds."""
-        if self._protocol is None:
-            self._protocol = Protocol(
+    def _make_evaluator(self, trainer: Trainer, module: ProgressiveDistillation) -> Evaluator:
+        """Returns the evaluator, which keeps reference rows, text states and the teacher's samples between rounds."""
+        if self._evaluator is None:
+            self._evaluator = Evaluator(
                 self.settings,
                 teacher=load_model(module.teacher_name),
                 full_teacher=RunSystems(module, self.settings).full_teacher,
@@ -177,7 +177,7 @@ class Scoring(RoundObserver):
                     precision=trainer.precision_plugin.forward_context,
                 ),
             )
-        return self._protocol
+        return self._evaluator
 
     def _rows_file(self, run_folder: Path, system: System) -> Path:
         """Returns the path of a system's rows for the first seed, which differences are computed from clip by clip."""
@@ -191,6 +191,20 @@ class Scoring(RoundObserver):
         trainer.strategy.barrier("score card")
         if trainer.is_global_zero:
             write_json(file.path.with_suffix(".json"), ours)
+
+    def _check_test(self, pl_module: LightningModule) -> None:
+        """Refuses a test that would score nothing.
+
+        Raises:
+            UserError: naming the reason.
+        """
+        if self.settings.clips is None and isinstance(pl_module, ProgressiveDistillation):
+            raise UserError("scoring.clips is not set, so that there is nothing to score; name held-out clips")
+        if self.settings.clips is not None and not isinstance(pl_module, ProgressiveDistillation):
+            raise UserError(
+                f"model is {type(pl_module).__name__}, but lightning test scores the students of"
+                " ProgressiveDistillation; name the configuration of a distillation"
+            )
 
     def _refuse_other(self, module: ProgressiveDistillation, ours: Mapping[str, Any]) -> None:
         card, scores = (module.run_folder / name for name in ("scores.json", "scores.csv"))

@@ -10,7 +10,8 @@ from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics, refuse_repeated
+from bsa_lightning.evaluation.embeddings.base import Embedding, refuse_repeated
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.generation.samplers import DDIM, DPMSolver, Sampler
 
 

@@ -44,7 +44,7 @@ class System:
     @property
     def name(self) -> str:
         """The name in folders and progress bars, for example ``student-bsa-8steps``."""
-        return self.score(seed=0, num_clips=0).system.folder
+        return self.row(seed=0, num_clips=0).system.folder
 
     @property
     def nfe(self) -> int:
@@ -55,7 +55,7 @@ class System:
         """Returns whether this is an undistilled teacher that ``student`` is to be compared with."""
         return self.model == "teacher" and is_comparable(student, self)
 
-    def score(self, *, seed: int, num_clips: int, nfe: int = 0, metrics: dict[str, float] | None = None) -> Score:
+    def row(self, *, seed: int, num_clips: int, nfe: int = 0, metrics: dict[str, float] | None = None) -> Score:
         """Returns this system's row of ``scores.csv``.
 
         Args:

@@ -59,7 +59,7 @@ class BadUpdates(RoundObserver):
             pl_module.log("train/skipped_updates", float(self._skipped))
         most, place = self.most, ""
         if isinstance(pl_module, LatentModule) and pl_module.current_budget is not None:
-            most, place = min(most, pl_module.current_budget), pl_module.place
+            most, place = min(most, pl_module.current_budget), f" {pl_module.place}"
         if self._skipped >= most:
             raise UserError(
                 f"{self._skipped} updates had no usable gradient{place}, the last of norm {norm:.3g}; lower"

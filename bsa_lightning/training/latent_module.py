@@ -98,7 +98,7 @@ class LatentModule(LightningModule, ABC):
 
     @property
     def place(self) -> str:
-        """The current round for messages, such as " in round 2"; empty where there are no rounds."""
+        """The current round for messages, such as "in round 2"; empty where there are no rounds."""
         return ""
 
     @property

@@ -1,4 +1,4 @@
-"""All uses of private parts of Lightning and torch, each with the reason why no public interface does.
+"""The uses of Lightning's private parts, and of torch's process group, each with the reason why nothing public does.
 
 A new version of Lightning may break the functions of this file and no others; ``make endurance`` tests them.
 """
@@ -40,7 +40,8 @@ def before_the_batch(trainer: Trainer) -> Iterator[None]:
 def batches_that_stepped(trainer: Trainer) -> int:
     """Returns the step that Lightning passes to its loggers.
 
-    A checkpoint holds it, but on resume Lightning counts one batch twice.
+    A checkpoint holds it, but on resume Lightning (2.6) adds one to it, as if the batch after which the run was stopped
+    had been trained again.
     """
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
@@ -53,8 +54,8 @@ def set_batches_that_stepped(trainer: Trainer, count: int) -> None:
 def restart_optimizers(trainer: Trainer) -> None:
     """Makes new optimizers and learning rate schedules in the middle of a fit.
 
-    Lightning itself makes them at the start of a fit only. Clearing the state of an optimizer would not do, since some
-    optimizers keep a part of it in their parameter groups.
+    The method is public, but not meant for this: Lightning itself calls it at the start of a fit only. Clearing the
+    state of an optimizer would not do, since some optimizers keep a part of it in their parameter groups.
     """
     trainer.strategy.setup_optimizers(trainer)
 

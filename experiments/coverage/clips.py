@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.metrics.divergence import clap_score
 from bsa_lightning.evaluation.paired_differences import paired_difference, resample

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bsa_lightning.data.captions import AudioCapsManifest
-from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.metrics.frechet import frechet_distance_of_rows
 from bsa_lightning.models.loading import load_codec
 

@@ -14,7 +14,8 @@ from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.diffusion.weighting import BSA, Uniform, Weighting
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, GuidanceMode, Outside
 from bsa_lightning.distillation.rounds import Plan
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.embeddings.reading import AsAudioldmEval
 from bsa_lightning.generation.samplers import DPMSolver, Sampler
 

@@ -141,7 +141,7 @@ def test_the_count_of_validations_survives_a_restart():
     validated(promotion, ladder, 1.0, 1.5)
     other = RoundPromotion()
     other.load_state_dict(promotion.state_dict())
-    assert other.state_dict() == {"best": 1.0, "stale": 1}
+    assert state(other) == {"best": 1.0, "stale": 1}
     assert validated(other, ladder, 1.5).should_stop
 
 

@@ -96,10 +96,10 @@ def test_the_rate_falls_to_zero_over_a_round_and_not_below(attached):
 
 def test_a_module_says_where_it_is(attached):
     module, _, _ = attached()
-    assert (module.place, module.is_last_round, module.current_budget) == (" in round 1", False, 4)
+    assert (module.place, module.is_last_round, module.current_budget) == ("in round 1", False, 4)
     module.round += 1
     module.round_start.fill_(-3)
-    assert (module.place, module.is_last_round, module.current_round.num_steps) == (" in round 2", True, 2)
+    assert (module.place, module.is_last_round, module.current_round.num_steps) == ("in round 2", True, 2)
     assert module.updates_in_round == 3
     assert [type(value) for value in (module.is_last_round, module.updates_in_round)] == [bool, int]
     assert module.seed == 0

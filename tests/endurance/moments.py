@@ -22,7 +22,7 @@ FUNCTIONS = (
     "bsa_lightning.distillation.module:ProgressiveDistillation.optimizer_step",
     "bsa_lightning.distillation.module:ProgressiveDistillation.on_validation_epoch_end",
     "bsa_lightning.distillation.denoising:Denoising.optimizer_step",
-    "bsa_lightning.evaluation.protocol:Protocol.score",
+    "bsa_lightning.evaluation.evaluator:Evaluator.score",
     "bsa_lightning.evaluation.scores:ScoreFile.append",
     "bsa_lightning.evaluation.row_store:save_rows",
     "bsa_lightning.training.metrics_file:MetricsFile.log_metrics",

@@ -9,7 +9,8 @@ from frechet_rows import rows
 from bsa_lightning.cli.score import run
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation import folders as module
-from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.embeddings.reading import AsAudioldmEval
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.metrics.divergence import clap_score

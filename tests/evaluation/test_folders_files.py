@@ -10,7 +10,8 @@ import soundfile
 from bsa_lightning.cli.score import run
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation import folders as module
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.folders import score_folders
 
 RATE = 16_000

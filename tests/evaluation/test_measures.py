@@ -5,7 +5,8 @@ import torch
 from frechet_rows import features, store_of
 from tolerances import IDENTITY
 
-from bsa_lightning.evaluation.embeddings.base import Embedding, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures, expected_rows, needs_many, too_few_reason
 from bsa_lightning.evaluation.metrics.divergence import (
     clap_score,

@@ -8,7 +8,7 @@ from tolerances import IDENTITY
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.differences_file import DifferenceRow, write_differences
-from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.metrics.kernel import NoValueError
 from bsa_lightning.evaluation.paired_differences import compare, paired_difference, resample, resample_all

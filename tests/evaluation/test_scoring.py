@@ -13,7 +13,8 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.distillation.guidance_modes import Baked
 from bsa_lightning.distillation.rounds import Plan
-from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.metrics.divergence import clap_score
 from bsa_lightning.evaluation.scores import COLUMNS, ScoreFile
 from bsa_lightning.evaluation.scoring import Scoring

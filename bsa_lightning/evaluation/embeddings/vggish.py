@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bsa_lightning.evaluation.embeddings.base import Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Features
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill
 from bsa_lightning.evaluation.embeddings.reading import Reading
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 
 
 @pytest.mark.parametrize(("seconds", "num_rows"), [(0.5, 1), (0.975, 1), (1.9, 1), (10, 10), (10.24, 10)])

@@ -8,7 +8,7 @@ import torchaudio
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import audio
-from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.embeddings.reading import AsAudioldmEval, AsPublishedTango, AsPublishedTangoFAD, Plain
 
 RATE = 16_000

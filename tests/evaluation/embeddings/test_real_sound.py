@@ -7,7 +7,7 @@ import torch
 from torchaudio.functional import lowpass_biquad
 
 from bsa_lightning.data.captions import AudioCapsManifest
-from bsa_lightning.evaluation.embeddings.base import LogMelStatistics
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.row_store import RowStore
 

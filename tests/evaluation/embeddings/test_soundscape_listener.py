@@ -11,10 +11,10 @@ from bsa_lightning.data.soundscape_questions import ASKED, NUM_ANSWERS, answers
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.evaluation.embeddings.base import ReadsCaptions
 from bsa_lightning.evaluation.embeddings.soundscape_listener import WEIGHTS, SoundscapeListener
+from bsa_lightning.evaluation.evaluator import Evaluator
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.measures import Measures
 from bsa_lightning.evaluation.paired_differences import compare, resample_all
-from bsa_lightning.evaluation.protocol import Protocol
 from bsa_lightning.evaluation.row_store import RowStore
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import teacher_system
@@ -161,12 +161,12 @@ def test_a_run_judges_what_its_systems_make_of_their_captions(listener, tmp_path
     settings = ScoringSettings(
         Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], cache=tmp_path
     )
-    protocol = Protocol(settings, teacher=teacher, full_teacher=full_teacher)
+    evaluator = Evaluator(settings, teacher=teacher, full_teacher=full_teacher)
     made: dict[int, torch.Tensor] = {}
-    score = protocol.score(full_teacher, seed=0, on_clip=made.__setitem__, num_decoded=6)
+    score = evaluator.score(full_teacher, seed=0, on_clip=made.__setitem__, num_decoded=6)
     right = replies(listener(torch.stack([made[i] for i in range(6)])).rows[:, 0]).tolist()
     true = [[answers(CLIPS.soundscape(i))[question] for question in ASKED.values()] for i in range(6)]
     pairs = [a == b for said, known in zip(right, true, strict=True) for a, b in zip(said, known, strict=True)]
     assert score.metrics["obedience"] == pytest.approx(sum(pairs) / len(pairs))
     assert "fd_listener" not in score.metrics
-    assert protocol.halves().metrics == {}
+    assert evaluator.halves().metrics == {}

@@ -58,7 +58,7 @@ class Process:
     precision: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-class Protocol:
+class Evaluator:
     """Scores systems against the same reference, from the same captions and noise, shared out over ranks.
 
     After :meth:`score`, ``rows`` holds the rows of the system's clips, of all ranks, by name of the embedding, and
@@ -148,7 +148,7 @@ class Protocol:
             metrics |= measures(self.rows[measures.embedding.name])
         self.rows[TRAJECTORY_ERROR] = trajectory.compute()
         metrics |= {TRAJECTORY_ERROR: mean(self.rows[TRAJECTORY_ERROR]), "seconds_per_clip": sampled.seconds_per_clip}
-        return system.score(seed=seed, num_clips=self.num_captions, nfe=sampled.nfe, metrics=metrics)
+        return system.row(seed=seed, num_clips=self.num_captions, nfe=sampled.nfe, metrics=metrics)
 
     def num_samplings(self, pairs: Iterable[tuple[System, int]]) -> int:
         """Returns how many times this rank's captions are sampled to score these (system, seed) pairs.

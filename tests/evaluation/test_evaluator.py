@@ -7,10 +7,11 @@ import torch
 from toy_clips import ToyClips
 
 from bsa_lightning.data.order import seeded
-from bsa_lightning.evaluation.embeddings.base import Embedding, Features, LogMelStatistics
+from bsa_lightning.evaluation.embeddings.base import Embedding, Features
+from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
 from bsa_lightning.evaluation.embeddings.reading import AsPublishedTango, Plain
+from bsa_lightning.evaluation.evaluator import Evaluator, Process
 from bsa_lightning.evaluation.metrics.divergence import clap_score
-from bsa_lightning.evaluation.protocol import Process, Protocol
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import teacher_system
 from bsa_lightning.generation.from_noise import noise_of
@@ -63,8 +64,8 @@ def teacher_of(folder):
 def test_a_reference_of_recordings_is_heard_as_its_reading_says(teacher_folder, tmp_path, reading):
     clips, embedding = Recorded(12), Lengths(reading)
     settings = ScoringSettings(clips, batch_size=5, embeddings=[embedding], cache=tmp_path)
-    protocol = Protocol(settings, **teacher_of(teacher_folder))
-    found = protocol.measures[0].reference
+    evaluator = Evaluator(settings, **teacher_of(teacher_folder))
+    found = evaluator.measures[0].reference
     for i in range(12):
         heard = reading(clips.recorded(i)[0][None], rate=32_000, sample_rate=16_000)
         torch.testing.assert_close(found.rows[i].float(), embedding(heard).rows[0, 0], rtol=0, atol=0)
@@ -75,34 +76,34 @@ def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder
     settings = ScoringSettings(ToyClips(24), num_captions=20, batch_size=7, cache=tmp_path)
     models = teacher_of(teacher_folder)
     full_teacher = models["full_teacher"]
-    first = Protocol(settings, **models).score(full_teacher, seed=0)
+    first = Evaluator(settings, **models).score(full_teacher, seed=0)
     assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3  # of 24 clips and of 20, in batches of 7
     distilled = replace(full_teacher, model="student", weighting="bsa")
-    fresh = Protocol(settings, **models).score(distilled, seed=0)
+    fresh = Evaluator(settings, **models).score(distilled, seed=0)
     assert len(list((tmp_path / "rows").glob("*.safetensors"))) == 4 + 3
     assert fresh.metrics["fd_logmel"] == first.metrics["fd_logmel"]
     monkeypatch.setattr(LogMelStatistics, "forward", None)
     monkeypatch.setattr(models["teacher"].codec, "decode", lambda _: sum(None))
-    again = Protocol(settings, **models)
+    again = Evaluator(settings, **models)
     assert again.score(full_teacher, seed=0) == first
     for asked in ({"seed": 1}, {"seed": 0, "num_decoded": 1}):
         with pytest.raises(TypeError, match="not iterable"):
             again.score(full_teacher, **asked)
     with pytest.raises(TypeError, match="not callable"):
-        Protocol(replace(settings, cache=tmp_path / "other"), **models)
+        Evaluator(replace(settings, cache=tmp_path / "other"), **models)
 
 
 def test_every_embedding_adds_its_columns(teacher_folder, tmp_path):
     embeddings = [LogMelStatistics(), Words()]
     settings = ScoringSettings(ToyClips(40), batch_size=8, embeddings=embeddings, at_infinity=True, cache=tmp_path)
     models = teacher_of(teacher_folder)
-    score = Protocol(settings, **models).score(models["full_teacher"], seed=0)
+    score = Evaluator(settings, **models).score(models["full_teacher"], seed=0)
     assert list(score.metrics) == [
         "fd_logmel", "kad_logmel", "fd_words", "kad_words", "kl_words",
         "kl_sigmoid_words", "is_words", "words_score", "fd_words_inf", "fd_words_inf_r2",
         "trajectory_error", "seconds_per_clip",
     ]  # fmt: skip
-    few = Protocol(replace(settings, num_captions=9), **models).score(models["full_teacher"], seed=0)
+    few = Evaluator(replace(settings, num_captions=9), **models).score(models["full_teacher"], seed=0)
     assert list(few.metrics)[:2] == ["fd_logmel", "kad_logmel"]
     assert list(few.metrics)[2:5] == ["kl_words", "kl_sigmoid_words", "words_score"]
 
@@ -113,22 +114,22 @@ def test_scores_do_not_depend_on_batches_or_ranks(teacher_folder, tmp_path, batc
     settings = ScoringSettings(ToyClips(6), num_captions=4, batch_size=batch_size, cache=tmp_path)
     latents = []
     for rank in range(2):
-        protocol = Protocol(settings, **models, process=Process(rank, world_size=2))
-        latents.append(torch.cat(protocol._sample(models["full_teacher"], 7).latents))
+        evaluator = Evaluator(settings, **models, process=Process(rank, world_size=2))
+        latents.append(torch.cat(evaluator._sample(models["full_teacher"], 7).latents))
     settings = replace(settings, batch_size=4, cache=tmp_path / "whole")
-    whole = Protocol(settings, **models)._sample(models["full_teacher"], 7).latents[0]
+    whole = Evaluator(settings, **models)._sample(models["full_teacher"], 7).latents[0]
     torch.testing.assert_close(torch.stack(latents, 1).flatten(0, 1), whole, rtol=0, atol=1e-5)
 
 
 def test_progress_counts_the_teacher_that_errors_are_measured_from(teacher_folder, tmp_path):
     models = teacher_of(teacher_folder)
     other = replace(models["full_teacher"], num_steps=1)
-    protocol = Protocol(ScoringSettings(ToyClips(6), num_captions=5, batch_size=2, cache=tmp_path), **models)
+    evaluator = Evaluator(ScoringSettings(ToyClips(6), num_captions=5, batch_size=2, cache=tmp_path), **models)
     for pairs, num_samplings in (([(other, 0)], 2), ([(other, 0), (models["full_teacher"], 1), (other, 1)], 3)):
-        assert protocol.num_samplings(pairs) == num_samplings
+        assert evaluator.num_samplings(pairs) == num_samplings
         done = []
         for system, seed in pairs:
-            protocol.score(system, seed=seed, on_batch=done.append)
+            evaluator.score(system, seed=seed, on_batch=done.append)
         assert sum(done) == num_samplings * 5
 
 
