@@ -14,7 +14,7 @@ from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.generation.from_noise import generate
-from bsa_lightning.models.loading import load_denoiser, load_model, without_weights
+from bsa_lightning.models.loading import load_denoiser, load_parts, without_weights
 
 MODES = {"outside": Outside(2.0), "baked": Baked(2.0), "embedded": Embedded(2.0, 1.0, 4.0)}
 NUM_TIMESTEPS = 64
@@ -58,7 +58,7 @@ def exported(student, out, *, teacher=None):
 
 def sounds(student, captions, noise, *, guidance_scale):
     """Ours, of the student of a folder."""
-    model = load_model(student)
+    model = load_parts(student)
     return generate(
         denoiser=model.denoiser,
         codec=model.codec,

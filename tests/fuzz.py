@@ -44,7 +44,7 @@ from toy_clips import ToyClips
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.prepare import prepare_folder
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 
 SECONDS, MEGABYTES = 60, 4000
 """That a case may take at most."""
@@ -101,7 +101,7 @@ def kinds(home: Path) -> dict[str, Kind]:
 def _model(damage: model_faults.Damage) -> Build:
     def build(folder: Path, rng: Random) -> Case:
         damage(folder, rng)
-        return Case(lambda: load_model(folder) and "read", "read")
+        return Case(lambda: load_parts(folder) and "read", "read")
 
     return build
 

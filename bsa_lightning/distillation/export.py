@@ -8,7 +8,7 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write, refuse_existing
 from bsa_lightning.models import provenance as origin
-from bsa_lightning.models.loading import load_model, read_provenance, read_sampling, teacher_of
+from bsa_lightning.models.loading import load_parts, read_provenance, read_sampling, teacher_of
 from bsa_lightning.models.model_card import FACTS, model_card
 from bsa_lightning.models.provenance import PROVENANCE
 from bsa_lightning.models.registry import family_of
@@ -37,7 +37,7 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     for folder in (student, teacher):
         if dst.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"dst is {dst}, which lies in {folder}; name a folder outside of it")
-    load_model(student)
+    load_parts(student)
     known = read_provenance(teacher)
     # A path of this machine would mean nothing to others.
     provenance["teacher"] = known.get("source", known.get("name", teacher.name))

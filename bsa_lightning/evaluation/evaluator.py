@@ -26,7 +26,7 @@ from bsa_lightning.evaluation.systems import System
 from bsa_lightning.generation.from_noise import generate_latents, noise_of
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import TextToAudioModel, folder_sha256, load_denoiser
+from bsa_lightning.models.loading import ModelParts, folder_sha256, load_denoiser
 from bsa_lightning.models.predictor import CountEvaluations
 
 
@@ -75,7 +75,7 @@ class Evaluator:
         self,
         settings: ScoringSettings,
         *,
-        teacher: TextToAudioModel,
+        teacher: ModelParts,
         full_teacher: System,
         process: Process | None = None,
     ) -> None:

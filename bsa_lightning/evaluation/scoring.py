@@ -28,7 +28,7 @@ from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System
 from bsa_lightning.models.base import Codec
-from bsa_lightning.models.loading import folder_sha256, load_codec, load_model
+from bsa_lightning.models.loading import folder_sha256, load_codec, load_parts
 from bsa_lightning.training.latent_module import RoundObserver
 
 _log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class Scoring(RoundObserver):
         if self._evaluator is None:
             self._evaluator = Evaluator(
                 self.settings,
-                teacher=load_model(module.teacher_name),
+                teacher=load_parts(module.teacher_name),
                 full_teacher=RunSystems(module, self.settings).full_teacher,
                 process=Process(
                     trainer.global_rank,

@@ -14,7 +14,7 @@ from torch import nn
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.generation.from_noise import generate, noise_of
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TextToAudio(nn.Module):
 
     def __init__(self, model: str | Path) -> None:
         super().__init__()
-        loaded = load_model(model)
+        loaded = load_parts(model)
         self.folder = loaded.folder
         self.denoiser, self.conditioner, self.codec = loaded.denoiser, loaded.conditioner, loaded.codec
         self.sampling = loaded.sampling

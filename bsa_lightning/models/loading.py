@@ -30,7 +30,7 @@ _weightless: ContextVar[bool] = ContextVar("weightless", default=False)
 
 
 @dataclass(frozen=True)
-class TextToAudioModel:
+class ModelParts:
     """A complete model: its three parts, its folder, and how it is sampled by default."""
 
     denoiser: Denoiser
@@ -118,7 +118,7 @@ def load_codec(model: str | Path) -> Codec:
     return codec
 
 
-def load_model(model: str | Path) -> TextToAudioModel:
+def load_parts(model: str | Path) -> ModelParts:
     """A complete model; a student's folder takes codec and text encoder from the teacher that its provenance names.
 
     Raises:
@@ -126,7 +126,7 @@ def load_model(model: str | Path) -> TextToAudioModel:
     """
     folder = resolve_folder(model)
     complete = folder if (folder / "vae").is_dir() else teacher_of(folder)
-    teacher = TextToAudioModel(
+    teacher = ModelParts(
         denoiser=load_denoiser(folder),
         conditioner=load_conditioner(complete),
         codec=load_codec(complete),
@@ -206,7 +206,7 @@ def _trial(denoiser: Denoiser) -> Prediction:
     return denoiser(z_t[:, :, :_FRAMES], torch.ones(1), conditioning)
 
 
-def _check_fit(teacher: TextToAudioModel) -> None:
+def _check_fit(teacher: ModelParts) -> None:
     """Checks that the network takes the latents of the codec and the conditioning of the text encoder."""
     z_t, example = teacher.denoiser.example_inputs(1)
     latent, null = teacher.codec.latent_shape, teacher.conditioner.null()

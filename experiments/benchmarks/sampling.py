@@ -7,7 +7,7 @@ import torch
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.unet import UNetDenoiser
 from experiments.benchmarks.measure import Row, seconds
@@ -20,7 +20,7 @@ def rows() -> list[Row]:
     """The same network, steps and guidance in all three."""
     from diffusers import DDIMScheduler
 
-    teacher = load_model("tiny")
+    teacher = load_parts("tiny")
     denoiser = teacher.denoiser.eval()
     assert isinstance(denoiser, UNetDenoiser)
     unet = denoiser.unet

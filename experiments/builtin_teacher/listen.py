@@ -27,7 +27,7 @@ from bsa_lightning.evaluation.embeddings.soundscape_listener import (
     SoundscapeListener,
 )
 from bsa_lightning.generation.from_noise import generate, noise_of
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.mel import LogMel
 
 LENGTH = {"sample_rate": 16_000, "num_samples": NUM_SAMPLES}
@@ -80,7 +80,7 @@ def right(waves: Tensor) -> dict[str, float]:
 @torch.no_grad()
 def generated(model: str, num_steps: int | None) -> Tensor:
     """What a model makes of the test captions (clips, samples)."""
-    teacher, waves = load_model(model), []
+    teacher, waves = load_parts(model), []
     for first in range(0, len(TEST), 32):
         clips = range(first, first + 32)
         waves.append(

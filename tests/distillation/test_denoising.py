@@ -12,7 +12,7 @@ from bsa_lightning.diffusion.process import V, add_noise
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.draws import draw
 from bsa_lightning.models import provenance as origin
-from bsa_lightning.models.loading import folder_sha256, load_model
+from bsa_lightning.models.loading import folder_sha256, load_parts
 
 
 def train(module, latents_folder, run, **settings):
@@ -37,7 +37,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_model(teacher_folder, laten
         trainer = train(module, latents_folder, tmp_path / run, max_steps=steps)
         losses.append(trainer.validate(module, data_of(latents_folder), verbose=False)[0]["val/loss"])
     assert losses[1] < 0.9 * losses[0]
-    teacher = load_model(tmp_path / "after" / "model")
+    teacher = load_parts(tmp_path / "after" / "model")
     trained = module.ema.average.state_dict()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in teacher.denoiser.state_dict().items())
     provenance = json.loads((tmp_path / "after" / "model" / "provenance.json").read_text())

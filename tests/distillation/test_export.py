@@ -18,7 +18,7 @@ from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models import provenance
-from bsa_lightning.models.loading import folder_sha256, load_model
+from bsa_lightning.models.loading import folder_sha256, load_parts
 
 NOISE = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
 
@@ -41,7 +41,7 @@ def test_the_pipeline_samples_it_as_we_do(exported, asked):
         with pytest.raises(UserError, match="baked in"):
             pipeline(CAPTIONS, guidance_scale=asked)
         return
-    student = load_model(student_folder)
+    student = load_parts(student_folder)
     expected = generate_latents(
         denoiser=student.denoiser,
         conditioning=student.conditioner(CAPTIONS),
@@ -59,7 +59,7 @@ def test_the_pipeline_samples_it_as_we_do(exported, asked):
 
 def test_our_own_commands_open_it_without_its_teacher(exported):
     _, student_folder, folder = exported
-    alone, borrowing = load_model(folder), load_model(student_folder)
+    alone, borrowing = load_parts(folder), load_parts(student_folder)
     assert alone.sampling == borrowing.sampling
     assert alone.codec.fingerprint == borrowing.codec.fingerprint
 
@@ -132,7 +132,7 @@ def test_strays_stay_behind_and_links_become_files(pair, tmp_path):
     export_student(student, tmp_path / "exported")
     (tmp_path / "blob").unlink()
     assert sorted(path.name for path in (tmp_path / "exported" / "vae").iterdir()) == ["config.json", WEIGHTS]
-    load_model(tmp_path / "exported")
+    load_parts(tmp_path / "exported")
 
 
 def test_a_full_disk_leaves_nothing(pair, tmp_path, small_disk):

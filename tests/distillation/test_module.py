@@ -16,7 +16,7 @@ from bsa_lightning.distillation.draws import draw
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.base import Posterior
-from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_model
+from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_parts
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.training.latent_module import NetworkOptions
 
@@ -80,7 +80,7 @@ def test_provenance(ladder, teacher_folder):
     expected = {"weighting": "bsa", "round": 2, "num_steps": 2, "guidance": "baked", "guidance_scale": 2.0}
     assert expected.items() <= provenance.items()
     assert provenance["teacher"] == str(teacher_folder.resolve())
-    assert load_model(run / "rounds" / "2-2steps").sampling.num_steps == 2
+    assert load_parts(run / "rounds" / "2-2steps").sampling.num_steps == 2
 
 
 def test_a_student_whose_bytes_have_changed_is_refused(ladder, tmp_path):
@@ -106,7 +106,7 @@ def test_students_at_half_precision_teachers_stay_in_full(teacher_folder, latent
     trainer_of(tmp_path).fit(module, data_of(latents_folder))
     assert {parameter.dtype for parameter in module.teacher.parameters()} == {torch.bfloat16}
     assert {parameter.dtype for parameter in module.student.parameters()} == {torch.float32}
-    student = load_model(tmp_path / "rounds" / "2-2steps")
+    student = load_parts(tmp_path / "rounds" / "2-2steps")
     assert student.denoiser.takes_guidance
     assert (student.sampling.scale(), student.sampling.scale(5.0)) == (2.0, 5.0)
 

@@ -15,7 +15,7 @@ from bsa_lightning.evaluation.metrics.divergence import clap_score
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import teacher_system
 from bsa_lightning.generation.from_noise import noise_of
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 
 
 class Words(Embedding):
@@ -57,7 +57,7 @@ class Lengths(Embedding):
 
 
 def teacher_of(folder):
-    return {"teacher": load_model(folder), "full_teacher": teacher_system(folder, num_steps=2, guidance_scale=2.0)}
+    return {"teacher": load_parts(folder), "full_teacher": teacher_system(folder, num_steps=2, guidance_scale=2.0)}
 
 
 @pytest.mark.parametrize("reading", [Plain(), AsPublishedTango()])

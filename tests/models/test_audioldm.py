@@ -23,7 +23,7 @@ from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_conditioner, load_denoiser, load_model, read_provenance
+from bsa_lightning.models.loading import load_conditioner, load_denoiser, load_parts, read_provenance
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(folder):
-    return load_model(folder)
+    return load_parts(folder)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_conditioner, load_denoiser, load_model, read_provenance
+from bsa_lightning.models.loading import load_conditioner, load_denoiser, load_parts, read_provenance
 
 FOLDERS = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "projection_model", "language_model"]
 LAST = CAPTIONS[2]
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(folder):
-    return load_model(folder)
+    return load_parts(folder)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from tolerances import FLOAT32, SAMPLES
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_model
+from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_parts
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.registry import resolve_folder
 
 
 @pytest.fixture(scope="module")
 def teacher(teacher_folder):
-    return load_model(teacher_folder)
+    return load_parts(teacher_folder)
 
 
 def test_shapes_and_defaults(teacher):
@@ -106,7 +106,7 @@ def test_student_folder_borrows_from_its_teacher(teacher_folder, tmp_path):
         "guidance_scale": 3.0,
     }
     (tmp_path / "provenance.json").write_text(json.dumps(provenance))
-    student = load_model(tmp_path)
+    student = load_parts(tmp_path)
     assert (student.sampling.num_steps, student.sampling.scale()) == (4, 1.0)
     assert student.sampling.scale(3.0) == 1.0
     with pytest.raises(UserError, match=r"guidance scale is 2\.0, .* 3\.0 baked in"):
@@ -118,7 +118,7 @@ def test_an_incomplete_folder_is_refused_in_a_sentence(tmp_path, missing):
     folder = write_model(tmp_path / "model")
     (folder / missing).rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"not a .*model folder"):
-        load_model(folder)
+        load_parts(folder)
 
 
 def test_an_unknown_folder_is_refused():

@@ -10,7 +10,7 @@ import torch
 from model_faults import FAULTS, HARMLESS
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 
 FAMILIES = ["tango", "audioldm", "audioldm2", "stable_audio"]
 
@@ -36,7 +36,7 @@ def copy(folders, request, tmp_path):
 def test_a_fault_is_refused_in_one_sentence(copy, name):
     FAULTS[name](copy, random.Random(f"{copy} {name}".rpartition("/")[2]))
     with pytest.raises(UserError) as caught:
-        load_model(copy)
+        load_parts(copy)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert ";" in sentence or "must be" in sentence
@@ -46,9 +46,9 @@ def test_a_fault_is_refused_in_one_sentence(copy, name):
 @pytest.mark.parametrize("name", HARMLESS)
 @pytest.mark.parametrize("copy", FAMILIES, indirect=True)
 def test_what_does_not_matter_is_read_as_before(copy, name):
-    before = load_model(copy)
+    before = load_parts(copy)
     HARMLESS[name](copy, random.Random(name))
-    after = load_model(copy)
+    after = load_parts(copy)
     for ours, theirs in ((before.denoiser, after.denoiser), (before.codec, after.codec)):
         weights = theirs.state_dict()
         assert weights.keys() == ours.state_dict().keys()

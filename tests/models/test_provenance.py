@@ -11,7 +11,7 @@ from bsa_lightning import TangoPipeline
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.models import provenance
-from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_model
+from bsa_lightning.models.loading import folder_sha256, load_denoiser, load_parts
 from bsa_lightning.models.registry import resolve_folder
 
 
@@ -59,7 +59,7 @@ def test_a_changed_configuration_is_named(written, part):
     path = next(iter(sorted((written / part).glob("*.json"))))
     path.write_text(path.read_text() + "\n")
     with pytest.raises(UserError, match=rf"{part}/{path.name} is damaged or was changed since it was written; copy"):
-        load_model(written)
+        load_parts(written)
     with pytest.raises(UserError, match=rf"{part}/{path.name} is damaged or was changed"):
         TangoPipeline.from_pretrained(written, low_cpu_mem_usage=False)
 
@@ -67,11 +67,11 @@ def test_a_changed_configuration_is_named(written, part):
 def test_a_change_that_is_meant_is_taken_when_the_digests_go(written):
     edit(written / "unet" / "config.json", sample_size=[4, 16])
     edit(written / "provenance.json", files=None, sha256=None)
-    assert load_model(written).codec.latent_shape == (4, 4, 16)
+    assert load_parts(written).codec.latent_shape == (4, 4, 16)
 
 
 def test_a_student_reads_its_teachers_parts(student):
-    assert load_model(student).sampling.num_steps == 4
+    assert load_parts(student).sampling.num_steps == 4
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_student_with_a_wrong_provenance_is_refused(student, tmp_path, change,
         change = {"teacher": str(write_audioldm(tmp_path / "other"))}
     edit(student / "provenance.json", **change)
     with pytest.raises(UserError, match=message):
-        load_model(student)
+        load_parts(student)
 
 
 def test_a_damaged_student_is_refused(student):
@@ -123,7 +123,7 @@ def test_parts_of_another_model_are_refused(written, tmp_path, part, source):
         shutil.rmtree(written / name)
         shutil.copytree(resolve_folder("tiny") / name, written / name)
     with pytest.raises(UserError, match=rf"is for .*{source}"):
-        load_model(written)
+        load_parts(written)
 
 
 def test_a_student_names_no_folder_of_this_machine(teacher_folder, tmp_path):

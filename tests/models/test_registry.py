@@ -9,7 +9,7 @@ import pytest
 import bsa_lightning as bsa
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models import registry
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.registry import family_of, pipeline_name
 from bsa_lightning.models.tango.family import TangoFamily
 
@@ -35,14 +35,14 @@ def folder(teacher_folder, tmp_path, monkeypatch):
 
 def test_a_folder_of_no_family_is_refused(folder):
     with pytest.raises(UserError, match=r'holds a "ForeignPipeline", but only TangoPipeline, .* can be read'):
-        load_model(folder)
+        load_parts(folder)
 
 
 def test_a_registered_family_reads_its_folders(folder):
     bsa.register_family("ForeignPipeline", Foreign)
     assert pipeline_name(folder) == "ForeignPipeline"
     assert isinstance(family_of(folder), Foreign)
-    assert load_model(folder).sampling.num_steps == 16
+    assert load_parts(folder).sampling.num_steps == 16
 
 
 def test_an_installed_package_names_its_families(folder, tmp_path, monkeypatch):
@@ -57,7 +57,7 @@ def test_an_installed_package_names_its_families(folder, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(package))
     monkeypatch.delitem(sys.modules, "foreign_family", raising=False)
-    assert load_model(folder).sampling.num_steps == 32
+    assert load_parts(folder).sampling.num_steps == 32
     assert type(family_of("tiny")) is TangoFamily  # ours stay ours
     monkeypatch.setattr(registry, "pipeline_name", lambda _: "AbsentPipeline")
     with pytest.raises(UserError, match="no_such_module:Family, which reads the folders of AbsentPipeline, cannot"):

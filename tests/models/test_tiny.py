@@ -6,14 +6,14 @@ import torch
 
 from bsa_lightning.data import synthesis
 from bsa_lightning.generation.from_noise import generate, noise_of
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.registry import resolve_folder
 
 
 @pytest.fixture(scope="module")
 def sound():
     """Four clips of a caption, in the steps and guidance that the teacher is meant to be used with."""
-    teacher = load_model("tiny")
+    teacher = load_parts("tiny")
     teacher.denoiser.eval()
 
     def make(caption):

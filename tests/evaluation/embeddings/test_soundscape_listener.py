@@ -18,7 +18,7 @@ from bsa_lightning.evaluation.paired_differences import compare, resample_all
 from bsa_lightning.evaluation.row_store import RowStore
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import teacher_system
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 
 CLIPS = Soundscapes(200, seed=303)
 """Which the listener has never heard."""
@@ -156,7 +156,7 @@ def test_folders_of_sound_with_captions_are_judged(listener, waves, truth, tmp_p
 
 
 def test_a_run_judges_what_its_systems_make_of_their_captions(listener, tmp_path):
-    teacher = load_model("tiny")
+    teacher = load_parts("tiny")
     full_teacher = teacher_system(teacher.folder, num_steps=1, guidance_scale=1.0)
     settings = ScoringSettings(
         Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], cache=tmp_path

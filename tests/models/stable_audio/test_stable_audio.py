@@ -11,7 +11,7 @@ from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_model
+from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_parts
 from bsa_lightning.models.registry import family_of
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory, teacher_folder):
 
 @pytest.fixture(scope="module")
 def teacher(folder):
-    return load_model(folder)
+    return load_parts(folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_the_published_scheduler_is_never_built(folder, teacher, tmp_path):
     published = stable_audio_model.publish(folder, tmp_path / "published")
     z_t, t, conditioning = torch.randn(4, *LATENT_SHAPE), torch.full((4,), 0.5), both(teacher)
     with torch.no_grad():
-        ours, theirs = teacher.denoiser(z_t, t, conditioning), load_model(published).denoiser(z_t, t, conditioning)
+        ours, theirs = teacher.denoiser(z_t, t, conditioning), load_parts(published).denoiser(z_t, t, conditioning)
     assert torch.equal(ours.x, theirs.x)
 
 
@@ -149,7 +149,7 @@ def test_an_incomplete_folder_is_refused_in_a_sentence(folder, tmp_path, missing
     shutil.copytree(folder, tmp_path / "part")
     (tmp_path / "part" / missing).rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"not a .*model folder"):
-        load_model(tmp_path / "part")
+        load_parts(tmp_path / "part")
 
 
 def test_a_network_in_half_precision_is_refused(folder):

@@ -22,7 +22,7 @@ from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.generation.from_noise import generate
 from bsa_lightning.generation.wav_writer import WavWriter
-from bsa_lightning.models.loading import load_denoiser, load_model, without_weights
+from bsa_lightning.models.loading import load_denoiser, load_parts, without_weights
 
 HALF = {"rtol": 1e-3, "atol": 1e-3}
 """What float16 storage rounds away."""
@@ -42,7 +42,7 @@ def store(folder, tmp_path_factory):
 
 
 def test_a_stored_clip_is_both_channels_of_its_sound(store, folder):
-    stored_clip, clips, teacher = LatentReader(store)[3], ToyClips(24), load_model(folder)
+    stored_clip, clips, teacher = LatentReader(store)[3], ToyClips(24), load_parts(folder)
     waveform = clips.waveform(3, sample_rate=SAMPLE_RATE, num_samples=NUM_SAMPLES, num_channels=2)
     mean, std = teacher.codec.encode(waveform[None])
     torch.testing.assert_close(stored_clip.mean, mean[0], **HALF)
@@ -94,7 +94,7 @@ def exported(runs, tmp_path):
 
 
 def ours_of(exported, noise, guidance_scale):
-    model = load_model(exported)
+    model = load_parts(exported)
     return generate(
         denoiser=model.denoiser,
         codec=model.codec,

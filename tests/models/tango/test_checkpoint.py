@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tango_checkpoint import write_checkpoint
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.tango.checkpoint import read_checkpoint
 from bsa_lightning.models.tango.convert import convert_tango
 
@@ -79,7 +79,7 @@ def test_a_network_in_shards(trained, source, tmp_path):
     (trained / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert is_the_original(trained, source)
     convert_tango(str(trained), tmp_path / "model", vae=str(source))
-    load_model(tmp_path / "model")
+    load_parts(tmp_path / "model")
     (trained / "model-1.safetensors").unlink()
     with pytest.raises(UserError, match=r"lists model-1\.safetensors, which is not beside it"):
         read_checkpoint(trained, source)
@@ -93,7 +93,7 @@ def test_safetensors_holds_one_tensor_under_one_of_its_names(trained, source, tm
     (trained / "pytorch_model_2.bin").unlink()
     save_file(weights, trained / "model.safetensors")
     convert_tango(str(trained), tmp_path / "model", vae=str(source))
-    shared = load_model(tmp_path / "model").conditioner.encoder.shared.weight
+    shared = load_parts(tmp_path / "model").conditioner.encoder.shared.weight
     assert torch.equal(shared, weights[f"text_encoder.{kept}.weight"])
 
 

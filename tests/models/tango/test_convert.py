@@ -17,7 +17,7 @@ from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.distillation.guidance_modes import Baked
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.generation.wav_writer import WavWriter
-from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_model
+from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_parts
 from bsa_lightning.models.tango import shapes
 from bsa_lightning.models.tango.convert import convert_tango
 
@@ -46,7 +46,7 @@ def converted(original, tmp_path_factory):
 def test_every_weight_arrives_in_its_place(original, converted):
     """Outputs of the networks that another layout, other widths and another seed came from."""
     unet, vae, vocoder, text_encoder = original[1]
-    teacher = load_model(converted)
+    teacher = load_parts(converted)
     pairs = [
         (unet, teacher.denoiser.unet),
         (vae, teacher.codec.vae),
@@ -65,7 +65,7 @@ def test_every_weight_arrives_in_its_place(original, converted):
 
 
 def test_converted_folder_says_what_it_is(original, converted):
-    teacher = load_model(converted)
+    teacher = load_parts(converted)
     assert (teacher.sampling.num_steps, teacher.sampling.scale()) == (200, 3.0)
     assert teacher.codec.latent_shape == (8, 256, 16)
     assert teacher.codec.num_samples == 163_840

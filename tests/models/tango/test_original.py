@@ -8,7 +8,7 @@ from tolerances import ORIGINAL
 
 from bsa_lightning.data.audio import normalise
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.tango.convert import convert_tango
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "tango-tiny"
@@ -28,7 +28,7 @@ def original_code():
 def tango_tiny(original_code, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "model"
     convert_tango(str(SHARED), folder)
-    return load_model(folder)
+    return load_parts(folder)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from tolerances import SAMPLES
 from bsa_lightning import TangoPipeline
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.generation.from_noise import generate_latents
-from bsa_lightning.models.loading import load_model
+from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.t5 import T5Conditioner
 
 NOISE = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
@@ -23,7 +23,7 @@ def open_pipeline(folder):
 
 @pytest.fixture(scope="module")
 def teacher(teacher_folder):
-    return load_model(teacher_folder)
+    return load_parts(teacher_folder)
 
 
 @pytest.fixture(scope="module")
