@@ -48,8 +48,9 @@ class System:
 
     @property
     def nfe(self) -> int:
-        """The number of network evaluations of a clip: two a step where guidance is outside of the network."""
-        return self.num_steps * (2 if self.guidance == "outside" and self.guidance_scale != 1.0 else 1)
+        """The number of network evaluations of a clip: those of the sampler, twice where guidance is outside."""
+        is_guided = self.guidance == "outside" and self.guidance_scale != 1.0
+        return self.sampler.evaluations(self.num_steps) * (2 if is_guided else 1)
 
     def competes_with(self, student: System) -> bool:
         """Returns whether this is an undistilled teacher that ``student`` is to be compared with."""

@@ -32,6 +32,13 @@ class Sampler(ABC):
     def fingerprint(self) -> str:
         """A text that identifies the samples in caches: it must change whenever the code would sample otherwise."""
 
+    def evaluations(self, num_steps: int) -> int:
+        """Returns how many times ``denoise`` is called in so many steps: once for each, unless a sampler says otherwise.
+
+        Students are compared with undistilled models of as many network evaluations, so that it must be exact.
+        """
+        return num_steps
+
     @abstractmethod
     def __call__(
         self,
@@ -45,7 +52,7 @@ class Sampler(ABC):
 
         Args:
             denoise: the function ``(z_t, t) -> Prediction``, with conditioning and guidance bound, where ``t`` is
-                (batch,) float64; it is called once for each step.
+                (batch,) float64; it is called :meth:`evaluations` times.
             schedule: the noise schedule of the denoiser.
             noise: the standard normal latents z_1, (batch, ...).
             num_steps: the number of steps N on the trailing grid 1, 1 - 1/N, ..., 0; at least 1.

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bsa_lightning.evaluation.systems import System, rivals_of, teacher_system
-from bsa_lightning.generation.samplers import DDIM, DPMSolver
+from bsa_lightning.generation.samplers import DDIM, DPMSolver, Sampler
 
 TEACHER = Path("teacher")
 SAMPLERS = (DDIM(), DPMSolver())
@@ -52,3 +52,20 @@ def test_only_undistilled_teachers_compete():
     assert not student(4).competes_with(student(4))
     baseline = teacher_system(TEACHER, num_steps=4, guidance_scale=3.0, model="baseline-tiny")
     assert not baseline.competes_with(student(4))
+
+
+class Heun(Sampler):
+    """Second order, with a second evaluation in every step but the last."""
+
+    name = "heun"
+    fingerprint = "heun-1"
+
+    def evaluations(self, num_steps):
+        return 2 * num_steps - 1
+
+    def __call__(self, denoise, schedule, noise, num_steps, on_step=None):
+        raise NotImplementedError
+
+
+def test_rivals_are_found_by_the_evaluations_of_their_sampler():
+    assert found(student(3), samplers=[Heun()]) == [("heun", 3.0, 3, 10), ("heun", 1.0, 3, 5), ("heun", 1.0, 2, 3)]
