@@ -33,7 +33,7 @@ class Sampler(ABC):
         """A text that identifies the samples in caches: it must change whenever the code would sample otherwise."""
 
     def evaluations(self, num_steps: int) -> int:
-        """Returns how many times ``denoise`` is called in so many steps: once for each, unless a sampler says otherwise.
+        """Returns how many times ``denoise`` is called in so many steps: one for each, unless a sampler says otherwise.
 
         Students are compared with undistilled models of as many network evaluations, so that it must be exact.
         """
