@@ -11,6 +11,8 @@ from bsa_lightning.diffusion.weighting import BSA, SNRPlusOne
 from bsa_lightning.distillation import denoising
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.draws import draw
+from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.loading import load_denoiser
 from bsa_lightning.models.predictor import predictor
 
 
@@ -128,3 +130,29 @@ def test_a_fit_begins_with_a_look_at_the_data_and_the_starting_folder(attached):
     module._check_start = lambda: told.append("start")
     module.setup("fit")
     assert told == ["data", "start"]
+
+
+def test_a_network_in_parts_is_put_together_before_it_is_written(attached, monkeypatch, tmp_path):
+    module, _, _ = attached()
+    asked = []
+
+    def unsharded(network, make, *, keep):
+        asked.append((network is module.trained, keep))
+        together = make()
+        assert isinstance(together, Denoiser)
+        for parameter in together.parameters():
+            parameter.data.fill_(0.5)
+        return together
+
+    monkeypatch.setattr("bsa_lightning.distillation.denoising.unsharded", unsharded)
+    module.save_model(tmp_path / "model")
+    assert asked == [(True, True)]
+    assert all(bool((parameter == 0.5).all()) for parameter in load_denoiser(tmp_path / "model").parameters())
+
+
+def test_a_network_that_is_not_finite_is_not_written(attached, tmp_path):
+    module, _, _ = attached()
+    next(module.trained.parameters()).data.fill_(torch.nan)
+    with pytest.raises(UserError, match="weights that are not finite"):
+        module.save_model(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
