@@ -1,5 +1,7 @@
 """The training of a teacher, step by step and without a fit."""
 
+import shutil
+
 import pytest
 import torch
 from ladder import data_of
@@ -11,6 +13,7 @@ from bsa_lightning.diffusion.weighting import BSA, SNRPlusOne
 from bsa_lightning.distillation import denoising
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.draws import draw
+from bsa_lightning.models import provenance
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.loading import load_denoiser
 from bsa_lightning.models.predictor import predictor
@@ -156,3 +159,16 @@ def test_a_network_that_is_not_finite_is_not_written(attached, tmp_path):
     with pytest.raises(UserError, match="weights that are not finite"):
         module.save_model(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_starting_folder_that_has_changed_is_not_passed_on(attached, teacher_folder, tmp_path):
+    start = shutil.copytree(teacher_folder, tmp_path / "start")
+    provenance.write(start, provenance.read(start))
+    module, _, _ = attached()
+    module.teacher_name = str(start)
+    module.save_model(tmp_path / "first")
+    (start / "vae" / "config.json").write_text((start / "vae" / "config.json").read_text() + "\n")
+    for refused in (lambda: module.save_model(tmp_path / "second"), module._check_start):
+        with pytest.raises(UserError, match="vae/config.json"):
+            refused()
+    assert not (tmp_path / "second").exists()

@@ -127,3 +127,13 @@ def test_errors_are_told_apart_at_snrs_of_a_tenth_one_and_five():
     assert [float(found[f"val/error_snr{name}"]) for name in ("<0.1", "<1", "<5", ">5")] == [1.0, 3.0, 12.0, 32.0]
     errors.update(Errors(one, one, torch.full((6,), 0.5)), distance=one)  # after a fresh start
     assert {name for name in errors.compute() if "error_snr" in name} == {"val/error_snr<1"}
+
+
+def test_clips_that_fill_a_batch_are_left_out():
+    errors, alone = ValidationErrors(), ValidationErrors()
+    values = values_of(3)
+    add(errors, values, torch.tensor([True, False, True]))
+    add(alone, {name: value[[0, 2]] for name, value in values.items()})
+    found, expected = errors.compute(), alone.compute()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
