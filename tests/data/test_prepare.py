@@ -46,6 +46,8 @@ def test_a_clip_is_what_codec_and_text_encoder_say(latents_folder, teacher_folde
     torch.testing.assert_close(reader.null.tensors["states"], null.tensors["states"])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_bytes_do_not_depend_on_the_number_of_processes(latents_folder, teacher_folder, tmp_path):
     prepare_again(tmp_path / "two", teacher_folder, devices=2)
     assert contents(tmp_path / "two") == contents(latents_folder)

@@ -70,6 +70,7 @@ def same_rows(found, local):
         assert any(torch.equal(row["states"], clip.tensors["states"][0]) for clip in expected.conditioning)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # two starts of python, and two workers each
 def test_two_ranks_stream_each_clip_once_with_the_bytes_of_the_folder(server, bucket, latents_folder, tmp_path):
     """24 clips in global batches of 10: the last one of the pass goes on in the next epoch."""

@@ -52,7 +52,7 @@ def weights(module):
         # The teacher of the first round is guided, on twice the batch.
         (Baked(2.0), [2] * 3 + [3] * 6),
         # The teacher of the first round has no input for the scale yet.
-        (Embedded(2.0), [2] * 3 + [3] * 6),
+        pytest.param(Embedded(2.0), [2] * 3 + [3] * 6, marks=pytest.mark.slow),
     ],
     ids=["baked", "embedded"],
 )

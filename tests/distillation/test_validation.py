@@ -22,6 +22,7 @@ def close(found, expected):
         torch.testing.assert_close(found[name], value, **FLOAT32, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_ranks_say_what_one_process_says(tmp_path):
     multiprocessing.set_forkserver_preload(["bsa_lightning.distillation.validation"])

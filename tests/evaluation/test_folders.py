@@ -90,7 +90,7 @@ def test_captions_give_a_score(folders, tmp_path):
     torch.testing.assert_close(found["words_score"], 100 * float(expected.mean()), rtol=1e-6, atol=0)
     assert "words_score" not in score_folders(*folders, embeddings=[Words()])["scores"]
     (tmp_path / "captions.json").write_text('{"clip-0": "x"}')
-    with pytest.raises(UserError, match=r"has no caption of clip-1 that is text; it must be JSON such as"):
+    with pytest.raises(UserError, match=r"has no caption for clip-1 that is text; it must be JSON such as"):
         score_folders(*folders, embeddings=[Words()], captions=tmp_path / "captions.json")
 
 
