@@ -154,7 +154,7 @@ class LatentModule(LightningModule, ABC):
         Raises:
             UserError: if the latents or ``trainer.precision`` do not fit.
         """
-        if str(self.trainer.precision) not in PRECISIONS:
+        if self.trainer.precision not in PRECISIONS:
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}, but trained weights are kept in float32; choose one of"
                 f" {', '.join(PRECISIONS)}"

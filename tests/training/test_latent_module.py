@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
-from ladder import module_of
+from ladder import data_of, module_of
 from lightning.pytorch import Trainer
 from torch import nn
 
@@ -140,3 +140,17 @@ def test_numbers_of_an_optimizer_are_checked_each(caplog):
 def test_both_modules_check_their_optimizer_before_they_load_a_network(tmp_path):
     with pytest.raises(UserError, match="optimizer cannot be made"):
         module_of(tmp_path / "nowhere", optimizer=functools.partial(torch.optim.SGD, lr=-1.0))
+
+
+@pytest.mark.parametrize("other", [None, "codec", "conditioner"])
+def test_latents_of_another_codec_or_text_encoder_are_refused(module, latents_folder, other):
+    data = data_of(latents_folder)
+    data.setup("fit")
+    if other is not None:
+        data.train_reader.index[other] = "another"
+    module.trainer.datamodule = data
+    if other is None:
+        module.check_data()
+    else:
+        with pytest.raises(UserError, match=f"was prepared with another {other}"):
+            module.check_data()
