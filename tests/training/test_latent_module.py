@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
-from ladder import data_of, module_of
+from ladder import Watch, data_of, module_of, trainer_of
 from lightning.pytorch import Trainer
 from torch import nn
 
@@ -154,3 +154,11 @@ def test_latents_of_another_codec_or_text_encoder_are_refused(module, latents_fo
     else:
         with pytest.raises(UserError, match=f"was prepared with another {other}"):
             module.check_data()
+
+
+def test_gradients_are_pending_from_a_backward_pass_to_its_update(teacher_folder, latents_folder, tmp_path):
+    module, pending = module_of(teacher_folder), []
+    pending.append(module.has_pending_gradients)
+    watch = Watch(lambda _trainer, module, _batch: pending.append(module.has_pending_gradients))
+    trainer_of(tmp_path, watch, accumulate_grad_batches=2, max_steps=2).fit(module, data_of(latents_folder))
+    assert pending == [False, True, False, True, False]
