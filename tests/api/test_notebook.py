@@ -21,7 +21,7 @@ def code(notebook):
 
 def kinds(notebook):
     """The kinds of output that a reader sees, in order."""
-    return [kind for cell in code(notebook) for output in cell.outputs for kind in output.get("data", ())]
+    return [kind for cell in code(notebook) for output in cell.outputs for kind in sorted(output.get("data", ()))]
 
 
 def test_it_has_at_most_twenty_lines(notebook):
