@@ -26,7 +26,7 @@ def traced(monkeypatch, request, tmp_path):
     torch._dynamo.reset()
     counters.clear()
     compile_network, backend = Denoiser.compile_network, "eager"
-    if "slow" in request.keywords:
+    if request.node.get_closest_marker("skipif") is not None:  # where a compiler is needed
         backend = "inductor"
         # A compiler that is killed leaves half a library in its cache, on which the next one stumbles.
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
