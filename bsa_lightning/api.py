@@ -147,6 +147,8 @@ def distill(
         UserError: naming a setting that is wrong; nothing is left behind then.
     """
     folder = _folder(teacher)
+    if not (isinstance(steps, Sequence) and len(steps) == 2):
+        raise UserError(f"steps is {steps!r}, but must be two numbers, of the teacher and the last student, as (8, 1)")
     if guidance is None:
         own = read_sampling(folder)
         guidance = Baked(own.guidance_scale if own.guidance == "outside" else 1.0)
@@ -264,6 +266,8 @@ def _folder(model: Model) -> Path | str:
     if isinstance(model, TextToAudio):
         return model.folder
     save: Callable[[Path], None] | None = getattr(model, "save_pretrained", None)
+    if save is None and not isinstance(model, str | Path):
+        raise UserError(f"model is {model!r}, but must be a folder, a hub id, a loaded model or a pipeline; give one")
     if save is None:
         return model
     models = user_cache("models")

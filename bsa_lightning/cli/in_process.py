@@ -14,6 +14,8 @@ import yaml
 
 from bsa_lightning.cli import fit
 from bsa_lightning.cli.as_config import as_config
+from bsa_lightning.cli.messages import sentence
+from bsa_lightning.common.errors import UserError
 
 _PROGRAM = Path(__file__).parents[1] / "__main__.py"
 """The file that the processes of other ranks are started from."""
@@ -40,5 +42,9 @@ def run_in_process(command: str, config: Mapping[str, Any], settings: Mapping[st
         sys.argv = [str(_PROGRAM), *words]
         try:
             fit.run(words)
+        except Exception as error:
+            if isinstance(error, UserError) or (text := sentence(error)) is None:
+                raise
+            raise UserError(text) from error
         finally:
             sys.argv = before

@@ -74,6 +74,8 @@ class TextToAudio(nn.Module):
         captions = [captions] if isinstance(captions, str) else list(captions)
         check_settings(num_steps=num_steps, guidance_scale=guidance_scale, seed=seed)
         steps, scale = self.settings_of_sampler(num_steps=num_steps, guidance_scale=guidance_scale)
+        if strangers := [caption for caption in captions if not isinstance(caption, str)]:
+            raise UserError(f"captions holds {strangers[0]!r}, but must hold text; give each caption as a str")
         if not captions:
             raise UserError("captions is empty; give at least one caption")
         device = next(self.denoiser.parameters()).device

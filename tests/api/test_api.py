@@ -96,6 +96,16 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(teacher_folder, tmp_path):
         bsa.report()
     with pytest.raises(bsa.UserError, match="captions is empty"):
         bsa.sample(teacher_folder, [])
+    for settings, text in (({"data.batchsize": 8}, "batchsize"), ({"weighting": "bsa"}, "weighting")):
+        words = settings if "weighting" in settings else {"settings": settings}
+        with pytest.raises(bsa.UserError, match=text):
+            bsa.distill(teacher_folder, train=ToyClips(24), out=tmp_path / "run", steps=(8, 4), **words)
+    with pytest.raises(bsa.UserError, match="steps is 8, but must be two numbers"):
+        bsa.distill(teacher_folder, train=ToyClips(24), out=tmp_path / "run", steps=8)
+    with pytest.raises(bsa.UserError, match="model is 7, but must be a folder"):
+        bsa.load_model(7)
+    with pytest.raises(bsa.UserError, match="captions holds 3, but must hold text"):
+        bsa.sample(teacher_folder, ["rain", 3])
     assert list(tmp_path.iterdir()) == []
     assert sys.argv[0] != "fit"
 
