@@ -14,3 +14,12 @@ SCORES = {"rel": 1e-3, "abs": 1e-6}
 
 ORIGINAL = {"rtol": 0.0, "atol": 1e-4}
 """Outputs of the original code, computed on another machine, with outputs of size one."""
+
+DEVICES = {"rtol": 1e-3, "atol": 1e-3}
+"""One network on a GPU and on a CPU, in float32: sums in other orders through all layers."""
+
+LADDERS = {"rtol": 1e-3, "atol": 1e-4}
+"""Weights after a short ladder on a GPU and on a CPU, under plain gradient descent."""
+
+LOW_PRECISION = 0.03
+"""A network in bfloat16, whose numbers have 8 bits, over one in float32: the relative error of its outputs."""

@@ -53,10 +53,12 @@ class LatentBatch:
         """Whether each clip is not padding, (batch,), bool, on the device of the latents."""
         return (self.index != PADDING).to(self.posterior.mean.device)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> LatentBatch:
+    def to(self, device: torch.device | str) -> LatentBatch:
         """The same with posterior and conditioning on ``device``; ``index`` stays on the CPU."""
-        mean, std = (tensor.to(device, non_blocking=non_blocking) for tensor in self.posterior)
-        conditioning = self.conditioning.to(device, non_blocking=non_blocking)
+        # To a device, the CPU need not wait for the copy; from one, it would read before the copy is there.
+        ahead = torch.device(device).type != "cpu"
+        mean, std = (tensor.to(device, non_blocking=ahead) for tensor in self.posterior)
+        conditioning = self.conditioning.to(device, non_blocking=ahead)
         return LatentBatch(self.index, Posterior(mean, std), conditioning, self.captions)
 
     def pin_memory(self) -> LatentBatch:

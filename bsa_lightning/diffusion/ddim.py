@@ -29,15 +29,14 @@ def sample(
     """Clean latents (batch, ...) from ``noise`` (batch, ...), z_1; the last step lands on t = 0 and so returns x.
 
     Args:
-        denoise: ``(z_t, t) -> Prediction``, conditioning and guidance bound; ``t`` is (batch,) float64.
+        denoise: ``(z_t, t) -> Prediction``, conditioning and guidance bound; ``t`` is (batch,) float64 on the CPU.
         schedule: the denoiser's.
         noise: standard normal.
         num_steps: N steps on the N + 1 times of the trailing grid.
         on_step: called after each step with its number, from 1.
     """
-    grid = trailing_grid(num_steps).to(noise.device)
     z = noise
-    for step, (t, s) in enumerate(pairwise(grid), start=1):
+    for step, (t, s) in enumerate(pairwise(trailing_grid(num_steps)), start=1):
         prediction = denoise(z, t.expand(len(z)))
         alpha_s, sigma_s = schedule.alpha_sigma(s, dtype=z.dtype)
         z = ddim_step(prediction=prediction, alpha_s=alpha_s, sigma_s=sigma_s)

@@ -13,7 +13,7 @@ def guide(*, cond: Prediction, uncond: Prediction, scale: float | Tensor) -> Pre
 
     ``scale`` is one g for all, or (batch,).
     """
-    g = expand(torch.as_tensor(scale, dtype=cond.x.dtype, device=cond.x.device), cond.x)
+    g = expand(torch.as_tensor(scale, dtype=cond.x.dtype), cond.x)
     return Prediction(
         x=uncond.x + g * (cond.x - uncond.x),
         eps=uncond.eps + g * (cond.eps - uncond.eps),

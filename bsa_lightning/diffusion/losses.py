@@ -33,15 +33,15 @@ class Errors(NamedTuple):
     """The parts of a loss, clip by clip."""
 
     weight: Tensor
-    """w(SNR_t), (batch,)."""
+    """w(SNR_t), (batch,), float64, on the CPU."""
     error: Tensor
     """Mean over all dimensions of the squared error in x, (batch,), in float32 or float64."""
     snr: Tensor
-    """SNR_t, (batch,), float64."""
+    """SNR_t, (batch,), float64, on the CPU."""
 
     def loss(self, counts: Tensor | None = None) -> Tensor:
         """The scalar: the mean of weight times error, over all clips or those where ``counts`` (batch,) is True."""
-        weighted = self.weight.to(self.error.dtype) * self.error
+        weighted = self.weight.to(self.error, non_blocking=True) * self.error
         return weighted.mean() if counts is None else weighted[counts].mean()
 
 
@@ -62,7 +62,7 @@ def distillation_loss(
     Args:
         x: clean latents z_0 (batch, ...), scaled as the diffusion sees them.
         eps: standard normal noise like ``x``.
-        uniform: numbers in [0, 1), (batch,) float64, which become the times.
+        uniform: numbers in [0, 1), (batch,) float64 on the CPU, which become the times.
         num_steps: N, the number of steps of the student's sampler.
         factor: how many steps of the teacher one step of the student learns; 2 in the paper.
         schedule: the noise schedule that teacher and student share.
@@ -101,7 +101,7 @@ def denoising_loss(
     Args:
         x: clean latents (batch, ...), scaled as the diffusion sees them.
         eps: standard normal noise like ``x``.
-        uniform: numbers in [0, 1), (batch,) float64, which become the times.
+        uniform: numbers in [0, 1), (batch,) float64 on the CPU, which become the times.
         schedule: the noise schedule of the network.
         network: x^_theta(z_n, tau).
         weighting: w(SNR) of the squared error in x.

@@ -1,6 +1,7 @@
 """The forward process z_t = alpha_t x + sigma_t eps, and what networks predict of it.
 
-``alpha`` and ``sigma`` are scalars or (batch,); latents are (batch, ...). SNR is alpha^2 / sigma^2.
+``alpha`` and ``sigma`` are scalars or (batch,), on the CPU or on the device of the latents; latents are (batch, ...).
+SNR is alpha^2 / sigma^2.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ class Prediction(NamedTuple):
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """Values (batch,) as (batch, 1, ...), so that they broadcast over ``like``; a scalar stays one."""
-    return values.reshape(-1, *[1] * (like.ndim - 1)) if values.ndim else values
+    """Values (batch,) as (batch, 1, ...) on the device of ``like``, so that they broadcast over it; a scalar stays."""
+    if not values.ndim:
+        return values
+    if values.device != like.device:
+        values = values.to(like.device, non_blocking=values.device.type == "cpu")  # without waiting for the device
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def add_noise(*, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Noise schedules: time t in [0, 1] (0 is clean) to alpha_t and sigma_t, and the grids that samplers walk."""
+"""Noise schedules: time t in [0, 1] (0 is clean) to alpha_t and sigma_t, and the grids that samplers walk.
+
+All of it is computed on the CPU in float64, which some devices lack, so that every device sees the same numbers and
+none is waited for. The functions of latents take its results from there.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from torch import Tensor
 
 
 class Schedule(ABC):
-    """Variance preserving: alpha_t^2 + sigma_t^2 = 1. Computed in float64, handed out in ``dtype``."""
+    """Variance preserving: alpha_t^2 + sigma_t^2 = 1."""
 
     @abstractmethod
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at float64 times."""
+        """alpha and sigma at float64 times on the CPU."""
 
     @property
     def most_steps(self) -> float:
@@ -30,13 +34,13 @@ class Schedule(ABC):
         """Times in (0, 1], as a teacher is trained at, from numbers uniform in [0, 1)."""
 
     def alpha_sigma(self, t: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Signal and noise scale at times ``t`` of any shape, on its device."""
-        alpha, sigma = self._alpha_sigma(t.double())
+        """Signal and noise scale at times ``t`` of any shape, on the CPU."""
+        alpha, sigma = self._alpha_sigma(t.cpu().double())
         return alpha.to(dtype), sigma.to(dtype)
 
     def snr(self, t: Tensor) -> Tensor:
-        """alpha_t^2 / sigma_t^2 in float64; infinite at t = 0."""
-        alpha, sigma = self._alpha_sigma(t.double())
+        """alpha_t^2 / sigma_t^2 in float64, on the CPU; infinite at t = 0."""
+        alpha, sigma = self._alpha_sigma(t.cpu().double())
         return (alpha / sigma) ** 2
 
 
@@ -56,8 +60,8 @@ class TableSchedule(Schedule):
         return self.num_timesteps
 
     def position(self, t: Tensor) -> Tensor:
-        """k = round(K t), int64."""
-        return (t.double() * self.num_timesteps).round().long()
+        """k = round(K t), int64, on the CPU."""
+        return (t.cpu().double() * self.num_timesteps).round().long()
 
     def has_exact_grid(self, num_steps: int) -> bool:
         return self.num_timesteps % num_steps == 0
@@ -66,7 +70,7 @@ class TableSchedule(Schedule):
         return ((uniform.double() * self.num_timesteps).floor() + 1) / self.num_timesteps
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha_squared = self._alpha_squared.to(t.device)[self.position(t)]
+        alpha_squared = self._alpha_squared[self.position(t)]
         return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
 
 

@@ -14,9 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from bsa_lightning.distillation.module import ProgressiveDistillation
@@ -76,7 +78,7 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         _, null = student.example_inputs(1)
         dtype = _AUTOCAST.get(precision)
         autocast = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
-        memory = PeakMemory()
+        memory, norms = PeakMemory(), _NormsInFloat32()
 
         def target() -> Tensor:
             """Evaluates the teacher as often as for a target; each evaluation costs the same."""
@@ -88,13 +90,13 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
             own = scale if student.takes_guidance else 1.0
             return (predictor(student, conditioning, guidance_scale=own)(z_t, t).x - x).square().mean()
 
-        with memory, autocast:
+        with memory, autocast, norms:
             x, teacher_flops = _flops(target)
         student_flops = 0
         for _ in range(min(accumulate, 2)):  # the gradients are allocated in the first one only
-            with memory, autocast:
+            with memory, autocast, norms:
                 error, forward = _flops(lambda: loss(x))
-            with memory:
+            with memory, norms:
                 _, backward = _flops(error.backward)
             student_flops = forward + backward
         gradients = _bytes(p.grad for p in student.parameters() if p.grad is not None)
@@ -116,6 +118,18 @@ def sampling_flops(denoiser: Denoiser) -> int:
     with cast("FakeTensor", next(denoiser.parameters())).fake_mode, torch.no_grad():
         z_t, conditioning = denoiser.example_inputs(1)
         return _flops(lambda: denoiser(z_t, torch.full((1,), 0.5), conditioning))[1]
+
+
+class _NormsInFloat32(TorchFunctionMode):
+    """Computes norms in float32 under autocast, as a GPU's autocast does and a CPU's does not."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
+        if func in (functional.group_norm, functional.layer_norm) and torch.is_autocast_enabled("cpu"):
+            args, kwargs = tree_map_only(Tensor, Tensor.float, (args, kwargs))
+        return func(*args, **kwargs)
 
 
 class PeakMemory(TorchDispatchMode):

@@ -14,7 +14,7 @@ from bsa_lightning.data.order import seeded
 
 
 class Draws(NamedTuple):
-    """The random numbers of one batch."""
+    """The random numbers of one batch; the noise is on the device of the latents, all else on the CPU."""
 
     uniform: Tensor
     """The draws of the times, (batch,) float64 in [0, 1), which are mapped to the grid of the round."""
@@ -38,17 +38,23 @@ def draw(*, seed: int, step: int, micro_batch: int, rank: int, latents: Tensor, 
         step: the number of updates so far; -1 in a validation.
         micro_batch: the index of the batch among those that gradients are accumulated over.
         rank: the rank of this process.
-        latents: a tensor (batch, *latent_shape) on the device that the numbers are moved to.
+        latents: a tensor (batch, *latent_shape) on the device that the noise is moved to.
         caption_dropout: the probability, from 0 to 1, that a caption is dropped.
     """
     generator = seeded(seed, step, micro_batch, rank)
     shape, device = latents.shape, latents.device
+
+    def noise() -> Tensor:
+        # From page-locked memory, a GPU copies while the CPU goes on.
+        drawn = torch.randn(shape, generator=generator, pin_memory=device.type == "cuda")
+        return drawn.to(device, non_blocking=True)
+
     return Draws(
-        uniform=torch.rand(shape[0], generator=generator, dtype=torch.float64).to(device),
-        eps=torch.randn(shape, generator=generator).to(device),
-        posterior_noise=torch.randn(shape, generator=generator).to(device),
-        keep_caption=(torch.rand(shape[0], generator=generator) >= caption_dropout).to(device),
-        guidance=torch.rand(shape[0], generator=generator).to(device),
+        uniform=torch.rand(shape[0], generator=generator, dtype=torch.float64),
+        eps=noise(),
+        posterior_noise=noise(),
+        keep_caption=torch.rand(shape[0], generator=generator) >= caption_dropout,
+        guidance=torch.rand(shape[0], generator=generator),
         seed=generator.initial_seed(),
     )
 

@@ -52,9 +52,6 @@ class ProgressiveDistillation(LatentModule):
         networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
     """
 
-    round: Tensor
-    round_start: Tensor
-
     def __init__(
         self,
         plan: Plan,
@@ -81,8 +78,8 @@ class ProgressiveDistillation(LatentModule):
         if networks.gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
         self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
-        self.register_buffer("round", torch.tensor(0))
-        self.register_buffer("round_start", torch.tensor(0))
+        self.round = 0
+        self.round_start = 0
         plan.check_schedule(self.teacher.schedule)
         plan.check_weighting(weighting, self.teacher.schedule)
         self._reference = TeacherReference("", None, "")
@@ -93,16 +90,16 @@ class ProgressiveDistillation(LatentModule):
     @property
     def current_round(self) -> Round:
         """The round that is trained now."""
-        return self.plan.rounds[int(self.round)]
+        return self.plan.rounds[self.round]
 
     @property
     def is_last_round(self) -> bool:
-        return int(self.round) == len(self.plan.rounds) - 1
+        return self.round == len(self.plan.rounds) - 1
 
     @property
     def updates_in_round(self) -> int:
         """Optimizer steps since the round began."""
-        return self.global_step - int(self.round_start)
+        return self.global_step - self.round_start
 
     @property
     def current_budget(self) -> int:
@@ -110,7 +107,7 @@ class ProgressiveDistillation(LatentModule):
 
     @property
     def place(self) -> str:
-        return f"in round {int(self.round) + 1}"
+        return f"in round {self.round + 1}"
 
     @property
     def learner(self) -> Denoiser:
@@ -162,7 +159,9 @@ class ProgressiveDistillation(LatentModule):
             conditioning = conditioning.where(draws.keep_caption, self._null())
         loss = self._errors_of(self.student, batch, draws, conditioning).loss()
         self.log("train/loss", loss, prog_bar=True)
-        self.log_dict({"round": float(self.round + 1), "num_steps": float(self.current_round.num_steps)})
+        # As tensors on the CPU: Lightning would move numbers to the device, and wait for it.
+        place = {"round": self.round + 1, "num_steps": self.current_round.num_steps}
+        self.log_dict({name: torch.tensor(float(number)) for name, number in place.items()})
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
@@ -228,7 +227,7 @@ class ProgressiveDistillation(LatentModule):
         copy_weights(source=self.finished_student, target=self.teacher)  # eta <- theta
         copy_weights(source=self.finished_student, target=self.student)  # theta <- eta
         self.round += 1  # N <- N/2
-        self.round_start.fill_(self.global_step)
+        self.round_start = self.global_step
         student = str(folder.relative_to(self.run_folder))
         self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         restart_optimizers(self.trainer)
@@ -236,6 +235,7 @@ class ProgressiveDistillation(LatentModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_teacher(checkpoint, self._reference)
         checkpoint["clips"] = self.data.fingerprint
+        checkpoint["round"], checkpoint["round_start"] = self.round, self.round_start
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed_at = checkpoint["global_step"]
@@ -244,6 +244,7 @@ class ProgressiveDistillation(LatentModule):
                 f"data.train is {self.data.train.folder}, which holds other clips than the run was trained on; name the"
                 " folder that holds those"
             )
+        self.round, self.round_start = checkpoint["round"], checkpoint["round_start"]
         self._reference = TeacherReference(**checkpoint["teacher"])
         teacher = self._reference.load(first=self.teacher_name, run_folder=self.run_folder, dtype=self.teacher_dtype)
         restore_teacher(checkpoint, teacher)
@@ -251,7 +252,7 @@ class ProgressiveDistillation(LatentModule):
 
     def _errors_of(self, student: Denoiser, batch: LatentBatch, draws: Draws, conditioning: Conditioning) -> Errors:
         """Returns the errors of Algorithm 1 for a batch, with the teacher and the guidance of the current round."""
-        scale = self.guidance.target_scale(int(self.round), draws.guidance)
+        scale = self.guidance.target_scale(self.round, draws.guidance)
         return distillation_loss(
             x=batch.posterior.sample(draws.posterior_noise),
             eps=draws.eps,

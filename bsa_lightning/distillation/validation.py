@@ -33,10 +33,11 @@ class ValidationErrors(nn.Module):
             distance: the trajectory error, (batch,).
             counts: whether a clip counts, (batch,) bool; clips that only fill the batch do not. ``None`` counts all.
         """
-        weight, error, snr = errors.weight.float(), errors.error, errors.snr
+        error = errors.error
+        bins = torch.bucketize(errors.snr, torch.tensor(_EDGES, dtype=errors.snr.dtype)).to(error.device)
+        weight = errors.weight.float().to(error.device)
         if counts is not None:
-            weight, distance, error, snr = (part[counts] for part in (weight, distance, error, snr))
-        bins = torch.bucketize(snr, torch.tensor(_EDGES, device=snr.device, dtype=snr.dtype))
+            weight, distance, error, bins = (part[counts] for part in (weight, distance, error, bins))
         inside = [bins == bin_ for bin_ in range(len(ERROR_BINS))]
         loss, gradient = weight * error, weight * error.sqrt()  # w |x - x*|^2, and its gradient's norm up to a constant
         by_loss, by_gradient = ([torch.where(at, part, 0) for at in inside] for part in (loss, gradient))

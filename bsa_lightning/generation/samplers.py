@@ -52,7 +52,7 @@ class Sampler(ABC):
 
         Args:
             denoise: the function ``(z_t, t) -> Prediction``, with conditioning and guidance bound, where ``t`` is
-                (batch,) float64; it is called :meth:`evaluations` times.
+                (batch,) float64 on the CPU; it is called :meth:`evaluations` times.
             schedule: the noise schedule of the denoiser.
             noise: the standard normal latents z_1, (batch, ...).
             num_steps: the number of steps N on the trailing grid 1, 1 - 1/N, ..., 0; at least 1.
@@ -115,7 +115,7 @@ class DPMSolver(Sampler):
         solver.set_begin_index(0)
         z = noise
         for step, (t, _) in enumerate(pairwise(grid), start=1):
-            x = denoise(z, t.to(z.device).expand(len(z))).x
+            x = denoise(z, t.expand(len(z))).x
             z = solver.step(x, t, z, return_dict=False)[0]
             if on_step is not None:
                 on_step(step)

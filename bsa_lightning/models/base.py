@@ -54,10 +54,10 @@ class Denoiser(nn.Module, ABC):
 
         Args:
             z_t: the noisy latents, (batch, *latent_shape).
-            t: the time of each clip, (batch,), in (0, 1].
+            t: the time of each clip, (batch,), in (0, 1], on the CPU.
             conditioning: the conditioning of the batch.
-            guidance_scale: the guidance scale of each clip, (batch,), for networks with ``takes_guidance``; ``None``
-                evaluates the network as if it had no such input.
+            guidance_scale: the guidance scale of each clip, (batch,), on the device of ``z_t``, for networks with
+                ``takes_guidance``; ``None`` evaluates the network as if it had no such input.
         """
 
     @property

@@ -96,7 +96,8 @@ class Conditioning:
 
     def repeat(self, num: int) -> Conditioning:
         """Each clip ``num`` times in a row."""
-        return self[torch.arange(len(self)).repeat_interleave(num)]
+        at = torch.arange(len(self)).repeat_interleave(num)
+        return self[at.to(next(iter(self.tensors.values())).device, non_blocking=True)]
 
     def padded(self, multiple: int) -> Conditioning:
         """The same with the length of each sequence rounded up to a multiple of ``multiple``.
@@ -114,12 +115,12 @@ class Conditioning:
         """This conditioning where ``keep`` is True and ``null`` elsewhere: caption dropout.
 
         Args:
-            keep: whether each clip keeps its own conditioning, (batch,), bool.
+            keep: whether each clip keeps its own conditioning, (batch,), bool, on the CPU.
             null: the conditioning of the empty caption, one clip.
         """
-        both = Conditioning.cat([self, null])
-        own = torch.arange(len(self), device=keep.device)
-        return both[torch.where(keep, own, len(self)).to(next(iter(both.tensors.values())).device)]
+        device = next(iter(self.tensors.values())).device
+        at = torch.where(keep, torch.arange(len(self)), len(self))
+        return Conditioning.cat([self, null])[at.to(device, non_blocking=True)]
 
     def digest(self, *others: Tensor) -> str:
         """The SHA-256 digest of all tensors and masks, and of ``others``: it tells two batches apart."""

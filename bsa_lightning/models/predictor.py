@@ -21,21 +21,21 @@ def predictor(
     null: Conditioning | None = None,
     guidance_scale: float | Tensor = 1.0,
 ) -> Callable[[Tensor, Tensor], Prediction]:
-    """The function from ``z_t`` (batch, ...) and ``t`` (batch,) to the denoiser's guided prediction.
+    """The function from ``z_t`` (batch, ...) and ``t`` (batch,), on the CPU, to the denoiser's guided prediction.
 
     Args:
         denoiser: the denoiser. If its network takes the guidance scale, one evaluation suffices; any other is
             evaluated on a batch of twice the size, the conditional and the unconditional branch, unless the scale is 1.
         conditioning: the conditioning of the batch.
         null: the conditioning of the empty caption, one clip, for the unconditional branch.
-        guidance_scale: the guidance scale of all clips, or of each clip, (batch,).
+        guidance_scale: the guidance scale of all clips, or of each clip, (batch,), on the CPU.
 
     Raises:
         UserError: if the unconditional branch is needed and ``null`` is ``None``.
     """
     if denoiser.takes_guidance:
         scales = torch.as_tensor(guidance_scale).float().expand(len(conditioning))
-        return lambda z_t, t: denoiser(z_t, t, conditioning, scales.to(z_t.device))
+        return lambda z_t, t: denoiser(z_t, t, conditioning, scales.to(z_t.device, non_blocking=True))
     if not isinstance(guidance_scale, Tensor) and guidance_scale == 1.0:
         return lambda z_t, t: denoiser(z_t, t, conditioning)
     if null is None:

@@ -100,7 +100,7 @@ class UNetDenoiser(Denoiser):
         dtype = self.unet.conv_in.weight.dtype  # unet.dtype iterates over all parameters
         output = self.unet(
             z_t.to(dtype),
-            self.schedule.position(t) - 1,
+            (self.schedule.position(t) - 1).to(z_t.device, non_blocking=True),
             timestep_cond=None if guidance_scale is None else guidance_embedding(guidance_scale).to(dtype),
             **self.inputs(conditioning.padded(self.length_multiple).to(dtype=dtype)),
         ).sample

@@ -204,7 +204,7 @@ class LatentModule(LightningModule, ABC):
 
     def _null(self) -> Conditioning:
         """The conditioning of no caption, one clip."""
-        null: Conditioning = self.data.null.to(self.device)
+        null: Conditioning = self.data.null.to(self.device, non_blocking=True)
         return null
 
 

@@ -20,6 +20,7 @@ from bsa_lightning.distillation.cost import PeakMemory
 from bsa_lightning.distillation.guidance_modes import Baked, GuidanceMode, Outside
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.training.bad_updates import BadUpdates
 from bsa_lightning.training.ema import EMA
@@ -59,20 +60,30 @@ class Floor(Callback):
         self.began = time.perf_counter()
 
     def bare_step(self, batch: LatentBatch) -> None:
-        """The least that an update can do; the teacher of a guided first round sees every clip twice."""
-        z, t, told = batch.posterior.mean, torch.full((len(batch),), 0.5, dtype=torch.float64), batch.conditioning
-        twice = self.module.guidance.target_scale(int(self.module.round), torch.zeros(1)) != 1.0
-        with torch.no_grad():
-            for _ in range(2):
-                if twice:
-                    self.teacher(torch.cat([z, z]), torch.cat([t, t]), Conditioning.cat([told, told]))
-                else:
-                    self.teacher(z, t, told)
-        self.student(z, t, told).x.mean().backward()
+        """The least that an update can do."""
+        bare_step(self.module, self.teacher, self.student, batch).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.update(self.student)
+
+
+def bare_step(
+    module: ProgressiveDistillation, teacher: Denoiser, student: Denoiser, batch: LatentBatch
+) -> torch.Tensor:
+    """The networks of an update, called bare; the teacher of a guided first round sees every clip twice."""
+    z, t, told = batch.posterior.mean, torch.full((len(batch),), 0.5, dtype=torch.float64), batch.conditioning
+    twice = module.guidance.target_scale(module.round, torch.zeros(1)) != 1.0
+    scales = torch.ones(len(batch), device=z.device)
+    with torch.no_grad():
+        for _ in range(2):
+            if teacher.takes_guidance:
+                teacher(z, t, told, scales)
+            elif twice:
+                teacher(torch.cat([z, z]), torch.cat([t, t]), Conditioning.cat([told, told]))
+            else:
+                teacher(z, t, told)
+    return student(z, t, told, scales if student.takes_guidance else None).x.mean()
 
 
 class FloorOfMemory(Floor):

@@ -35,7 +35,7 @@ def ladder(teacher_folder, latents_folder, tmp_path_factory):
         optimizer = trainer.optimizers[0]
         steps = {int(state["step"]) for state in optimizer.state.values()}
         seen.append({
-            "round": int(module.round),
+            "round": module.round,
             "teacher": weights(module.teacher),
             "lr": optimizer.param_groups[0]["lr"],
             "adam": steps,

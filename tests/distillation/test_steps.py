@@ -58,7 +58,7 @@ def test_a_training_step_is_algorithm_1_on_the_draws_of_its_seed_step_and_micro_
     conditioning = batch.conditioning.where(draws.keep_caption, module.data.null)
     assert torch.equal(loss, expected_errors(module, batch, draws, conditioning).loss())
     assert told == [("train/loss", loss, {"prog_bar": True}), ("round", 1.0, {}), ("num_steps", 4.0, {})]
-    assert [type(value) for _, value, _ in told[1:]] == [float, float]
+    assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for _, value, _ in told[1:])
 
 
 def test_a_validation_step_is_algorithm_1_on_draws_of_its_own_with_all_captions(attached):
@@ -98,7 +98,7 @@ def test_a_module_says_where_it_is(attached):
     module, _, _ = attached()
     assert (module.place, module.is_last_round, module.current_budget) == ("in round 1", False, 4)
     module.round += 1
-    module.round_start.fill_(-3)
+    module.round_start = -3
     assert (module.place, module.is_last_round, module.current_round.num_steps) == ("in round 2", True, 2)
     assert module.updates_in_round == 3
     assert [type(value) for value in (module.is_last_round, module.updates_in_round)] == [bool, int]
@@ -168,11 +168,11 @@ def test_a_promotion_hands_on_the_average_and_begins_the_next_round(attached, te
         for parameter in network.parameters():
             parameter.data.add_(shift)
     average = weights(module.ema.average)
-    module.round_start.fill_(-5)
+    module.round_start = -5
     module.promote(folder)
     for network in (module.teacher, module.student, module.ema.average):
         assert all(torch.equal(one, other) for one, other in zip(weights(network), average, strict=True))
-    assert (int(module.round), int(module.round_start), module.updates_in_round) == (1, module.global_step, 0)
+    assert (module.round, module.round_start, module.updates_in_round) == (1, module.global_step, 0)
     checkpoint = {"state_dict": {}}
     module.on_save_checkpoint(checkpoint)
     digest = folder_sha256(folder)

@@ -124,7 +124,7 @@ class StableAudioDenoiser(Denoiser):
         tensors = conditioning.to(dtype=dtype).tensors
         (output,) = self.transformer(
             z_t.to(dtype),
-            t.float(),
+            t.float().to(z_t.device, non_blocking=True),
             encoder_hidden_states=tensors["states"],
             global_hidden_states=tensors["durations"],
             rotary_embedding=self.rotary(z_t.shape[-1] + tensors["durations"].shape[1], z_t.device),

@@ -1,0 +1,375 @@
+"""Training, sampling and preparing at the size of Tango (866 M parameters), with random weights.
+
+Each result is appended to the results file as soon as it is there, so that a part that runs out of time leaves what it
+has measured. Without a CUDA device, everything runs on the CPU at a small size, and measures nothing that is worth
+reading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch, Prepared
+from bsa_lightning.data.prepare import prepare_folder
+from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.diffusion.ddim import sample
+from bsa_lightning.diffusion.weighting import BSA
+from bsa_lightning.distillation.cost import cost
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, GuidanceMode, Outside
+from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.models.conditioning import Conditioning
+from bsa_lightning.models.loading import load_denoiser, without_weights
+from bsa_lightning.models.predictor import predictor
+from bsa_lightning.models.tango.shapes import FLAN_T5_LARGE, SCHEDULER, UNET, VAE, VOCODER, vae_config
+from bsa_lightning.models.unet import UNetDenoiser
+from bsa_lightning.training.bad_updates import BadUpdates
+from bsa_lightning.training.latent_module import NetworkOptions
+from experiments.benchmarks.training import bare_step
+
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+MODES: dict[str, GuidanceMode] = {
+    "outside": Outside(3.0),
+    "baked": Baked(3.0),
+    "embedded": Embedded(3.0),
+}
+
+
+class Size(NamedTuple):
+    """Widths, and how much of everything is done."""
+
+    unet: dict[str, Any]
+    text: dict[str, Any]
+    vae_width: int
+    vocoder_width: int
+    batch_sizes: tuple[int, ...]
+    num_clips: tuple[int, int]
+    updates: int
+    steps: tuple[int, ...]
+
+
+FULL = Size({}, {}, VAE["ch"], VOCODER["upsample_initial_channel"], (32, 8), (32, 320), 5, (25, 200))
+SMALL = Size(
+    {
+        "block_out_channels": [32, 32, 64, 64],
+        "attention_head_dim": [1, 1, 2, 2],
+        "cross_attention_dim": 24,
+        "sample_size": [32, 16],
+    },
+    {"d_model": 24, "d_kv": 6, "num_heads": 4, "d_ff": 40, "num_layers": 2},
+    32,
+    64,
+    (2,),
+    (2, 4),
+    1,
+    (2,),
+)
+
+
+class Variant(NamedTuple):
+    """A way to train."""
+
+    mode: str
+    batch_size: int
+    compiled: bool
+
+
+def variants(size: Size) -> list[Variant]:
+    """The ways to train, the most telling first: what comes late may find no time."""
+    large, *others = size.batch_sizes
+    compiled = [Variant("baked", large, True)] if CUDA else []
+    eager = [Variant(mode, batch, False) for batch in (large, *others) for mode in ("baked", "outside", "embedded")]
+    return [eager[0], *compiled, *eager[1:]]
+
+
+def write_model(folder: Path, size: Size) -> None:
+    """Writes a whole model folder of Tango's family with random weights, drawn on the device."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, SpeechT5HifiGan, SpeechT5HifiGanConfig, T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    widths = {"ch": size.vae_width, "ch_mult": VAE["ch_mult"], "num_res_blocks": 2, "z_channels": 8}
+    words = sorted({word for i in range(max(size.num_clips)) for word in _CLIPS.captions(i)[0].split()})
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
+    with DEVICE:
+        unet = UNet2DConditionModel.from_config(UNET | size.unet)
+        text_encoder = T5EncoderModel(T5Config(**FLAN_T5_LARGE | size.text))
+        vae = AutoencoderKL(**_vae(widths))
+        vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(**VOCODER | {"upsample_initial_channel": size.vocoder_width}))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    named = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
+    parts = {"unet": unet, "text_encoder": text_encoder, "vae": vae, "vocoder": vocoder, "tokenizer": named}
+    parts["scheduler"] = DDIMScheduler.from_config(SCHEDULER)
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    index = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "TangoPipeline", **index}))
+
+
+def _vae(widths: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the autoencoder, as ``lightning convert`` finds them from the shapes of weights."""
+    shapes = {"encoder.conv_in.weight": torch.zeros(widths["ch"]), "post_quant_conv.weight": torch.zeros(8)}
+    for level, factor in enumerate(widths["ch_mult"]):
+        shapes[f"encoder.down.{level}.block.0.conv1.weight"] = torch.zeros(widths["ch"] * factor)
+        shapes |= {f"encoder.down.{level}.block.{i}.conv1.weight": torch.zeros(1) for i in range(level, 2)}
+        shapes[f"encoder.down.{level}.block.0.conv1.weight"] = torch.zeros(widths["ch"] * factor)
+    return vae_config({"scale_factor": 0.2, "ddconfig": widths}, shapes)
+
+
+class Clock(Callback):
+    """The seconds of an update and the memory at its peak, over a window of updates after the first ones.
+
+    Args:
+        skipped: the number of updates before the window, in which memory is allocated and networks are compiled.
+        updates: the number of updates in the window.
+    """
+
+    def __init__(self, skipped: int, updates: int) -> None:
+        self.skipped, self.updates = skipped, updates
+        self.seconds = self.first = float("nan")
+        self.peak = 0
+        self.idle, self.kernels = float("nan"), list[tuple[str, float]]()
+        self.bare: list[float] = []
+        self.done = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        del trainer, pl_module, batch, batch_idx
+        if self.done == 0:
+            self.began = now()
+        if self.done == self.skipped:
+            if CUDA:
+                torch.cuda.reset_peak_memory_stats()
+            self.first = now() - self.began
+            self.began = now()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: LatentBatch, batch_idx: int
+    ) -> None:
+        del outputs, batch_idx
+        self.done += 1
+        if self.done < self.skipped + self.updates:
+            return
+        if self.done == self.skipped + self.updates:
+            self.seconds = (now() - self.began) / self.updates
+            self.peak = torch.cuda.max_memory_allocated() if CUDA else 0
+            self.profiler = torch.profiler.profile(acc_events=True)
+            self.profiler.__enter__()
+            return
+        self.profiler.__exit__(None, None, None)
+        self.idle, self.kernels = gaps(self.profiler)
+        assert isinstance(pl_module, ProgressiveDistillation)
+        run = functools.partial(_bare, trainer, pl_module, batch)
+        run()
+        self.bare = [timed(run) for _ in range(self.updates)]
+
+
+def gaps(profiler: torch.profiler.profile) -> tuple[float, list[tuple[str, float]]]:
+    """The share of an update in which the device does nothing, and the kinds of kernels by their share of its work."""
+    events = [
+        e
+        for e in profiler.events() or []
+        if e.device_type == torch.autograd.DeviceType.CUDA and not e.is_user_annotation
+    ]
+    if not events:
+        return float("nan"), []
+    spans = sorted((e.time_range.start, e.time_range.end) for e in events)
+    busy, end, longest = 0.0, spans[0][0], []
+    for start, stop in spans:
+        if start > end:
+            longest.append(start - end)
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    kinds: dict[str, float] = {}
+    for event in events:
+        kinds[event.name[:60]] = kinds.get(event.name[:60], 0.0) + event.time_range.end - event.time_range.start
+    largest = sorted(kinds.items(), key=lambda item: -item[1])[:12]
+    print("longest gaps, ms:", [round(gap / 1e3, 2) for gap in sorted(longest)[-8:]])
+    return 1 - busy / (end - spans[0][0]), [(name, round(us / busy, 4)) for name, us in largest]
+
+
+def _bare(trainer: Trainer, module: ProgressiveDistillation, batch: LatentBatch) -> None:
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        loss = bare_step(module, module.teacher, module.student, batch)
+    loss.backward()
+    trainer.optimizers[0].step()
+    trainer.optimizers[0].zero_grad()
+
+
+def now() -> float:
+    """The time in seconds, when the device has done all it was told to do."""
+    if CUDA:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(function: Callable[[], object]) -> float:
+    """The seconds of one call."""
+    began = now()
+    function()
+    return now() - began
+
+
+def train(variant: Variant, folder: Path, latents: Path, size: Size) -> dict[str, Any]:
+    """One way to train, and what it is compared with."""
+    skipped = 2
+    make = functools.partial(
+        ProgressiveDistillation,
+        Plan(16, 8, skipped + size.updates + 1),
+        BSA(),
+        MODES[variant.mode],
+        teacher=str(folder),
+        optimizer=functools.partial(torch.optim.AdamW, lr=1e-5, fused=CUDA),
+    )
+    with without_weights():
+        planned = cost(
+            make(networks=NetworkOptions("bfloat16")),
+            batch_size=variant.batch_size,
+            precision="bf16-mixed",
+            accumulate=1,
+        )
+    clock = Clock(skipped, size.updates)
+    with tempfile.TemporaryDirectory() as run:
+        trainer = Trainer(
+            accelerator="gpu" if CUDA else "cpu", devices=1, precision="bf16-mixed", logger=False, max_epochs=-1,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            use_distributed_sampler=False, default_root_dir=run, callbacks=[BadUpdates(), clock, _NoStudents()],
+        )  # fmt: skip
+        module = make(networks=NetworkOptions("bfloat16", compile=variant.compiled))
+        store = Prepared(str(latents))
+        trainer.fit(module, AudioCapsLatents(store, batch_size=variant.batch_size))
+    flops = planned.teacher_flops + planned.student_flops
+    return {
+        "what": "training",
+        **variant._asdict(),
+        "seconds": clock.seconds,
+        "first_seconds": clock.first,
+        "over_bare": clock.seconds / statistics.median(clock.bare),
+        "tflops": flops / clock.seconds / 1e12,
+        "peak_gib": clock.peak / 2**30,
+        "planned_gib": planned.total / 2**30,
+        "idle": clock.idle,
+        "kernels": clock.kernels,
+    }
+
+
+class _NoStudents(Callback):
+    """Ends the fit before its student is written, which takes seconds that nobody measures."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        assert isinstance(pl_module, ProgressiveDistillation)
+        if pl_module.updates_in_round >= pl_module.current_round.updates:
+            trainer.should_stop = True
+            pl_module.finish_round = Path  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def sampling(folder: Path, num_steps: int, batch_size: int) -> dict[str, Any]:
+    """Guided DDIM in bfloat16, ours and diffusers' own loop over the same network."""
+    from diffusers import DDIMScheduler
+
+    denoiser = load_denoiser(folder, dtype=torch.bfloat16).to(DEVICE).eval()
+    assert isinstance(denoiser, UNetDenoiser)
+    z_t, cond = denoiser.example_inputs(batch_size)
+    noise, cond = torch.randn(z_t.shape).to(DEVICE), cond.to(DEVICE)
+    null, unet = cond[:1], denoiser.unet
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    scheduler.set_timesteps(num_steps)
+    both = Conditioning.cat([cond, null.repeat(batch_size)]).to(dtype=torch.bfloat16)
+    states = {"encoder_hidden_states": both.tensors["states"], "encoder_attention_mask": both.masks["states"]}
+
+    def ours(steps: int) -> None:
+        denoise = predictor(denoiser, cond, null=null, guidance_scale=3.0)
+        sample(denoise=denoise, schedule=denoiser.schedule, noise=noise, num_steps=steps)
+
+    def theirs(steps: int) -> None:
+        z = noise.bfloat16()
+        for timestep in scheduler.timesteps[:steps]:
+            guided, free = unet(torch.cat([z, z]), timestep, **states).sample.chunk(2)
+            z = scheduler.step(free + 3.0 * (guided - free), timestep, z).prev_sample
+
+    for function in (ours, theirs):
+        function(2)
+    seconds = {name: timed(lambda f=f: f(num_steps)) for name, f in (("ours", ours), ("theirs", theirs))}  # type: ignore[misc]
+    return {"what": "sampling", "num_steps": num_steps, "batch_size": batch_size, **seconds}
+
+
+def preparing(folder: Path, latents: Path, size: Size) -> dict[str, Any]:
+    """Clips a second of ``prepare``, from two stores, so that the loading of the model cancels."""
+    seconds = []
+    for number in size.num_clips:
+        shutil.rmtree(latents, ignore_errors=True)
+        clips = Soundscapes(number, seed=7)
+        began = now()
+        prepare_folder(clips, latents, str(folder), batch_size=16)
+        seconds.append(now() - began)
+    few, many = size.num_clips
+    return {"what": "preparing", "clips_a_second": (many - few) / (seconds[1] - seconds[0]), "seconds": seconds}
+
+
+def peak_flops() -> dict[str, Any]:
+    """FLOPs a second of a large bfloat16 matrix product on random data, the median of ten."""
+    length = 8192 if CUDA else 256
+    a, b = (torch.randn(length, length, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    seconds = statistics.median(timed(lambda: a @ b) for _ in range(10))
+    return {"what": "peak", "tflops": 2 * length**3 / seconds / 1e12}
+
+
+_CLIPS = Soundscapes(max(FULL.num_clips), seed=7)
+
+
+def main() -> None:
+    """Measures, and appends each result to the file."""
+    parser = argparse.ArgumentParser(prog="full_size", description=__doc__)
+    parser.add_argument("results", type=Path, help="a file of JSON lines")
+    results: Path = parser.parse_args().results
+    size = FULL if CUDA else SMALL
+    memory = Path("/dev/shm")  # a disk would be measured, too
+    with tempfile.TemporaryDirectory(dir=memory if CUDA and memory.is_dir() else None) as temporary:
+        folder, latents = Path(temporary) / "model", Path(temporary) / "latents"
+        tell(results, {"what": "device", "name": torch.cuda.get_device_name() if CUDA else "a CPU"})
+        tell(results, peak_flops())
+        began = now()
+        write_model(folder, size)
+        tell(results, {"what": "writing", "seconds": now() - began})
+        tell(results, preparing(folder, latents, size))
+        first, *others = variants(size)
+        tell(results, train(first, folder, latents, size))
+        tell(results, sampling(folder, size.steps[0], 4))
+        for variant in others:
+            tell(results, train(variant, folder, latents, size))
+        for num_steps in size.steps[1:]:
+            tell(results, sampling(folder, num_steps, 4))
+
+
+def tell(results: Path, result: dict[str, Any]) -> None:
+    """Appends a result to the file."""
+    print(result, flush=True)
+    with results.open("a") as file:
+        file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
