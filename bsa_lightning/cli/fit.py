@@ -140,6 +140,7 @@ class Command(LightningCLI):
                 raise UserError(f"--plan is given, but only fit can be planned, not {self.subcommand}; leave it out")
             print_plan(self._parser(self.subcommand), self.config[self.subcommand])
             raise SystemExit(0)
+        check_trainer(self._get(self.config, "trainer"), fits=self.subcommand == "fit")
         self.resumed = self._get(self.config, "ckpt_path") is not None
         fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
@@ -166,7 +167,6 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
         trainer = self._get(self.config_init, "trainer")
-        check_trainer(trainer, fits=self.subcommand == "fit")
         callbacks = _listed(trainer.callbacks)
         own: dict[str, Any] = {
             "default_root_dir": self.folder.path,
@@ -243,6 +243,8 @@ class Command(LightningCLI):
         if not config.run.strip():
             raise UserError("run is empty; name a folder, such as runs/demo")
         folder = RunFolder(Path(config.run))
+        if self.subcommand == "test" and not folder.path.is_dir():
+            raise UserError(f"run is {folder.path}, but no such folder exists; run lightning fit first")
         if self.subcommand != "validate":
             rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()
         path = config.get("ckpt_path")
