@@ -160,11 +160,11 @@ def test_quick_answers_load_nothing_heavy(statement, heavy):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["fit", "--config", "configs/demo.yaml", "--print_config"], "ProgressiveDistillation"),
         (["fit", "--config", "configs/demo.yaml", "--trainer.max_steps", "0"], "so that nothing would be trained"),
-        (["score", "runs/nothing", "runs/nothing"], "does not exist"),
+        pytest.param(["fit", "--config", "demo", "--print_config"], "ProgressiveDistillation", marks=pytest.mark.slow),
+        pytest.param(["score", "runs/nothing", "runs/nothing"], "does not exist", marks=pytest.mark.slow),
     ],
-    ids=["--print_config", "a mistake of fit", "a mistake of score"],
+    ids=["a mistake of fit", "--print_config", "a mistake of score"],
 )
 def test_settings_are_read_without_packages_of_networks(words, answer):
     result = loading(RUN.format(words=words), UNUSED)

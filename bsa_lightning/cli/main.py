@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import io
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from bsa_lightning.cli.help_texts import help_text
 from bsa_lightning.cli.loading import loading
 from bsa_lightning.cli.messages import did_you_mean, sentence
+from bsa_lightning.cli.recipe_files import with_recipe_files
 from bsa_lightning.common.errors import StoppedError, UserError
 from bsa_lightning.common.light_imports import light_imports
 
@@ -27,6 +29,7 @@ COMMANDS = {
     "score": ("score", "any two folders of audio files to the same scores"),
     "dashboard": ("dashboard", "the W&B workspace that compares runs, as code"),
     "report": ("report", "run folders to a table, a figure and a listening page"),
+    "recipes": ("recipes", "the configurations that come with the package: list, print, copy out"),
 }
 """Command: the module of this package that runs it, and its line of help."""
 
@@ -70,7 +73,10 @@ def main() -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by diffusers, it advises another package
     try:
         with loading(name):
+            words = with_recipe_files(words)
+            sys.argv[1:] = words  # the processes of other ranks are started from it
             command = find_command(words[0])
+        gc.freeze()  # what is imported lives as long as the process: the collector need not look at it again and again
         command(words)
     except KeyboardInterrupt:
         print(f"\nlightning {name}: stopped by the keyboard", file=sys.stderr)

@@ -117,7 +117,7 @@ def shard(denoiser: Denoiser, strategy: Strategy) -> None:
     elif isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
         raise UserError(
             f"trainer.strategy is {type(strategy).__name__}, under which a student cannot become a teacher; add"
-            " --config configs/trainer/fsdp.yaml instead"
+            " --config trainer/fsdp instead"
         )
 
 
