@@ -160,11 +160,17 @@ def test_quick_answers_load_nothing_heavy(statement, heavy):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["fit", "--config", "configs/demo.yaml", "--trainer.max_steps", "0"], "so that nothing would be trained"),
+        (
+            ["fit", "--config", "demo", "--run", "runs/nothing", "--trainer.strategy", "nope"],
+            "an invalid strategy name",
+        ),
         pytest.param(["fit", "--config", "demo", "--print_config"], "ProgressiveDistillation", marks=pytest.mark.slow),
+        pytest.param(
+            ["test", "--config", "demo", "--run", "runs/nothing"], "no such folder exists", marks=pytest.mark.slow
+        ),
         pytest.param(["score", "runs/nothing", "runs/nothing"], "does not exist", marks=pytest.mark.slow),
     ],
-    ids=["a mistake of fit", "--print_config", "a mistake of score"],
+    ids=["a mistake of fit", "--print_config", "a mistake of test", "a mistake of score"],
 )
 def test_settings_are_read_without_packages_of_networks(words, answer):
     result = loading(RUN.format(words=words), UNUSED)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
@@ -54,6 +55,7 @@ NEEDLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
 )
 
+_RANK_ZERO = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
@@ -73,9 +75,7 @@ def run(words: list[str]) -> None:
     for message in NEEDLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     # Lightning's "tips" advertise cloud services.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    _RANK_ZERO.addFilter(lambda record: "Tip:" not in record.getMessage())
     reader = CheckpointFile()
     with ExitStack() as locks:
         try:
@@ -158,6 +158,27 @@ class Command(LightningCLI):
                 interruption=Interruption(),
             ),
         ]
+
+    def instantiate_classes(self) -> None:
+        """Makes the model last: its networks take seconds to load, and a mistake elsewhere is told before that."""
+        settings = self.config.clone()
+        model = settings[self.subcommand].pop("model")
+        held: list[logging.LogRecord] = []  # lines on devices, which nobody needs before a mistake
+
+        def hold(record: logging.LogRecord) -> bool:
+            held.append(record)
+            return False
+
+        _RANK_ZERO.addFilter(hold)
+        try:
+            self.config_init = self.parser.instantiate_classes(settings)
+            self.datamodule = self._get(self.config_init, "data")
+            self.trainer = self.instantiate_trainer()
+            self.model = self._parser(self.subcommand).instantiate_classes(Namespace(model=model)).model
+        finally:
+            _RANK_ZERO.removeFilter(hold)
+        for record in held:
+            _RANK_ZERO.handle(record)
 
     def after_fit(self) -> None:
         rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")

@@ -16,8 +16,7 @@ def run(words: list[str]) -> None:
     if len(words) > 1:
         call(copy, words, positional=True)
         return
-    for name, path in recipes().items():
-        print(f"{name}\n{_comment(path)}")
+    print("\n".join(f"{name}\n{_comment(path)}" for name, path in recipes().items()))
     print("Print one with `lightning recipes NAME`, and copy it out to be changed with --out FILE.")
 
 
