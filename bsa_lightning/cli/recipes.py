@@ -21,7 +21,7 @@ def run(words: list[str]) -> None:
 
 
 def copy(name: str, out: Path | None = None) -> None:
-    """Prints or copies a recipe, which is a configuration that comes with the package; without options, lists them all.
+    """Prints or copies a recipe, which is a configuration that comes with the package; without a name, lists them all.
 
     Args:
         name: the name of the recipe, such as demo or trainer/gpus, as `--config` takes it.
