@@ -112,7 +112,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as Python has it
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    from bsa_lightning.common.light_imports import light_imports
+
+    with light_imports():
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

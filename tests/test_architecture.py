@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bsa_lightning.cli.main import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bsa_lightning"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -25,6 +27,7 @@ MIN_LINES, MAX_LINES = 40, 300
 SHORT = {
     "cli/classes.py": "a list that new classes join",
     "cli/convert.py": "a command has a file of its name",
+    "cli/help_texts.py": "read before anything else is imported",
     "cli/dashboard.py": "a command has a file of its name",
     "cli/prepare.py": "a command has a file of its name",
     "cli/report.py": "a command has a file of its name",
@@ -39,6 +42,13 @@ SHORT = {
 MAX_PARAMETERS = 8
 MANY_PARAMETERS = {"TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own"}
 """Classes whose constructors may take more, each with its reason; dataclasses are options or records themselves."""
+
+
+RUN = "import sys; sys.argv = ['lightning', *{words!r}]; import bsa_lightning.cli.main as m; m.main()"
+"""A statement that runs a command."""
+
+UNUSED = {"torchvision", "scipy", "sympy", "torch._dynamo", "torch._inductor", "transformers", "diffusers", "librosa"}
+"""Packages that nothing needs before networks are made, though packages that are needed import them."""
 
 
 def room_of(path: Path) -> str:
@@ -138,10 +148,75 @@ def test_tests_mirror_the_rooms():
             {"torch", "lightning", "jsonargparse", "numpy", "yaml"},
         ),
         ("import bsa_lightning.reporting.report", {"torch", "lightning", "diffusers", "transformers"}),
+        *[(RUN.format(words=[command, "--help"]), {"torch", "lightning", "scipy"}) for command in COMMANDS],
+        (RUN.format(words=["report", "runs/nothing"]), {"torch", "lightning", "scipy"}),
     ],
-    ids=["lightning --help", "report"],
+    ids=["lightning --help", "report", *[f"lightning {command} --help" for command in COMMANDS], "a run that is not"],
 )
 def test_quick_answers_load_nothing_heavy(statement, heavy):
-    code = f"{statement}\nimport sys; print(*sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stderr.split() == []
+    assert loaded_by(statement, heavy) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (
+            ["fit", "--config", "demo", "--run", "runs/nothing", "--trainer.strategy", "nope"],
+            "an invalid strategy name",
+        ),
+        pytest.param(["fit", "--config", "demo", "--print_config"], "ProgressiveDistillation", marks=pytest.mark.slow),
+        pytest.param(
+            ["test", "--config", "demo", "--run", "runs/nothing"], "no such folder exists", marks=pytest.mark.slow
+        ),
+        pytest.param(["score", "runs/nothing", "runs/nothing"], "does not exist", marks=pytest.mark.slow),
+    ],
+    ids=["a mistake of fit", "--print_config", "a mistake of test", "a mistake of score"],
+)
+def test_settings_are_read_without_packages_of_networks(words, answer):
+    result = loading(RUN.format(words=words), UNUSED)
+    assert answer in result.stdout + result.stderr
+    assert result.stderr.splitlines()[-1].split() == []
+
+
+@pytest.mark.slow
+def test_lazy_torchmetrics_is_the_whole_package():
+    """Each part is imported first of all in a process of its own, and has the names that it has in the whole."""
+    code = """
+import os, pkgutil, sys
+from bsa_lightning.common.light_imports import light_imports
+with light_imports():
+    import lightning.pytorch
+import torchmetrics
+parts = [part.name for part in pkgutil.iter_modules(torchmetrics.__path__, "torchmetrics.")]
+assert "torchmetrics.functional" not in sys.modules
+for part in parts:
+    if not (child := os.fork()):
+        __import__(part)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, part
+assert torchmetrics.Metric is torchmetrics.metric.Metric
+lazy = torchmetrics.Metric
+torchmetrics.Accuracy, torchmetrics.functional.accuracy
+assert lazy is torchmetrics.Metric and type(torchmetrics) is type(sys)
+compiled = __import__("torch").compile(__import__("torch").nn.Linear(1, 1))
+from lightning.fabric import wrappers
+assert isinstance(compiled, wrappers.OptimizedModule) and not isinstance(lazy, wrappers.OptimizedModule)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def loaded_by(statement: str, packages: set[str]) -> set[str]:
+    """Those of ``packages`` that a statement imports in a process of its own."""
+    return set(loading(statement, packages).stderr.splitlines()[-1].split())
+
+
+def loading(statement: str, packages: set[str]) -> subprocess.CompletedProcess:
+    code = f"""
+import sys
+try:
+    exec({statement!r})
+except SystemExit:
+    pass
+print(*sorted({packages!r} & set(sys.modules)), file=sys.stderr)
+"""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,11 +1,14 @@
 """The parts that docs/repository.md shows how to add work, and docs/settings.md is what the code says."""
 
+import subprocess
+import sys
 import tomllib
 
 import pytest
 import torch
 from pages import ROOT, blocks, tables
 
+from bsa_lightning.cli import help_texts
 from bsa_lightning.diffusion import weighting
 from bsa_lightning.diffusion.schedule import CosineSchedule, trailing_grid
 from bsa_lightning.evaluation.reference import embed
@@ -58,6 +61,13 @@ def test_entry_points_have_the_group_that_is_read():
 
 def test_page_of_settings_is_what_the_code_says():
     assert settings.PAGE.read_text() == settings.page(), "run python -m docs.tools.settings"
+
+
+def test_help_that_comes_as_text_is_what_the_parser_prints(tmp_path):
+    subprocess.run([sys.executable, "-m", "docs.tools.help_texts", str(tmp_path)], cwd=ROOT, check=True)
+    for command in help_texts.COMMANDS:
+        text = (help_texts.FOLDER / f"{command}.txt").read_text()
+        assert text == (tmp_path / f"{command}.txt").read_text(), "run python -m docs.tools.settings"
 
 
 def test_every_setting_has_a_meaning():

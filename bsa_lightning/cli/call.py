@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import ArgumentError
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser
 
@@ -40,7 +41,7 @@ def call(
     if several is not None:
         parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")
     skip: set[str | int] | None = {several} if several is not None else None
-    parser.add_function_arguments(function, as_positional=positional, skip=skip, sub_configs=True)
+    parser.add_function_arguments(_unexported(function), as_positional=positional, skip=skip, sub_configs=True)
     plain, options = _split(words[1:]) if several is not None else ([], words[1:])
     _refuse_empty(options)
     try:
@@ -56,6 +57,21 @@ def call(
         if not arguments[several]:
             raise UserError(f"there are no {several}; `lightning {words[0]} --help` says how they are given")
     return function(**arguments)
+
+
+def _unexported(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Returns the function under a name that no package exports.
+
+    The parser looks for the name in every package above the function's module, and ``bsa_lightning.report`` would
+    import all that a notebook needs.
+    """
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 - those of the function
+        return function(*args, **kwargs)
+
+    command.__qualname__ = f"command {function.__qualname__}"
+    return command
 
 
 def _refuse_empty(words: list[str]) -> None:

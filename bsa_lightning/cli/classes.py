@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+from bsa_lightning.common.light_imports import light_imports
+
 MODULES = (
     "bsa_lightning.diffusion.weighting",
     "bsa_lightning.data.captions",
@@ -27,5 +29,6 @@ MODULES = (
 
 def register() -> None:
     """Imports them: jsonargparse finds a bare name among the subclasses that exist."""
-    for name in MODULES:
-        importlib.import_module(name)
+    with light_imports():
+        for name in MODULES:
+            importlib.import_module(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
@@ -54,6 +55,7 @@ NEEDLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
 )
 
+_RANK_ZERO = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
@@ -73,9 +75,7 @@ def run(words: list[str]) -> None:
     for message in NEEDLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     # Lightning's "tips" advertise cloud services.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    _RANK_ZERO.addFilter(lambda record: "Tip:" not in record.getMessage())
     reader = CheckpointFile()
     with ExitStack() as locks:
         try:
@@ -140,6 +140,7 @@ class Command(LightningCLI):
                 raise UserError(f"--plan is given, but only fit can be planned, not {self.subcommand}; leave it out")
             print_plan(self._parser(self.subcommand), self.config[self.subcommand])
             raise SystemExit(0)
+        check_trainer(self._get(self.config, "trainer"), fits=self.subcommand == "fit")
         self.resumed = self._get(self.config, "ckpt_path") is not None
         fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
@@ -158,6 +159,27 @@ class Command(LightningCLI):
             ),
         ]
 
+    def instantiate_classes(self) -> None:
+        """Makes the model last: its networks take seconds to load, and a mistake elsewhere is told before that."""
+        settings = self.config.clone()
+        model = settings[self.subcommand].pop("model")
+        held: list[logging.LogRecord] = []  # lines on devices, which nobody needs before a mistake
+
+        def hold(record: logging.LogRecord) -> bool:
+            held.append(record)
+            return False
+
+        _RANK_ZERO.addFilter(hold)
+        try:
+            self.config_init = self.parser.instantiate_classes(settings)
+            self.datamodule = self._get(self.config_init, "data")
+            self.trainer = self.instantiate_trainer()
+            self.model = self._parser(self.subcommand).instantiate_classes(Namespace(model=model)).model
+        finally:
+            _RANK_ZERO.removeFilter(hold)
+        for record in held:
+            _RANK_ZERO.handle(record)
+
     def after_fit(self) -> None:
         rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")
 
@@ -166,7 +188,6 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
         trainer = self._get(self.config_init, "trainer")
-        check_trainer(trainer, fits=self.subcommand == "fit")
         callbacks = _listed(trainer.callbacks)
         own: dict[str, Any] = {
             "default_root_dir": self.folder.path,
@@ -243,6 +264,8 @@ class Command(LightningCLI):
         if not config.run.strip():
             raise UserError("run is empty; name a folder, such as runs/demo")
         folder = RunFolder(Path(config.run))
+        if self.subcommand == "test" and not folder.path.is_dir():
+            raise UserError(f"run is {folder.path}, but no such folder exists; run lightning fit first")
         if self.subcommand != "validate":
             rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()
         path = config.get("ckpt_path")

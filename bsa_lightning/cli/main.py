@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import io
@@ -9,8 +10,12 @@ import logging
 import sys
 from collections.abc import Callable
 
+from bsa_lightning.cli.help_texts import help_text
+from bsa_lightning.cli.loading import loading
 from bsa_lightning.cli.messages import did_you_mean, sentence
+from bsa_lightning.cli.recipe_files import with_recipe_files
 from bsa_lightning.common.errors import StoppedError, UserError
+from bsa_lightning.common.light_imports import light_imports
 
 COMMANDS = {
     "fit": ("fit", "train: a whole ladder of distillation rounds, or a teacher"),
@@ -24,6 +29,7 @@ COMMANDS = {
     "score": ("score", "any two folders of audio files to the same scores"),
     "dashboard": ("dashboard", "the W&B workspace that compares runs, as code"),
     "report": ("report", "run folders to a table, a figure and a listening page"),
+    "recipes": ("recipes", "the configurations that come with the package: list, print, copy out"),
 }
 """Command: the module of this package that runs it, and its line of help."""
 
@@ -61,9 +67,17 @@ def main() -> int:
         print(f"bsa-lightning {_version()}")
         return 0
     name = words[0] if len(words[0]) <= _LONGEST else f"{words[0][:_LONGEST]}..."
+    if (text := help_text(words)) is not None:
+        print(text, end="")
+        return 0
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by diffusers, it advises another package
     try:
-        _command(words[0])(words)
+        with loading(name):
+            words = with_recipe_files(words)
+            sys.argv[1:] = words  # the processes of other ranks are started from it
+            command = find_command(words[0])
+        gc.freeze()  # what is imported lives as long as the process: the collector need not look at it again and again
+        command(words)
     except KeyboardInterrupt:
         print(f"\nlightning {name}: stopped by the keyboard", file=sys.stderr)
         return 130
@@ -78,11 +92,17 @@ def main() -> int:
     return 0
 
 
-def _command(name: str) -> Callable[[list[str]], None]:
+def find_command(name: str) -> Callable[[list[str]], None]:
+    """Imports a command, and returns the function that runs it with the words of the command line.
+
+    Raises:
+        UserError: if there is no command of this name.
+    """
     if name not in COMMANDS:
         hint = did_you_mean(name, list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS)}"
         raise UserError(f'there is no command "{name[:_LONGEST]}"{hint}')
-    module = importlib.import_module(f"bsa_lightning.cli.{COMMANDS[name][0]}")
+    with light_imports():
+        module = importlib.import_module(f"bsa_lightning.cli.{COMMANDS[name][0]}")
     command: Callable[[list[str]], None] = module.run
     return command
 

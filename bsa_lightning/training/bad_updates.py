@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.training.latent_module import LatentModule, RoundObserver
+from bsa_lightning.training.sharding import whole
 
 _DECAY = 0.98
 """The decay of the moving average of the gradient's norm, which averages over about fifty updates."""
@@ -84,5 +84,4 @@ class BadUpdates(RoundObserver):
 
 def _norm(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return whole(torch.nn.utils.get_total_norm(gradients))

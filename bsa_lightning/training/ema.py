@@ -6,10 +6,10 @@ import copy
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bsa_lightning.common.ranges import check_number
+from bsa_lightning.training.sharding import is_sharded, whole
 
 
 class EMA(nn.Module):
@@ -49,6 +49,4 @@ def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
     weights = source.state_dict()
     for name, tensor in target.state_dict().items():
         weight = weights[name]
-        if isinstance(weight, DTensor) and not isinstance(tensor, DTensor):
-            weight = weight.full_tensor()
-        tensor.copy_(weight)
+        tensor.copy_(weight if is_sharded(tensor) else whole(weight))

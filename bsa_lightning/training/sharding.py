@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.base import Denoiser
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor  # with it comes sympy, which a run that shards nothing never needs
 
 
 class Sharded(DDPStrategy):
@@ -53,7 +55,9 @@ class Sharded(DDPStrategy):
         A compiled network is gathered as a whole while it computes, since gathering block by block would break its
         graph.
         """
-        if not isinstance(denoiser, FSDPModule):
+        from torch.distributed.fsdp import fully_shard
+
+        if not is_sharded(denoiser):
             # With `reshard_after_forward`, the outermost part too frees its gathered weights after a forward pass:
             # weights that are copied into the network between two passes would otherwise be lost with them.
             blocks = [] if denoiser.is_compiled else denoiser.blocks()
@@ -62,8 +66,10 @@ class Sharded(DDPStrategy):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: object = None) -> None:
         """Gathers the tensors one by one, on every process, and writes them on the first."""
-        whole = tree_map_only(DTensor, self._gather, checkpoint)
-        super().save_checkpoint(whole, filepath, storage_options)
+        from torch.distributed.tensor import DTensor
+
+        gathered = tree_map_only(DTensor, self._gather, checkpoint)
+        super().save_checkpoint(gathered, filepath, storage_options)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
@@ -83,8 +89,21 @@ class Sharded(DDPStrategy):
         super().load_optimizer_state_dict({"optimizer_states": states})
 
     def _gather(self, tensor: DTensor) -> Tensor | None:
-        whole = tensor.full_tensor()
-        return whole.cpu() if self.is_global_zero else None
+        gathered = tensor.full_tensor()
+        return gathered.cpu() if self.is_global_zero else None
+
+
+def is_sharded(part: Tensor | nn.Module) -> bool:
+    """Returns whether a tensor or a network is sharded; nothing is where torch's modules for it are not imported."""
+    tensor, fsdp = (sys.modules.get(f"torch.distributed.{name}") for name in ("tensor", "fsdp"))
+    return (tensor is not None and isinstance(part, tensor.DTensor)) or (
+        fsdp is not None and isinstance(part, fsdp.FSDPModule)
+    )
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Returns a tensor with all its values, gathered from all processes if it is sharded."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def shard(denoiser: Denoiser, strategy: Strategy) -> None:
@@ -98,12 +117,14 @@ def shard(denoiser: Denoiser, strategy: Strategy) -> None:
     elif isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
         raise UserError(
             f"trainer.strategy is {type(strategy).__name__}, under which a student cannot become a teacher; add"
-            " --config configs/trainer/fsdp.yaml instead"
+            " --config trainer/fsdp instead"
         )
 
 
 def share(tensor: Any, *, like: Tensor | None) -> Any:  # noqa: ANN401 - an optimizer's state holds numbers too
     """Returns this process's shard of a tensor, sharded as ``like`` is; values of another shape are returned whole."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
     if not isinstance(like, DTensor) or not isinstance(tensor, Tensor) or tensor.shape != like.shape:
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
@@ -120,12 +141,12 @@ def unsharded(denoiser: Denoiser, make: Callable[[], Denoiser], *, keep: bool) -
         make: makes a network of the same kind, which is filled with the weights.
         keep: whether this process needs the copy; on other processes ``denoiser`` is returned.
     """
-    if not isinstance(denoiser, FSDPModule):
+    if not is_sharded(denoiser):
         return denoiser
     copy = make() if keep else None
     places = {} if copy is None else copy.state_dict()
     for name, tensor in denoiser.state_dict().items():
-        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        full = whole(tensor)
         if keep:
             places[name].copy_(full)
     return denoiser if copy is None else copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from docstring_parser import DocstringStyle, parse
 from lightning.pytorch.cli import LightningArgumentParser
 
 from bsa_lightning import api
-from bsa_lightning.cli import classes, convert, dashboard, export, generate, score
+from bsa_lightning.cli import classes, convert, dashboard, export, generate, recipes, score
 from bsa_lightning.cli.fit import Command
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
@@ -86,6 +87,7 @@ def _lines() -> Iterator[str]:
         yield from _section(function, title=f"bsa.{function.__name__}")
     yield "## Options of the other commands\n"
     commands: dict[str, Callable[..., Any]] = {
+        "recipes": recipes.copy,
         "prepare": prepare_folder,
         "generate": generate.generate,
         "convert": convert.convert,
@@ -212,3 +214,4 @@ def _prose(text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "docs.tools.help_texts"], check=True)  # in a process that has imported less

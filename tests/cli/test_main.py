@@ -56,7 +56,7 @@ def test_mistakes_are_one_sentence(lightning, monkeypatch, error, code, text):
     def fail(_):
         raise error
 
-    monkeypatch.setattr(main_module, "_command", lambda _: fail)
+    monkeypatch.setattr(main_module, "find_command", lambda _: fail)
     assert lightning("fit") == (code, "", text)
 
 
@@ -64,6 +64,6 @@ def test_errors_of_the_program_keep_their_traceback(lightning, monkeypatch):
     def fail(_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(main_module, "_command", lambda _: fail)
+    monkeypatch.setattr(main_module, "find_command", lambda _: fail)
     with pytest.raises(ValueError, match="a bug"):
         lightning("fit")
