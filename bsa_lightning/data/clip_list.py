@@ -54,18 +54,18 @@ class ClipList(Recordings):
         channels: Channels = "first",
     ) -> None:
         super().__init__(str(file), max_missing=max_missing, channels=channels, remedy="correct root")
-        self.file = Path(file)
-        self.root = self.file.parent if root is None else Path(root)
-        if root is not None and not self.root.is_dir():
-            why = "which is not a folder" if self.root.exists() else "but no such folder exists"
+        self.file, self.root, self.columns = Path(file), root, Columns() if columns is None else columns
+        self._folder = self.file.parent if root is None else Path(root)
+        if root is not None and not self._folder.is_dir():
+            why = "which is not a folder" if self._folder.exists() else "but no such folder exists"
             raise UserError(f'root is "{root}", {why}; name the folder that the paths of the list are relative to')
-        entries = list(_entries(self.file, Columns() if columns is None else columns, self.root).values())
+        entries = list(_entries(self.file, self.columns, self._folder).values())
         refuse_repeated(
             [entry.id for entry in entries],
             lambda place: f"{file} line {entries[place].line} ({entries[place].path})",
             remedy="give each an id of its own",
         )
-        listing = _Listing(self.root)
+        listing = _Listing(self._folder)
         found = [(entry, listing.find(entry.path)) for entry in entries]
         self._files = [path for _, path in found if path is not None]
         self._hold(
@@ -74,7 +74,7 @@ class ClipList(Recordings):
         )
 
     def source(self, i: int) -> Path:
-        return self.root / self._files[i]
+        return self._folder / self._files[i]
 
 
 def _rows(file: Path) -> Sequence[tuple[int, Mapping[str, object]]]:

@@ -58,9 +58,10 @@ class HuggingFaceDataset(Recordings):
     ) -> None:
         super().__init__(str(path), max_missing=max_missing, channels=channels, remedy="correct the data set")
         columns = Columns() if columns is None else columns
-        self._audio = columns.audio
+        self.path, self.split, self.config, self.revision = str(path), split, config, revision
+        self.columns, self.streaming = columns, streaming
         self._where = f"{path} ({split})"
-        texts, self._sounds = _open(str(path), split, config, revision, columns, streaming=streaming)
+        texts, self._sounds = _open(self.path, split, config, revision, columns, streaming=streaming)
         items = [
             (
                 f"{split}/{i}" if columns.id is None else columns.id_of(row, where=f"{self._where} row {i}"),
@@ -80,14 +81,14 @@ class HuggingFaceDataset(Recordings):
     def source(self, i: int) -> Source:
         where = f"{self._where} row {i}"
         try:
-            sound = self._sounds[i][self._audio]
+            sound = self._sounds[i][self.columns.audio]
         except Exception as error:  # of the library, of Arrow, or of the network: not of this recording alone
             raise BrokenSourceError(f"{where} cannot be read ({_reason(error)}); fetch the data set again") from error
         content, path = (sound or {}).get("bytes"), (sound or {}).get("path")
         if content is not None:
             return SoundBytes(where, content)
         if not path:
-            raise UserError(f'{where} has no sound in "{self._audio}"; take it out of the data set')
+            raise UserError(f'{where} has no sound in "{self.columns.audio}"; take it out of the data set')
         return SoundBytes(where, _fetched(path, where)) if is_url(path) else Path(path)
 
 

@@ -40,8 +40,8 @@ class WebDataset(Recordings):
         shards: a tar file, a folder whose ``.tar`` files are read, with those in folders below it, or a pattern of
             paths such as ``clips/train-*.tar`` or ``clips/train-{000..099}.tar``. Tar files must not be compressed,
             since they are read at random places.
-        captions: the member with the captions: ``txt`` has one per line, and ``json.caption`` is the entry ``caption``
-            of a JSON object, a caption or a list of captions.
+        caption_member: the member with the captions: ``txt`` has one per line, and ``json.caption`` is the entry
+            ``caption`` of a JSON object, a caption or a list of captions.
         max_missing: the largest share of the clips, from 0 to 1, that may be unreadable or without a sound or caption.
         channels: the channels of a file that are used: "first" for the first ones, or "mean" for the mean of all.
 
@@ -51,13 +51,16 @@ class WebDataset(Recordings):
     """
 
     def __init__(
-        self, shards: str, captions: str = "txt", max_missing: float = 0.05, channels: Channels = "first"
+        self, shards: str, caption_member: str = "txt", max_missing: float = 0.05, channels: Channels = "first"
     ) -> None:
         remedy = "correct the members' names, which are those of one clip up to the first dot,"
         super().__init__(str(shards), max_missing=max_missing, channels=channels, remedy=remedy)
-        kind, _, entry = captions.partition(".")
+        self.shards, self.caption_member = str(shards), caption_member
+        kind, _, entry = caption_member.partition(".")
         if not kind or (kind == "json") != bool(entry):
-            raise UserError(f'captions is "{captions}", but must be such as txt, or json.caption for an entry of json')
+            raise UserError(
+                f'caption_member is "{caption_member}", but must be such as txt, or json.caption for an entry of a json'
+            )
         paths = _shards(str(shards))
         folder = os.path.commonpath([path.parent for path in paths])
         self._places: list[tuple[Path, _Member]] = []
