@@ -1,6 +1,7 @@
 """Clips as people have them: nested folders, lists of their own, tar files."""
 
 import os
+import sys
 import time
 from random import Random
 
@@ -15,6 +16,7 @@ from bsa_lightning.data import audio, audio_folder
 from bsa_lightning.data.audio_folder import AudioFolder, FoundFile, normal
 from bsa_lightning.data.captioned_folder import CaptionedFolder
 from bsa_lightning.data.clip_list import ClipList
+from bsa_lightning.data.hugging_face import HuggingFaceDataset
 from bsa_lightning.data.recordings import Columns
 from bsa_lightning.data.tar_shards import WebDataset
 
@@ -118,3 +120,15 @@ def test_the_settings_of_a_source_are_recorded_with_a_run(tmp_path):
     assert listed["columns"] == {"audio": "file", "captions": "caption", "id": None}
     assert listed["root"] is None
     assert as_config(WebDataset(str(tmp_path / "x.tar")))["init_args"]["caption_member"] == "txt"
+
+
+def test_without_the_datasets_library_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"needs the datasets library .*; pip install 'bsa-lightning\[datasets\]'"):
+        HuggingFaceDataset("someone/something")
+
+
+@pytest.mark.parametrize("columns", [{"captions": []}, {"captions": "audio"}, {"id": "caption"}])
+def test_columns_that_make_no_sense(columns):
+    with pytest.raises(UserError, match=r"columns.* is empty|columns names the column .* twice"):
+        Columns(**columns)
