@@ -28,8 +28,8 @@ class HuggingFaceDataset(Recordings):
     all recordings and once to encode them.
 
     Args:
-        path: the id of a data set of the hub, a folder of one (with Parquet files, or with audio files and metadata), a
-            folder that ``save_to_disk`` wrote, or a ``.parquet`` file or a pattern of some.
+        path: the id of a data set of the hub, a folder of one (of Parquet files), a folder that
+            ``save_to_disk`` wrote, or a ``.parquet`` file or a pattern of some.
         split: the name of the split.
         config: the name of the configuration (subset) of a data set that has several.
         revision: the branch, tag or commit of a data set of the hub; ``None`` is its main branch.

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import soundfile
 import yaml
 
+from bsa_lightning.cli import fit  # noqa: F401 - its log handlers must not hold a captured stream
 from bsa_lightning.cli.main import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -88,27 +88,34 @@ def streamed_data_set(folder):
 SOURCES = [captioned_folder, csv_list, json_list, tar_files, data_set, streamed_data_set]
 
 
-def lightning(folder, *words):
-    command = [sys.executable, "-m", "bsa_lightning", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture
+def lightning(tmp_path, monkeypatch, capsys):
+    """Runs a command in the folder of the test; gives what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["lightning", *words])
+        code, printed = main(), capsys.readouterr()
+        assert code == 0, printed.err
+        return printed.out
+
+    return run
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__)
-def test_prepare_fit_and_test(source, tmp_path):
+def test_prepare_fit_and_test(source, tmp_path, lightning):
     kind, settings = source(tmp_path)
     clips = {"class_path": kind, "init_args": settings}
     (tmp_path / "prepare.yaml").write_text(yaml.safe_dump({"clips": clips, "out": "store", "accelerator": "cpu"}))
-    printed = lightning(tmp_path, "prepare", "--config", "prepare.yaml")
+    printed = lightning("prepare", "--config", "prepare.yaml")
     assert printed.endswith(f"{NUM_CLIPS} clips prepared\n")
     store = {"folder": "store", "clips": clips}
     run = {
         "model": {"init_args": {"plan": {"start_steps": 2, "end_steps": 1, "updates": 2}}},
         "data": {"init_args": {"train": store, "val": store, "batch_size": 2}},
-        "trainer": {"accelerator": "cpu"},
+        "trainer": {"accelerator": "cpu", "log_every_n_steps": 1},
         "scoring": {
             "clips": clips,
             "num_captions": 2,
@@ -120,10 +127,10 @@ def test_prepare_fit_and_test(source, tmp_path):
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     configs = ["--config", str(ROOT / "configs" / "demo.yaml"), "--config", "run.yaml", "--run", "run"]
-    lightning(tmp_path, "fit", *configs, "--wandb", "disabled")
+    lightning("fit", *configs, "--wandb", "disabled")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         assert len([row for row in csv.DictReader(file) if row["train/loss"]]) == 2
-    lightning(tmp_path, "test", "--config", "run/config.yaml", "--wandb", "disabled")
+    lightning("test", "--config", "run/config.yaml", "--wandb", "disabled")
     assert (tmp_path / "run" / "scores.csv").read_text().count("\n") >= 2
 
 
