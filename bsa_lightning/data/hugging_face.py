@@ -17,7 +17,7 @@ from bsa_lightning.data.store import is_url
 
 _SAVED = ("state.json", "dataset_dict.json")
 """The files of a folder that ``save_to_disk`` wrote, of one split or of several."""
-_KEPT = 128
+_KEPT = 64
 """The number of the last rows of a stream that are kept for threads that ask for them a little later."""
 
 

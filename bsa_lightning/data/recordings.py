@@ -146,7 +146,10 @@ class Recordings(Clips):
                 self.name, len(missing), self.num_listed, some(missing),
             )  # fmt: skip
         if not items:
-            raise MissingClipsError(f"none of the clips of {self.name} is there; {self.remedy}", missing)
+            what = (
+                f"none of the {len(missing)} clips of {self.name} is there" if missing else f"{self.name} has no clips"
+            )
+            raise MissingClipsError(f"{what}; {self.remedy}", missing)
 
     @abstractmethod
     def source(self, i: int) -> Source:

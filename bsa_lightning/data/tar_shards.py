@@ -53,7 +53,7 @@ class WebDataset(Recordings):
     def __init__(
         self, shards: str, caption_member: str = "txt", max_missing: float = 0.05, channels: Channels = "first"
     ) -> None:
-        remedy = "correct the members' names, which are those of one clip up to the first dot,"
+        remedy = f"give each clip a sound and a {caption_member.partition('.')[0]} with one name up to the first dot"
         super().__init__(str(shards), max_missing=max_missing, channels=channels, remedy=remedy)
         self.shards, self.caption_member = str(shards), caption_member
         kind, _, entry = caption_member.partition(".")

@@ -214,3 +214,13 @@ def test_a_subset_is_its_clips_in_another_order(tmp_path, recordings):
         assert subset.inspect(i, seconds=0.1).cut
     with pytest.raises(UserError, match="of which 2 cannot be used"):
         subset.check_unreadable({"c5.wav": "broken"})
+
+
+def test_two_clips_of_one_id_are_refused_with_both_places(teacher_folder, tmp_path):
+    class Twice(ToyClips):
+        def id(self, i):
+            return f"toy-{i % 3}"
+
+    with pytest.raises(UserError, match='clip 0 and clip 3 are both the clip "toy-0"'):
+        made(tmp_path / "store", teacher_folder, Twice(5))
+    assert not (tmp_path / "store").exists()
