@@ -75,18 +75,23 @@ def tar(*members: Member) -> bytes:
     return content.getvalue()
 
 
-def links(folder: Path, rng: Random) -> Case:
-    """A clip whose sound is a link out of the tar file: there is no sound."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as file:
-        info = tarfile.TarInfo("1.wav")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        file.addfile(info)
-        info = tarfile.TarInfo("1.txt")
-        info.size = 4
-        file.addfile(info, io.BytesIO(b"Rain"))
-    (folder / "x.tar").write_bytes(content.getvalue())
-    return Case(lambda: rows(WebDataset(str(folder / "x.tar"))))
+def special_member(**attributes: object) -> Build:
+    """A clip whose sound is no regular member, with these attributes of ``TarInfo``: there is no sound."""
+
+    def build(folder: Path, rng: Random) -> Case:
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as file:
+            info = tarfile.TarInfo("1.wav")
+            for name, value in {"size": len(WAV), **attributes}.items():
+                setattr(info, name, value)
+            file.addfile(info, io.BytesIO(WAV))
+            info = tarfile.TarInfo("1.txt")
+            info.size = 4
+            file.addfile(info, io.BytesIO(b"Rain"))
+        (folder / "x.tar").write_bytes(content.getvalue())
+        return Case(lambda: rows(WebDataset(str(folder / "x.tar"))))
+
+    return build
 
 
 def fifo(folder: Path, rng: Random) -> Case:
@@ -166,7 +171,12 @@ SOURCES: dict[str, Build] = {
     "tar: a damaged header": tar_of(*CLIP, spoil=lambda content: content[:1536] + b"\xff" * 512 + content[2048:]),
     "tar: no caption": tar_of(CLIP[0]),
     "tar: no sound": tar_of(CLIP[1]),
-    "tar: the sound is a link": links,
+    "tar: the sound is a link": special_member(type=tarfile.SYMTYPE, linkname="1.txt", size=0),
+    "tar: the sound is a hard link": special_member(type=tarfile.LNKTYPE, linkname="1.txt", size=0),
+    "tar: the sound is a device": special_member(type=tarfile.CHRTYPE, size=0),
+    "tar: the sound has holes": special_member(
+        pax_headers={"GNU.sparse.map": f"0,{len(WAV)}", "GNU.sparse.size": str(len(WAV) + 512)}
+    ),
     "tar: an empty caption": tar_of(CLIP[0], ("1.txt", b" \n")),
     "tar: Latin-1": tar_of(CLIP[0], ("1.txt", b"Caf\xe9")),
     "tar: a member twice": tar_of(*CLIP, ("1.wav", WAV)),

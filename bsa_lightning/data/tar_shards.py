@@ -57,6 +57,7 @@ class WebDataset(Recordings):
         super().__init__(str(shards), max_missing=max_missing, channels=channels, remedy=remedy)
         self.shards, self.caption_member = str(shards), caption_member
         kind, _, entry = caption_member.partition(".")
+        kind = kind.lower()
         if not kind or (kind == "json") != bool(entry):
             raise UserError(
                 f'caption_member is "{caption_member}", but must be such as txt, or json.caption for an entry of a json'
