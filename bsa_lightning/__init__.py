@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bsa_lightning.api import Report, distill, evaluate, load_model, report, sample, score
     from bsa_lightning.common.errors import UserError
+    from bsa_lightning.data.captioned_folder import CaptionedFolder
     from bsa_lightning.data.captions import AudioCapsManifest, TangoManifest
+    from bsa_lightning.data.clip_list import ClipList
     from bsa_lightning.data.clips import Clips
     from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
+    from bsa_lightning.data.hugging_face import HuggingFaceDataset
+    from bsa_lightning.data.recordings import Columns
     from bsa_lightning.data.soundscapes import Soundscapes
+    from bsa_lightning.data.tar_shards import WebDataset
     from bsa_lightning.diffusion.weighting import (
         BSA,
         SNR,
@@ -44,10 +49,15 @@ if TYPE_CHECKING:
 _PLACES = {
     "api": ("Report", "distill", "evaluate", "load_model", "report", "sample", "score"),
     "common.errors": ("UserError",),
+    "data.captioned_folder": ("CaptionedFolder",),
     "data.captions": ("AudioCapsManifest", "TangoManifest"),
+    "data.clip_list": ("ClipList",),
     "data.clips": ("Clips",),
     "data.datamodule": ("AudioCapsLatents", "Prepared"),
+    "data.hugging_face": ("HuggingFaceDataset",),
+    "data.recordings": ("Columns",),
     "data.soundscapes": ("Soundscapes",),
+    "data.tar_shards": ("WebDataset",),
     "diffusion.weighting": ("BSA", "SNR", "MinSNR", "SNRPlusOne", "Tango", "TruncatedSNR", "Uniform", "Weighting"),
     "distillation.denoising": ("Denoising",),
     "distillation.guidance_modes": ("Baked", "Embedded", "Outside"),
@@ -72,11 +82,15 @@ __all__ = [
     "AudioCapsLatents",
     "AudioCapsManifest",
     "Baked",
+    "CaptionedFolder",
+    "ClipList",
     "Clips",
+    "Columns",
     "Denoising",
     "Embedded",
     "Embedding",
     "Family",
+    "HuggingFaceDataset",
     "LogMelStatistics",
     "MinSNR",
     "NetworkOptions",
@@ -98,6 +112,7 @@ __all__ = [
     "TruncatedSNR",
     "Uniform",
     "UserError",
+    "WebDataset",
     "Weighting",
     "distill",
     "evaluate",

@@ -15,8 +15,12 @@ sound, its length at 16 kHz and its peak after ``normalise``, rounded to 2 digit
 """
 
 from fault_case import Build, Case
-from list_faults import GOOD_LISTS, LISTS
+from list_faults import GOOD_LISTS as GOOD_MANIFESTS
+from list_faults import LISTS as MANIFESTS
 from sound_faults import GOOD_SOUNDS, SOUNDS
+from source_faults import GOOD_SOURCES, SOURCES
 from store_faults import GOOD_STORES, STORES
 
 __all__ = ["GOOD_LISTS", "GOOD_SOUNDS", "GOOD_STORES", "LISTS", "SOUNDS", "STORES", "Build", "Case"]
+
+LISTS, GOOD_LISTS = MANIFESTS | SOURCES, GOOD_MANIFESTS | GOOD_SOURCES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -18,7 +18,12 @@ Result = TypeVar("Result")
 
 
 def call(
-    function: Callable[..., Result], words: list[str], *, several: str | None = None, positional: bool = False
+    function: Callable[..., Result],
+    words: list[str],
+    *,
+    several: str | None = None,
+    positional: bool = False,
+    refused: Callable[[Exception, Mapping[str, Any]], None] | None = None,
 ) -> Result:
     """Calls a function with the arguments of a command line, and returns its result.
 
@@ -29,6 +34,7 @@ def call(
         several: the name of the parameter that takes all positional words, one or more, literally; ``None`` if there is
             no such parameter.
         positional: whether the parameters without a default are positional, in their order.
+        refused: is called with the error and all settings if a class of the settings refuses to be made.
 
     Raises:
         UserError: if an option is unknown or empty, or there is no word for ``several``.
@@ -50,7 +56,12 @@ def call(
         if text := unknown_option(error, parser):
             raise UserError(text) from error
         raise
-    arguments = parser.instantiate(config).as_dict()
+    try:
+        arguments = parser.instantiate(config).as_dict()
+    except Exception as error:
+        if refused is not None:
+            refused(error, config.as_dict())
+        raise
     arguments.pop("config", None)
     if several is not None:
         arguments[several] = plain or arguments[several]

@@ -9,6 +9,10 @@ from bsa_lightning.common.light_imports import light_imports
 MODULES = (
     "bsa_lightning.diffusion.weighting",
     "bsa_lightning.data.captions",
+    "bsa_lightning.data.captioned_folder",
+    "bsa_lightning.data.clip_list",
+    "bsa_lightning.data.hugging_face",
+    "bsa_lightning.data.tar_shards",
     "bsa_lightning.data.soundscapes",
     "bsa_lightning.data.datamodule",
     "bsa_lightning.training.bad_updates",

@@ -28,7 +28,7 @@ _NOT_A_HELP = re.compile(
 
 def sentence(error: BaseException) -> str | None:
     """Returns the sentence on an error that is due to a user's mistake; ``None`` for any other error."""
-    chain = list(_chain(error))
+    chain = list(causes(error))
     for link in chain:
         if isinstance(link, UserError):
             return _one_line(str(link))
@@ -106,7 +106,8 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f", did you mean {near[0]}?" if near else ""
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, and the errors that it was raised from or during."""
     link: BaseException | None = error
     while link is not None:
         yield link

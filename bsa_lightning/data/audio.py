@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.data.resampling import resample
+from bsa_lightning.data.sound_source import REMEDY, Source, open_sound
 from bsa_lightning.data.truncation import missing_bytes, missing_frames
-
-if TYPE_CHECKING:
-    import soundfile
 
 Channels = Literal["first", "mean"]
 """Which channels of a file are used: the first ones, as many as a clip has, or the mean of all."""
@@ -43,7 +41,6 @@ _BLOCK = 1 << 20
 _MORE_SUFFIXES = ".aif .aifc .snd .oga .opus .wave .sph .nist .iff .8svx .sf .fap"
 _NO_SUFFIXES = ("MAT4", "MAT5", "MPC2K", "RAW")
 """Formats without a suffix of their own."""
-_REMEDY = "replace it or take it off the list"
 
 
 @functools.cache
@@ -65,7 +62,7 @@ def refuse_channels(channels: object) -> None:
         raise UserError(f"channels is {channels!r}, but must be {' or '.join(get_args(Channels))}")
 
 
-def read(path: Path, *, sample_rate: int, num_channels: int = 1, channels: Channels = "first") -> Tensor:
+def read(path: Source, *, sample_rate: int, num_channels: int = 1, channels: Channels = "first") -> Tensor:
     """The waveform of an audio file: (num_channels, samples), or (samples,) for one channel, in float32.
 
     Args:
@@ -81,11 +78,11 @@ def read(path: Path, *, sample_rate: int, num_channels: int = 1, channels: Chann
     samples, rate = decode(path, lambda block: select_channels(block, num_channels, channels), kept=num_channels)
     waveform = resample(torch.from_numpy(np.ascontiguousarray(samples.T)), rate, sample_rate)
     if not waveform.isfinite().all():
-        raise UserError(f"{path} has samples near the largest number in float32; {_REMEDY}")
+        raise UserError(f"{path} has samples near the largest number in float32; {REMEDY}")
     return waveform[0] if num_channels == 1 else waveform
 
 
-def recorded(path: Path) -> tuple[Tensor, int]:
+def recorded(path: Source) -> tuple[Tensor, int]:
     """All channels of a file without changes, (channels, samples) in float32, and its sample rate in Hz.
 
     Raises:
@@ -98,23 +95,23 @@ def recorded(path: Path) -> tuple[Tensor, int]:
     return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
 
 
-def length_of(path: Path) -> tuple[int, int]:
+def length_of(path: Source) -> tuple[int, int]:
     """The number of samples per channel in the header of a file, and its sample rate in Hz.
 
     Raises:
         UserError: if it cannot be opened.
     """
-    with _open(path) as file:
+    with open_sound(path) as file:
         return int(file.frames), int(file.samplerate)
 
 
-def num_channels_of(path: Path) -> int:
+def num_channels_of(path: Source) -> int:
     """The number of channels of a file.
 
     Raises:
         UserError: if it cannot be opened.
     """
-    with _open(path) as file:
+    with open_sound(path) as file:
         return int(file.channels)
 
 
@@ -181,26 +178,13 @@ def write(path: Path, waveform: Tensor, *, sample_rate: int) -> None:
 def is_ours(path: Path) -> bool:
     """Whether :func:`write` wrote the file; False for a file that cannot be read as audio."""
     try:
-        with _open(path) as file:
+        with open_sound(path) as file:
             return str(file.software).startswith(_SOFTWARE)
     except UserError:
         return False
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    """Opens a regular file; opening a pipe or a device might never return."""
-    import soundfile
-
-    try:
-        if not Path(path).is_file():
-            why = "it is a folder" if Path(path).is_dir() else "there is no such regular file"
-            raise UserError(f"{path} cannot be read as audio ({why}); {_REMEDY}")
-        return soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a raw file, without a sample rate
-        raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
-
-
-def decode(path: Path, select: Callable[[Samples], Samples], *, kept: int) -> tuple[Samples, int]:
+def decode(path: Source, select: Callable[[Samples], Samples], *, kept: int) -> tuple[Samples, int]:
     """Decodes a file block by block.
 
     Args:
@@ -213,36 +197,36 @@ def decode(path: Path, select: Callable[[Samples], Samples], *, kept: int) -> tu
     """
     import soundfile
 
-    with _open(path) as file:
+    with open_sound(path) as file:
         rate, frames = int(file.samplerate), int(file.frames)
         if not RATES[0] <= rate <= RATES[1]:
             raise UserError(
-                f"{path} has a sample rate of {rate} Hz, where {RATES[0]} to {RATES[1]} Hz are supported; {_REMEDY}"
+                f"{path} has a sample rate of {rate} Hz, where {RATES[0]} to {RATES[1]} Hz are supported; {REMEDY}"
             )
         if frames > min(MOST_SECONDS * rate, MOST_FRAMES) or frames * kept > 2 * MOST_FRAMES:
             raise UserError(
                 f"{path} is too long ({frames} samples of {kept} channels at {rate} a second), since at most an hour is"
                 f" read, and {MOST_FRAMES} samples of two channels; cut it"
             )
-        if text := missing_bytes(file, Path(path)):
-            raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
+        if text := missing_bytes(file, path):
+            raise UserError(f"{path} is not whole ({text}); {REMEDY}")
         blocks: list[Samples] = []
         num_frames = max(1, _BLOCK // file.channels)
         try:
             while len(block := file.read(num_frames, dtype="float32", always_2d=True)):
                 blocks.append(select(_finite(block, path)))
         except (soundfile.SoundFileError, OSError) as error:
-            raise UserError(f"{path} cannot be read as audio ({error}); {_REMEDY}") from error
+            raise UserError(f"{path} cannot be read as audio ({error}); {REMEDY}") from error
     if not blocks:
-        raise UserError(f"{path} has no samples; {_REMEDY}")
-    if text := missing_frames(sum(map(len, blocks)), frames, rate, Path(path)):
-        raise UserError(f"{path} is not whole ({text}); {_REMEDY}")
+        raise UserError(f"{path} has no samples; {REMEDY}")
+    if text := missing_frames(sum(map(len, blocks)), frames, rate, path):
+        raise UserError(f"{path} is not whole ({text}); {REMEDY}")
     return np.concatenate(blocks), rate
 
 
-def _finite(samples: Samples, path: Path) -> Samples:
+def _finite(samples: Samples, path: Source) -> Samples:
     if not np.isfinite(samples).all():
-        raise UserError(f"{path} has samples that are not finite numbers; {_REMEDY}")
+        raise UserError(f"{path} has samples that are not finite numbers; {REMEDY}")
     return samples
 
 

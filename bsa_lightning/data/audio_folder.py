@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from bsa_lightning.data.audio import suffixes
 Parts = tuple[str, ...]
 
 
-class _File(NamedTuple):
+class FoundFile(NamedTuple):
     """A file below the folder: the parts of its path for comparison, and its path on the disk."""
 
     parts: Parts
@@ -40,16 +40,12 @@ class AudioFolder:
         if not self.folder.is_dir():
             why = "which is not a folder" if self.folder.exists() else "but no such folder exists"
             raise UserError(f'audio_dir is "{folder}", {why}; name the folder of the audio files')
-        self._named: defaultdict[str, list[_File]] = defaultdict(list)
-        self._stemmed: defaultdict[str, list[_File]] = defaultdict(list)
         self._folders: set[Parts] = set()
         known = suffixes()
-        for parts, path in _walk(self.folder, self._folders):
-            name = PurePosixPath(parts[-1])
-            if name.suffix.lower() in known:
-                file = _File(parts, path)
-                self._named[parts[-1]].append(file)
-                self._stemmed[name.stem].append(file)
+        self._files = [
+            file for file in walk(self.folder, self._folders) if PurePosixPath(file.parts[-1]).suffix.lower() in known
+        ]
+        self._indices: dict[int, dict[tuple[bool, bool, Parts], list[str]]] = {}
 
     def find(self, location: str) -> str | None:
         """The path, relative to the folder, of the file that a list refers to; ``None`` if it is missing.
@@ -75,19 +71,30 @@ class AudioFolder:
                 return self._ending(location, parts[-1:], deeper=False)
         return None
 
+    def _index(self, length: int) -> Mapping[tuple[bool, bool, Parts], Sequence[str]]:
+        """The paths of the files by the last ``length`` parts, so that many files of one name are found quickly.
+
+        A key says whether a path has no more parts than these, whether the last part has its suffix, and the parts.
+        """
+        if length not in self._indices:
+            index: defaultdict[tuple[bool, bool, Parts], list[str]] = defaultdict(list)
+            for parts, path in self._files:
+                if len(parts) >= length:
+                    in_folder, ending = len(parts) == length, parts[-length:]
+                    index[in_folder, True, ending].append(path)
+                    index[in_folder, False, (*ending[:-1], PurePosixPath(ending[-1]).stem)].append(path)
+            self._indices[length] = dict(index)
+        return self._indices[length]
+
     def _ending(self, location: str, ending: Parts, *, deeper: bool) -> str | None:
         name = ending[-1]
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
         if suffix[1:].isdigit():  # a time such as 30.5 is not a suffix
             stem = name
-        groups = (self._named.get(name, ()), self._stemmed.get(name, ()), self._stemmed.get(stem, ()))
+        index = self._index(len(ending))
         for in_folder in (True, False) if deeper else (True,):
-            for group in groups:
-                fitting = [
-                    file.path
-                    for file in group
-                    if file.parts[-len(ending) : -1] == ending[:-1] and (len(file.parts) == len(ending)) == in_folder
-                ]
+            for whole, last in ((True, name), (False, name), (False, stem)):
+                fitting = index.get((in_folder, whole, (*ending[:-1], last)), ())
                 if len(fitting) > 1:
                     raise UserError(
                         f'"{location}" may be {fitting[0]} or {fitting[1]} in {self.folder}; rename one of them, or'
@@ -105,8 +112,18 @@ def normal(location: str) -> Parts:
     return tuple(part for part in parts[after:] if part != ".")
 
 
-def _walk(folder: Path, folders: set[Parts]) -> Iterator[_File]:
-    """Yields each regular file in sorted order, and adds all endings of the paths of folders to ``folders``."""
+def walk(folder: Path, folders: set[Parts] | None = None) -> Iterator[FoundFile]:
+    """Yields each regular file in a folder and below it, except those whose names begin with a dot.
+
+    Files are yielded in sorted order, folder by folder.
+
+    Args:
+        folder: the folder.
+        folders: a set to which all endings of the paths of the folders below are added; ``None`` adds none.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while pending:
         place, above = pending.pop()
@@ -123,9 +140,10 @@ def _walk(folder: Path, folders: set[Parts]) -> Iterator[_File]:
             path = os.path.join(place, entry.name)  # noqa: PTH118 - faster than Path for thousands of files
             if entry.is_dir():
                 inner.append((path, above | {key}))
-                folders.update(_endings(normal(path)))
+                if folders is not None:
+                    folders.update(_endings(normal(path)))
             elif entry.is_file():
-                yield _File(normal(path), path)
+                yield FoundFile(normal(path), path)
         pending += reversed(inner)
 
 

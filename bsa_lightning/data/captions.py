@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.lists import plain_text, read_csv, read_json_lines, read_lines
 from bsa_lightning.common.ranges import check_number
-from bsa_lightning.data import audio, recording
 from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
-from bsa_lightning.data.clips import Clips
-
-_log = logging.getLogger(__name__)
+from bsa_lightning.data.recordings import Recordings
 
 
 @dataclass
@@ -30,8 +24,8 @@ class _Entry:
     captions: list[str] = field(default_factory=list)
 
 
-class _Manifest(Clips):
-    """Audio files with captions; files that are missing on the disk are left out, and listed in the log."""
+class _Manifest(Recordings):
+    """Audio files with captions, which are found below a folder."""
 
     def __init__(
         self,
@@ -41,62 +35,22 @@ class _Manifest(Clips):
         max_missing: float,
         channels: Channels,
     ) -> None:
-        audio.refuse_channels(channels)
-        self.manifest, self.folder, self.max_missing = Path(manifest), folder.folder, max_missing
-        self.channels: Channels = channels
-        self.variant = "" if channels == "first" else f"{channels} of channels"
+        super().__init__(str(manifest), max_missing=max_missing, channels=channels, remedy="correct audio_dir")
+        self.manifest, self.folder = Path(manifest), folder.folder
         _refuse_shared(manifest, entries)
-        self.num_listed = len(entries)
-        self.missing = [entry.name for entry in entries.values() if entry.file is None]
-        if self.missing:
-            self._allow(len(self.missing), f"are missing on disk ({_some(self.missing)})")
-            _log.warning(
-                "%s: %d of %d clips are missing on disk: %s",
-                manifest,
-                len(self.missing),
-                self.num_listed,
-                self.missing,
-            )
-        self._items = [(self._id(entry), entry.file, entry.captions) for entry in entries.values() if entry.file]
-        if not self._items:
-            raise UserError(f"none of the clips that {manifest} lists is in {folder.folder}; correct audio_dir")
+        there = [entry for entry in entries.values() if entry.file is not None]
+        self._files = [str(entry.file) for entry in there]
+        self._hold(
+            [(self._id(entry), entry.captions) for entry in there],
+            missing=[entry.name for entry in entries.values() if entry.file is None],
+        )
 
     def _id(self, entry: _Entry) -> str:
         """The path of a clip's file below the folder, in NFC and with slashes."""
         return "/".join(normal(entry.file or entry.name))
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def id(self, i: int) -> str:
-        return self._items[i][0]
-
-    def captions(self, i: int) -> list[str]:
-        return self._items[i][2]
-
-    def path(self, i: int) -> Path:
-        """The path of the file of clip ``i``."""
-        return self.folder / self._items[i][1]
-
-    def waveform(self, i: int, *, sample_rate: int, num_samples: int, num_channels: int = 1) -> Tensor:
-        waveform = audio.read(self.path(i), sample_rate=sample_rate, num_channels=num_channels, channels=self.channels)
-        return audio.fit_length(audio.normalise(waveform), num_samples=num_samples)
-
-    def inspect(self, i: int, *, seconds: float, num_channels: int = 1) -> recording.Recording | None:
-        return recording.inspect(self.path(i), seconds=seconds, num_channels=num_channels, channels=self.channels)
-
-    def check_unreadable(self, unreadable: Mapping[str, str]) -> None:
-        if unreadable:
-            num_unusable = len(self.missing) + len(unreadable)
-            also = f" (and {len(self.missing)} are missing on disk)" if self.missing else ""
-            self._allow(num_unusable, f"cannot be used{also}: {_some(list(unreadable.values()), between='; ')}")
-
-    def _allow(self, num_unusable: int, why: str) -> None:
-        if num_unusable > self.max_missing * self.num_listed:
-            raise UserError(
-                f"{self.manifest} lists {self.num_listed} clips of which {num_unusable} {why}, more than"
-                f" max_missing={self.max_missing:g} allows; put the files right, correct audio_dir or raise max_missing"
-            )
+    def source(self, i: int) -> Path:
+        return self.folder / self._files[i]
 
 
 class AudioCapsManifest(_Manifest):
@@ -225,7 +179,3 @@ def _refuse_shared(manifest: Path, entries: Mapping[Parts, _Entry]) -> None:
                 f"{manifest} lists {other.name} (line {other.line}) and {entry.name} (line {entry.line}), but both are"
                 f" the file {entry.file}; take one off the list, or give each a file of its own"
             )
-
-
-def _some(names: list[str], between: str = ", ") -> str:
-    return between.join(names[:3]) + (f"{between}..." if len(names) > 3 else "")

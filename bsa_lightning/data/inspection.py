@@ -14,6 +14,7 @@ from tqdm import tqdm
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.recording import Recording
+from bsa_lightning.data.recordings import BrokenSourceError
 from bsa_lightning.models.base import Codec
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Inspection:
     """The silent clips whose file has sound in unused channels."""
     clipped: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
+    """The length of each recording that can be read, in seconds; 0 if it is unknown."""
 
     def add(self, name: str, found: Recording | UserError) -> None:
         """Adds the finding, or the error, about the clip with id ``name``."""
@@ -38,9 +41,15 @@ class Inspection:
         if isinstance(found, UserError):
             self.unreadable[name] = str(found)
             return
+        self.lengths.append(found.seconds)
         for kind in ("silent", "other_channels", "clipped", "cut"):
             if getattr(found, kind):
                 getattr(self, kind).append(name)
+
+    def _left_out(self, seconds: float) -> str:
+        """How much of the sound comes after the ends of the clips."""
+        rest, whole = sum(max(0.0, length - seconds) for length in self.lengths), sum(self.lengths)
+        return f"{rest:.1f} s of {whole:.1f} s ({rest / max(whole, 1e-9):.0%}) are left out"
 
     def log(self, seconds: float) -> None:
         """Logs the number of recordings of each kind, with some ids; clips are ``seconds`` long."""
@@ -53,7 +62,7 @@ class Inspection:
                 " all",
             ),
             (self.clipped, "are clipped"),
-            (self.cut, f"are longer than a clip and were cut to {seconds:g} s"),
+            (self.cut, f"are longer than a clip, of which the first {seconds:g} s are used; {self._left_out(seconds)}"),
         ):
             if names:
                 some = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
@@ -79,6 +88,8 @@ def inspect(clips: Clips, places: Sequence[int], codec: Codec, *, title: Path) -
     def look(place: int) -> Recording | UserError | None:
         try:
             return clips.inspect(place, seconds=seconds, num_channels=codec.num_channels)
+        except BrokenSourceError:
+            raise
         except UserError as error:
             return error
 

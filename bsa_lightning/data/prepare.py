@@ -20,6 +20,7 @@ from bsa_lightning.data.clips import Clips, Subset
 from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.inspection import Inspection, inspect
 from bsa_lightning.data.latents import SHARD_NAME, EncodedClip, FinishedShard, finished_shards, write_index, write_shard
+from bsa_lightning.data.recordings import refuse_repeated, write_missing
 from bsa_lightning.data.shard_plan import PlannedShard, plan_shards
 from bsa_lightning.data.store import is_url
 from bsa_lightning.models.base import Codec, Conditioner
@@ -40,11 +41,12 @@ def prepare_folder(
     shard_size: int = 512,
     devices: int = 1,
     accelerator: str = "auto",
+    list_missing: Path | None = None,
 ) -> int:
     """Encodes captioned clips into a store of latents for ``fit``; an interrupted run continues when it is run again.
 
-    All recordings are read before the first one is encoded. Those that cannot be read are logged and count as missing.
-    At the end the numbers of silent, clipped and cut recordings are logged.
+    All recordings are read before the first one is encoded. Those that cannot be read are logged and count as missing,
+    and the numbers of silent, clipped and cut recordings are logged, with the seconds that are left out.
 
     If the folder contains a store of another list for the same teacher, its shards are kept whose clips are also
     consecutive in the new list, with the same captions; the others are encoded again. The old store remains valid until
@@ -59,13 +61,15 @@ def prepare_folder(
         shard_size: the number of clips per file, at least 1.
         devices: the number of processes, each on a device of its own, from 1 to 1024.
         accelerator: the kind of device: "cpu", "cuda" or "auto".
+        list_missing: the file to which the names of missing clips are written, one per line, whether or not there are
+            too many of them; ``None`` writes none. Whether the rest is prepared depends on the clips' ``max_missing``.
 
     Returns:
         The number of clips in the store.
 
     Raises:
         UserError: if a setting is out of its range, ``out`` is not a local folder or contains anything else, more clips
-            are unreadable than may be missing, or the latent of a clip is not finite.
+            are unreadable than may be missing, two clips have the same id, or the latent of a clip is not finite.
     """
     if is_url(out):
         raise UserError(f"out is {out}, but must be a folder on this machine; prepare to one and upload it from there")
@@ -78,6 +82,11 @@ def prepare_folder(
     _refuse_foreign(out)
     if len(clips) == 0:
         raise UserError(f"there are no clips to prepare for {out}; name a list that has some")
+    refuse_repeated(
+        [clips.id(i) for i in range(len(clips))], lambda i: f"clip {i}", remedy="give each an id of its own"
+    )
+    if list_missing is not None:
+        write_missing(Path(list_missing), clips.missing)
     codec, conditioner = load_codec(teacher), load_conditioner(teacher)
     fixed = _fixed(clips, codec, conditioner, shard_size)
     with _alone(out):
@@ -86,6 +95,7 @@ def prepare_folder(
         found = inspect(clips, _unfinished(clips, finished), codec, title=out)
         chosen = _without(clips, found)
         request = _claim(out, clips, chosen, found, fixed)
+        found.log(codec.num_samples / codec.sample_rate)
         remove_partial(out)
         planned = plan_shards(chosen, finished, shard_size=shard_size)
         new = [shard for shard in planned if shard.kept is None]
@@ -98,7 +108,6 @@ def prepare_folder(
             if not errors.empty():
                 raise UserError(errors.get())
         _finish(out, planned, request, conditioner)
-    found.log(codec.num_samples / codec.sample_rate)
     return len(chosen)
 
 

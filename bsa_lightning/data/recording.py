@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bsa_lightning.data import audio
 from bsa_lightning.data.audio import SILENCE, Channels, Samples
+from bsa_lightning.data.sound_source import Source
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class Recording:
     """Whether the file is longer than the clip."""
     other_channels: bool
     """Whether the clip is silent but unused channels of the file are not."""
+    seconds: float = 0.0
+    """The length of the file in seconds; 0 if it is unknown."""
 
 
-def inspect(path: Path, *, seconds: float, num_channels: int = 1, channels: Channels = "first") -> Recording:
+def inspect(path: Source, *, seconds: float, num_channels: int = 1, channels: Channels = "first") -> Recording:
     """Reads a file to its end and reports what a clip of it would be like.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         seconds: the length of the clip in seconds.
         num_channels: the number of channels of the clip.
         channels: the channels of the file that are used, as in :func:`~bsa_lightning.data.audio.read`.
@@ -56,6 +58,7 @@ def inspect(path: Path, *, seconds: float, num_channels: int = 1, channels: Chan
         clipped=not silent and _is_clipped(heard),
         cut=len(heard) > seconds * rate,
         other_channels=silent and bool((highest - lowest).max() > max(2 * SILENCE, 4 * level)),
+        seconds=len(heard) / rate,
     )
 
 

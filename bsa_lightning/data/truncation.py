@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bsa_lightning.data.sound_source import Source, open_bytes
 
 if TYPE_CHECKING:
     import soundfile
@@ -20,12 +22,12 @@ _FIRST_FRAME = 2048
 """The bytes after an ID3 tag that contain the first frame of an mp3."""
 
 
-def missing_bytes(file: soundfile.SoundFile, path: Path) -> str:
+def missing_bytes(file: soundfile.SoundFile, path: Source) -> str:
     """A description of the bytes that a file lacks according to its header, or "" if it lacks none.
 
     Args:
         file: the opened file.
-        path: the path of the file.
+        path: the file, or its bytes.
     """
     if file.format == "OGG":
         return _lacking_in_ogg(path)
@@ -37,7 +39,7 @@ def missing_bytes(file: soundfile.SoundFile, path: Path) -> str:
     return ""
 
 
-def missing_frames(found: int, promised: int, rate: int, path: Path) -> str:
+def missing_frames(found: int, promised: int, rate: int, path: Source) -> str:
     """A description of the samples that a decoded file lacks, or "" if it lacks at most a second or a hundredth.
 
     For an mp3 without a header that counts its frames, libsndfile guesses their number, so the result is "".
@@ -46,11 +48,11 @@ def missing_frames(found: int, promised: int, rate: int, path: Path) -> str:
         found: the number of decoded samples per channel.
         promised: the number of samples per channel according to libsndfile.
         rate: the sample rate in Hz.
-        path: the path of the file.
+        path: the file, or its bytes.
     """
     if promised - found <= max(rate, promised // 100):
         return ""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         start = file.read(10)
         # The length of an ID3 tag has four bytes of seven bits each.
         tag = sum(byte << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=False)) + 10
@@ -61,10 +63,10 @@ def missing_frames(found: int, promised: int, rate: int, path: Path) -> str:
     return "" if is_mp3 and not counts else f"{found} samples of {promised}"
 
 
-def _lacking_in_ogg(path: Path) -> str:
+def _lacking_in_ogg(path: Source) -> str:
     """The description for Ogg: the last page of a complete file is complete and marked as the last."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 2 * _LARGEST_PAGE))
+    with open_bytes(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * _LARGEST_PAGE))
         end = file.read()
     page = end[end.rfind(b"OggS\0") :]
     segments = page[27 : 27 + page[26]] if len(page) > 27 else b""

@@ -87,4 +87,4 @@ class TangoTestSet(TangoManifest):
         self.variant = "as recorded"
 
     def recorded(self, i: int) -> tuple[Tensor, int]:
-        return audio.recorded(self.path(i))
+        return audio.recorded(self.source(i))

@@ -20,6 +20,7 @@ from bsa_lightning.cli.fit import Command
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.prepare import prepare_folder
+from bsa_lightning.data.recordings import Columns
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
@@ -71,6 +72,7 @@ def _lines() -> Iterator[str]:
     yield "## Data\n"
     yield from _sections(AudioCapsLatents, Prepared)
     yield from _group("Clips", "clips", Clips)
+    yield from _sections(Columns)
     yield "## Scores\n"
     yield from _sections(ScoringSettings)
     yield from _group("Embeddings", "embeddings", Embedding)

@@ -157,14 +157,15 @@ def recording(tmp_path, samples, seconds=1.0, rate=1000, **how):
 
 def test_what_is_said_of_a_recording(tmp_path):
     sound = 0.9 * np.sin(0.1 * np.arange(1000))
-    quiet = Recording(silent=True, clipped=False, cut=False, other_channels=False)
-    fine = Recording(silent=False, clipped=False, cut=False, other_channels=False)
+    quiet = Recording(silent=True, clipped=False, cut=False, other_channels=False, seconds=1.0)
+    fine = Recording(silent=False, clipped=False, cut=False, other_channels=False, seconds=1.0)
     assert recording(tmp_path, sound) == fine
     assert recording(tmp_path, sound, seconds=0.9) == replace(fine, cut=True)
     assert recording(tmp_path, np.clip(2 * sound, -1, 1)) == replace(fine, clipped=True)
     assert recording(tmp_path, np.clip(2 * sound, -0.5, 0.5)) == fine  # somebody's effect
     assert recording(tmp_path, np.full(1000, 0.25)) == quiet
-    assert recording(tmp_path, np.concatenate([np.zeros(1000), sound])) == replace(fine, cut=True)  # the mean is sound
+    longer = np.concatenate([np.zeros(1000), sound])
+    assert recording(tmp_path, longer) == replace(fine, cut=True, seconds=2.0)  # the mean is sound
     two = np.stack([np.zeros(1000), sound], axis=1)
     assert recording(tmp_path, two) == replace(quiet, other_channels=True)
     assert recording(tmp_path, two, channels="mean") == fine

@@ -63,7 +63,7 @@ def test_missing_clips_are_counted_and_listed_up_to_a_limit(tmp_path, audio_dir,
         AudioCapsManifest(path, audio_dir)
     clips = AudioCapsManifest(path, audio_dir, max_missing=0.5)
     assert (len(clips), clips.missing) == (2, ["gone_7"])
-    assert "1 of 3 clips are missing on disk: ['gone_7']" in caplog.text
+    assert "1 of 3 clips are missing on disk and are left out: gone_7" in caplog.text
 
 
 @pytest.mark.parametrize(

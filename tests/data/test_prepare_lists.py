@@ -91,7 +91,8 @@ def test_what_becomes_of_recordings_is_counted(recordings, teacher_folder, tmp_p
     )
     assert other in caplog.text
     assert "1 of 8 recordings are clipped: c3.wav" in caplog.text
-    assert "8 of 8 recordings are longer than a clip and were cut to 0.32 s: c0.wav, c1.wav, c2.wav, ..." in caplog.text
+    assert "8 of 8 recordings are longer than a clip, of which the first 0.32 s are used" in caplog.text
+    assert "; 1.4 s of 4.0 s (36%) are left out: c0.wav, c1.wav, c2.wav, ..." in caplog.text
     caplog.clear()
     made(tmp_path / "mean", teacher_folder, listed(tmp_path, recordings, channels="mean"))
     assert "1 of 8 recordings are silent: c1.wav" in caplog.text
@@ -213,3 +214,13 @@ def test_a_subset_is_its_clips_in_another_order(tmp_path, recordings):
         assert subset.inspect(i, seconds=0.1).cut
     with pytest.raises(UserError, match="of which 2 cannot be used"):
         subset.check_unreadable({"c5.wav": "broken"})
+
+
+def test_two_clips_of_one_id_are_refused_with_both_places(teacher_folder, tmp_path):
+    class Twice(ToyClips):
+        def id(self, i):
+            return f"toy-{i % 3}"
+
+    with pytest.raises(UserError, match='clip 0 and clip 3 are both the clip "toy-0"'):
+        made(tmp_path / "store", teacher_folder, Twice(5))
+    assert not (tmp_path / "store").exists()
