@@ -41,7 +41,7 @@ def call(
         parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")
     skip: set[str | int] | None = {several} if several is not None else None
     parser.add_function_arguments(function, as_positional=positional, skip=skip, sub_configs=True)
-    plain, options = _split(words[1:]) if several is not None else ([], words[1:])
+    plain, options = split(words[1:]) if several is not None else ([], words[1:])
     _refuse_empty(options)
     try:
         config = parser.parse_args([_underscored(word) for word in options])
@@ -70,7 +70,7 @@ def _refuse_empty(words: list[str]) -> None:
             raise UserError(f"{name} is empty; give it a value, or leave it out")
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
+def split(words: list[str]) -> tuple[list[str], list[str]]:
     """Returns positional words, and options with their values; all words after ``--`` are positional."""
     plain: list[str] = []
     options: list[str] = []

@@ -8,6 +8,8 @@ MODULES = (
     "bsa_lightning.diffusion.weighting",
     "bsa_lightning.data.captions",
     "bsa_lightning.data.soundscapes",
+    "bsa_lightning.data.teacher_samples",
+    "bsa_lightning.data.prepared_sound",
     "bsa_lightning.data.datamodule",
     "bsa_lightning.training.bad_updates",
     "bsa_lightning.distillation.denoising",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from argparse import ArgumentError
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,11 +57,12 @@ NEEDLESS_WARNINGS = (
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], *, only_check: bool = False) -> None:
     """Runs the subcommand that ``sys.argv`` names, since Lightning starts the processes of other ranks from it.
 
     Args:
         words: the same words, without the program.
+        only_check: whether to stop when all settings are read and everything is built from them, before any work.
 
     Raises:
         UserError: if a setting is wrong.
@@ -79,7 +80,8 @@ def run(words: list[str]) -> None:
     reader = CheckpointFile()
     with ExitStack() as locks:
         try:
-            Command(locks, reader)
+            with suppress(_CheckedError):
+                Command(locks, reader, only_check=only_check)
         except MisconfigurationException as error:
             raise UserError(str(error)) from error
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
@@ -92,19 +94,24 @@ def run(words: list[str]) -> None:
             ) from error
 
 
+class _CheckedError(Exception):
+    """Ends a command that was only to be checked, when all is built."""
+
+
 class Command(LightningCLI):
     """Lightning's command line for any LightningModule and LightningDataModule, with a folder for the run.
 
     Args:
         locks: the stack that holds the lock of the run folder until the command has ended.
         reader: the plugin that reads and writes checkpoints.
+        only_check: whether to stop before the work begins.
     """
 
     begins: bool
     """Whether ``--ckpt_path last`` names a run that has no checkpoint yet, so that it starts at the beginning."""
 
-    def __init__(self, locks: ExitStack, reader: CheckpointFile) -> None:
-        self.locks, self.reader = locks, reader
+    def __init__(self, locks: ExitStack, reader: CheckpointFile, *, only_check: bool = False) -> None:
+        self.locks, self.reader, self.only_check = locks, reader, only_check
         self.begins = False
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
@@ -157,6 +164,10 @@ class Command(LightningCLI):
                 interruption=Interruption(),
             ),
         ]
+
+    def before_fit(self) -> None:
+        if self.only_check:
+            raise _CheckedError
 
     def after_fit(self) -> None:
         rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")

@@ -21,13 +21,16 @@ _PROGRAM = Path(__file__).parents[1] / "__main__.py"
 """The file that the processes of other ranks are started from."""
 
 
-def run_in_process(command: str, config: Mapping[str, Any], settings: Mapping[str, object] | None) -> None:
+def run_in_process(
+    command: str, config: Mapping[str, Any], settings: Mapping[str, object] | None, *, only_check: bool = False
+) -> None:
     """Runs ``lightning COMMAND`` in this process.
 
     Args:
         command: "fit" or "test".
         config: the settings as YAML has them.
         settings: further settings by dotted name, which go before ``config``.
+        only_check: whether to stop when all settings are read and everything is built from them, before any work.
 
     Raises:
         UserError: if a setting is wrong.
@@ -41,7 +44,7 @@ def run_in_process(command: str, config: Mapping[str, Any], settings: Mapping[st
             words.append(f"--{name}={value if isinstance(value, str) else json.dumps(as_config(value))}")
         sys.argv = [str(_PROGRAM), *words]
         try:
-            fit.run(words)
+            fit.run(words, only_check=only_check)
         except Exception as error:
             if isinstance(error, UserError) or (text := sentence(error)) is None:
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bsa_lightning.cli.call import call
-from bsa_lightning.data import captions, soundscapes  # noqa: F401 - clips that may be named by their bare names
+from bsa_lightning.data import captions, soundscapes, teacher_samples  # noqa: F401 - clips named by bare names
 from bsa_lightning.data.prepare import prepare_folder
 
 
