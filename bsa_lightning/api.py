@@ -163,13 +163,13 @@ def distill(
                 Path(captions),
                 Path(out),
                 steps,
-                updates,
-                weighting,
-                guidance,
-                latents_per_caption,
-                scoring,
-                seed,
-                settings or {},
+                updates=updates,
+                weighting=weighting,
+                guidance=guidance,
+                latents_per_caption=latents_per_caption,
+                scoring=scoring,
+                seed=seed,
+                settings=settings or {},
             ).run()
         )
     assert train is not None

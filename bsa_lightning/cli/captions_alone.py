@@ -16,6 +16,7 @@ from bsa_lightning.cli.export import export
 from bsa_lightning.cli.in_process import run_in_process
 from bsa_lightning.cli.ladder import ladder_config, own_guidance, prepared
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_seed
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
 from bsa_lightning.data.prepared_sound import PreparedSound
@@ -60,7 +61,7 @@ class CaptionsAlone:
         guidance: the mode of guidance; ``None`` bakes in the scale that the teacher is made for.
         latents_per_caption: the number of latents of each caption; ``None`` is as many as make 256 latents.
         scoring: the settings of the scoring; ``None`` scores 48 clips with three seeds against the teacher's own sound.
-        seed: the seed of latents, order, noise, times and caption dropout.
+        seed: the seed of order, noise, times and caption dropout; latents are the same for all seeds.
         settings: further settings of ``lightning fit``, by dotted name.
     """
 
@@ -82,6 +83,7 @@ class CaptionsAlone:
         Raises:
             UserError: if a setting is wrong; nothing is sampled then.
         """
+        check_seed("seed", self.seed)
         train, held_out = self._clips()
         config = self._config(prepared(train, self.teacher), prepared(held_out, self.teacher))
         self._refuse_other_latents(config)
@@ -140,7 +142,6 @@ class CaptionsAlone:
             "teacher": self.teacher,
             "num_steps": self.steps[0],
             "guidance_scale": None if own.guidance == "baked" else guidance.scale,
-            "seed": self.seed,
             "num_held_out": num_held_out,
         }
         clips = TeacherSamples(**settings, latents_per_caption=count)

@@ -39,13 +39,15 @@ def distill(
 ) -> None:
     """Distils a model with captions alone, and scores, exports and reports its students.
 
-    The teacher samples the latents that its students are trained on, with its own guidance, so that no recorded sound is
-    needed. A tenth of the captions (1 to 128) are held out: students are scored by their distance from what the teacher
-    makes of these in its full number of steps, and from the same noise (trajectory error). At the end the table is
-    printed; RUN/student is a complete model with a card, and RUN/report/index.html a page to listen to.
+    The teacher samples the latents that its students are trained on, with its own guidance, so that no recorded sound
+    is needed. A tenth of the captions (1 to 128) is held out: scores compare the students with what the teacher makes
+    of these in its full number of steps, as distributions of sound (FD, KAD) and from the same noise (trajectory
+    error). At the end the table is printed; OUT/student is a complete model with a card, and OUT/report/index.html a
+    page to listen to.
 
-    The same command goes on where it was stopped. RUN/config.yaml is the configuration, which `lightning fit --config`
-    understands; latents are kept in the user's cache folder, where other runs find them.
+    The same command goes on where it was stopped. OUT/config.yaml is the configuration, which ``lightning fit`` takes
+    as well. Latents are kept in the user's cache folder, where other runs of the same captions find them; they do not
+    depend on the seed, so that runs can be compared.
 
     The defaults are for the built-in teacher on two CPU cores. For a large model on a GPU, the numbers of updates and
     captions matter most: several thousand updates for each round, with several thousand captions, and a batch as large
@@ -54,7 +56,8 @@ def distill(
     Args:
         model: the model to distil: a folder, a hub id (owner/name), or "tiny" for the built-in teacher; it may stand
             first, without --model.
-        captions: a text file with a caption on each line, a CSV file with a column caption, or JSON lines with captions.
+        captions: a text file with a caption on each line, a CSV file with a column caption, or JSON lines with
+            captions.
         steps: the number of steps of the teacher and of the last student, as two numbers; the first is a power of two
             times the second, and each round halves it.
         out: the folder of the run.
@@ -67,7 +70,7 @@ def distill(
             model is made for, with which latents are sampled, too.
         latents_per_caption: the number of latents that the teacher samples of each caption; ``None`` is as many as make
             256 latents.
-        seed: the seed of latents, order, noise and times, at least 0.
+        seed: the seed of order, noise, times and caption dropout, at least 0.
         devices: the number of devices; ``None`` is all GPUs, or one process on the CPU.
         settings: further settings of lightning fit by dotted name, such as '{trainer.precision: 32-true}'.
     """
@@ -91,9 +94,10 @@ def distill(
         seed=seed,
         settings=further,
     )
-    if way.is_finished:
-        print(f"{out} is finished")
+    was_finished = way.is_finished
     student = way.run()
+    if was_finished:
+        print(f"{out} was finished before, and is as it was")
     print((out / "report" / "table.md").read_text(encoding="utf-8"))
     print(f"page to listen to: {out / 'report' / 'index.html'}")
     print(f"student: {student}, which opens with\n\n{_usage(student)}")

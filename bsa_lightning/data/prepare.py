@@ -253,7 +253,7 @@ def _refuse_foreign(out: Path) -> None:
 def _refuse_other(out: Path, fixed: dict[str, Any]) -> None:
     """Refuses a folder with a store for another teacher or with other settings."""
     _refuse_foreign(out)
-    if not (out / REQUEST).is_file():
+    if not (out / REQUEST).is_file() or not any(out.glob("shard-*.safetensors")):
         return
     begun = read_json(out / REQUEST)
     differing = [name for name in sorted({*begun, *fixed} - {*_LISTED}) if begun.get(name) != fixed.get(name)]

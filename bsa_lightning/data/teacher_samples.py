@@ -33,8 +33,8 @@ class TeacherSamples(Clips):
     without variance. The noise of a latent depends on the seed, the caption and the number of the latent alone, not on
     the order of the file: a longer file, or more latents for each caption, add to a store and keep what is there.
 
-    A caption that is listed several times counts once. Held-out captions are a choice that depends on their texts alone;
-    captions that differ only in case, punctuation or white space are all held out, or none of them is.
+    A caption that is listed several times counts once. The choice of held-out captions depends on their texts alone.
+    Captions that differ only in case, punctuation or white space are all held out, or none of them is.
 
     Args:
         file: a text file with a caption on each line, a CSV file with a column ``caption``, or a file of JSON lines
@@ -103,7 +103,7 @@ class TeacherSamples(Clips):
         return [self._place(i)[0]]
 
     @functools.cached_property
-    def sampling(self) -> dict[str, Any]:  # type: ignore[override]
+    def sampling(self) -> dict[str, Any]:
         return {
             "teacher_sha256": folder_sha256(self.teacher),
             "sampler": "DDIM on the trailing grid",
