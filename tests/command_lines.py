@@ -16,6 +16,7 @@ from bsa_lightning.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = {
+    "distill": "distill",
     "prepare": "prepare_folder",
     "generate": "generate",
     "report": "report",

@@ -14,7 +14,7 @@ from docstring_parser import DocstringStyle, parse
 from lightning.pytorch.cli import LightningArgumentParser
 
 from bsa_lightning import api
-from bsa_lightning.cli import classes, convert, dashboard, export, generate, score
+from bsa_lightning.cli import classes, convert, dashboard, distill, export, generate, score
 from bsa_lightning.cli.fit import Command
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
@@ -86,6 +86,7 @@ def _lines() -> Iterator[str]:
         yield from _section(function, title=f"bsa.{function.__name__}")
     yield "## Options of the other commands\n"
     commands: dict[str, Callable[..., Any]] = {
+        "distill": distill.distill,
         "prepare": prepare_folder,
         "generate": generate.generate,
         "convert": convert.convert,

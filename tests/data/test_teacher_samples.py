@@ -11,6 +11,7 @@ from tolerances import SAMPLES
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import prepare
 from bsa_lightning.data.batches import Items
+from bsa_lightning.data.clips import Subset
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.prepared_sound import PreparedSound
@@ -64,6 +65,14 @@ def test_a_stored_latent_is_what_the_teacher_samples_from_the_recorded_noise(sto
         assert reader[i].captions == [LINES[i % 6]]
         torch.testing.assert_close(reader[i].mean, latents[0], **HALF)
     assert not torch.equal(reader[0].mean, reader[6].mean)  # the same caption from other noise
+
+
+def test_a_selection_of_clips_has_their_latents(clips, teacher_folder):
+    teacher = load_parts(teacher_folder)
+    chosen = Subset(clips, [5, 1])
+    ours, whole = (each.encoder(teacher.codec, teacher.conditioner) for each in (chosen, clips))
+    assert torch.equal(ours([1]).mean, whole([1]).mean)
+    assert chosen.sampling == clips.sampling != {}
 
 
 def test_training_draws_exactly_the_stored_latent(store):
