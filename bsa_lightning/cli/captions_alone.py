@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -15,7 +16,7 @@ import torch
 from bsa_lightning.cli.export import export
 from bsa_lightning.cli.in_process import run_in_process
 from bsa_lightning.cli.ladder import ladder_config, own_guidance, prepared
-from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.errors import StoppedError, UserError
 from bsa_lightning.common.ranges import check_seed
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
@@ -87,19 +88,30 @@ class CaptionsAlone:
         train, held_out = self._clips()
         config = self._config(prepared(train, self.teacher), prepared(held_out, self.teacher))
         self._refuse_other_latents(config)
-        with without_weights():
-            run_in_process("fit", config, self._fit_settings, only_check=True)
+        self._check(config)
         if self.is_finished:
             return self.out / STUDENT
         for name, clips in (("train on", train), ("score against", held_out)):
             self._sample(clips, name)
-        run_in_process("fit", config, self._fit_settings)
+        try:
+            run_in_process("fit", config, self._fit_settings)
+        except StoppedError as error:
+            raise StoppedError(f"{str(error).partition(';')[0]}; the same command goes on from there") from error
         run_in_process("test", RunFolder(self.out).config() | {"run": str(self.out)}, None)
         with redirect_stdout(StringIO()):  # the table and the paths, which the command prints
             if not (self.out / STUDENT).is_dir():
                 export(self.out, self.out / STUDENT)
             report([self.out])
         return self.out / STUDENT
+
+    def _check(self, config: Mapping[str, Any]) -> None:
+        """Builds everything but the networks' weights, which fails where a setting is wrong."""
+        logging.disable(logging.INFO)  # what Lightning says of the machine, which it says again
+        try:
+            with without_weights():
+                run_in_process("fit", config, self._fit_settings, only_check=True)
+        finally:
+            logging.disable(logging.NOTSET)
 
     @property
     def is_finished(self) -> bool:
