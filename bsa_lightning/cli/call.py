@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from argparse import ArgumentError
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeVar
 
+from docstring_parser import DocstringStyle, parse
 from jsonargparse import ArgumentParser
 
 from bsa_lightning.cli.config_files import PARSER_MODE, PLAIN_MODE, prepare_parser
@@ -35,7 +37,10 @@ def call(
     prepare_parser(words)
     # References to other settings are resolved in files only; on the command line they are taken literally.
     mode = PARSER_MODE if any(word.startswith("--config") for word in words) else PLAIN_MODE
-    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=mode)
+    described = parse(inspect.getdoc(function) or "", style=DocstringStyle.GOOGLE).long_description or ""
+    parser = ArgumentParser(
+        prog=f"lightning {words[0]}", description=described.replace("``", ""), exit_on_error=False, parser_mode=mode
+    )
     parser.add_argument("--config", action="config", help="a YAML file with any of the options")
     if several is not None:
         parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")

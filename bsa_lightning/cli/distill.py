@@ -39,6 +39,8 @@ def distill(
 ) -> None:
     """Distils a model with captions alone, and scores, exports and reports its students.
 
+    For example: ``lightning distill tiny --captions captions.txt --steps 8 1 --out runs/mine``.
+
     The teacher samples the latents that its students are trained on, with its own guidance, so that no recorded sound
     is needed. A tenth of the captions (1 to 128) is held out: scores compare the students with what the teacher makes
     of these in its full number of steps, as distributions of sound (FD, KAD) and from the same noise (trajectory
