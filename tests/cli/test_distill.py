@@ -1,6 +1,7 @@
 """``lightning distill``: from a model and captions to a student, its scores and a page."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,13 +45,20 @@ def test_captions_become_a_student_a_table_and_a_page(teacher_folder, tmp_path, 
     stores = [LatentReader(data[part]["folder"]) for part in ("train", "val")]
     train, test = ({caption for i in range(len(store)) for caption in store[i].captions} for store in stores)
     assert (len(train), len(test), train & test) == (18, 2, set())
-    # Both halves of the table come from those captions alone, and each system's noise is its own.
     assert len(stores[1]) == 48
 
     scores = (tmp_path / "mine" / "scores.csv").read_bytes()
     assert lightning(monkeypatch, *words) == 0
     assert "mine was finished before" in capsys.readouterr().out
     assert (tmp_path / "mine" / "scores.csv").read_bytes() == scores
+    settings = yaml.safe_load(QUICK) | {"data.batch_size": 4}
+    same = {"captions": "captions.txt", "steps": (8, 4), "updates": 1, "latents_per_caption": 1, "settings": settings}
+    assert bsa.distill(teacher_folder, out="mine", **same).folder == Path("mine/student")  # no setting differs
+    assert lightning(monkeypatch, "fit", "--config", "mine/config.yaml", "--run", "again") == 0
+    network = "rounds/1-4steps/unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "again" / network).read_bytes() == (tmp_path / "mine" / network).read_bytes()
+
+    capsys.readouterr()
     (tmp_path / "captions.txt").write_text("a dog barks\n" * 2 + "".join(f"birds {i}\n" for i in range(30)))
     assert lightning(monkeypatch, *words) == 2
     assert "out is mine, a run of other captions or of latents that were sampled otherwise" in capsys.readouterr().err
