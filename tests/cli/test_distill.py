@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 import bsa_lightning as bsa
+from bsa_lightning.cli import captions_alone
 from bsa_lightning.cli.main import main
+from bsa_lightning.common.errors import StoppedError
 from bsa_lightning.data.latents import LatentReader
 
 QUICK = "{scoring.num_captions: 4, scoring.seeds: [0, 1], scoring.rivals: [], trainer.enable_progress_bar: false}"
@@ -95,7 +97,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_sampled(
         raise bsa.UserError("nothing was wrong")
 
     (tmp_path / "one.txt").write_text("Rain\nrain!\n")
-    monkeypatch.setattr("bsa_lightning.cli.captions_alone.prepare_folder", prepare_folder)
+    monkeypatch.setattr(captions_alone, "prepare_folder", prepare_folder)
     before = sorted(tmp_path.rglob("*"))
     first = ["distill", str(teacher_folder), "--captions", "captions.txt", "--out", "mine"]
     assert lightning(monkeypatch, *first, *words) == 2
@@ -103,6 +105,21 @@ def test_a_mistake_is_one_sentence_before_anything_is_sampled(
     assert said.startswith("lightning distill: ")
     assert message in said
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("captions")
+def test_a_stopped_distillation_names_the_same_command(teacher_folder, monkeypatch, capsys):
+    def run_in_process(*_, only_check=False):
+        if not only_check:
+            raise StoppedError("stopped by SIGTERM after 3 updates; go on with --ckpt_path last")
+
+    monkeypatch.setattr(captions_alone, "prepare_folder", lambda *_, **__: None)
+    monkeypatch.setattr(captions_alone, "run_in_process", run_in_process)
+    assert (
+        lightning(monkeypatch, "distill", str(teacher_folder), "--captions=captions.txt", "--out=mine", *WORDS) == 143
+    )
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said == "lightning distill: stopped by SIGTERM after 3 updates; the same command goes on from there"
 
 
 @pytest.mark.usefixtures("captions")
