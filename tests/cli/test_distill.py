@@ -1,5 +1,6 @@
 """``lightning distill``: from a model and captions to a student, its scores and a page."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,6 +65,21 @@ def test_captions_become_a_student_a_table_and_a_page(teacher_folder, tmp_path, 
     (tmp_path / "captions.txt").write_text("a dog barks\n" * 2 + "".join(f"birds {i}\n" for i in range(30)))
     assert lightning(monkeypatch, *words) == 2
     assert "out is mine, a run of other captions or of latents that were sampled otherwise" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("captions")
+def test_two_processes_go_the_whole_way(teacher_folder, tmp_path):
+    """Each of the two commands inside starts the second process anew."""
+    settings = QUICK.replace("{", "{trainer.accelerator: cpu, ")
+    words = ["distill", str(teacher_folder), "--captions", "captions.txt", "--out", "mine", *WORDS[:-1], settings]
+    command = [sys.executable, "-m", "bsa_lightning", *words, "--devices", "2"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    rows = (tmp_path / "mine" / "scores.csv").read_text().splitlines()
+    assert sum(row.startswith("student,") for row in rows) == 2
+    assert (tmp_path / "mine" / "student" / "README.md").is_file()
 
 
 @pytest.mark.usefixtures("captions")
