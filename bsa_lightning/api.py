@@ -16,23 +16,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from bsa_lightning.cli.as_config import as_config
+from bsa_lightning.cli.captions_alone import CaptionsAlone
 from bsa_lightning.cli.in_process import run_in_process
+from bsa_lightning.cli.ladder import ladder_config, own_guidance, prepared
 from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
-from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
-from bsa_lightning.diffusion.weighting import BSA, Weighting
-from bsa_lightning.distillation.guidance_modes import Baked, GuidanceMode
-from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.diffusion.weighting import Weighting
+from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.embeddings.base import Embedding
 from bsa_lightning.evaluation.folders import score_folders
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.generation.text_to_audio import Sound, TextToAudio
 from bsa_lightning.models.hashing import sha256_of
-from bsa_lightning.models.loading import folder_sha256, read_sampling
-from bsa_lightning.models.registry import resolve_folder
 from bsa_lightning.reporting import report as reporting
 from bsa_lightning.training.run_files import CONFIG
 from bsa_lightning.training.run_folder import RunFolder
@@ -114,13 +111,15 @@ def sample(
 def distill(
     teacher: Model = "tiny",
     *,
-    train: Clips | str | Path,
+    train: Clips | str | Path | None = None,
+    captions: str | Path | None = None,
     val: Clips | str | Path | None = None,
     out: str | Path,
     steps: tuple[int, int],
-    updates: int = 1000,
+    updates: int | None = None,
     weighting: Weighting | None = None,
     guidance: GuidanceMode | None = None,
+    latents_per_caption: int | None = None,
     scoring: ScoringSettings | None = None,
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
@@ -130,14 +129,20 @@ def distill(
     Args:
         teacher: as for :func:`load_model`.
         train: the sound to train on: clips, whose latents are prepared once and kept in the user's cache folder, or a
-            folder that ``lightning prepare`` wrote.
-        val: the sound to validate on, likewise; ``None`` does not validate.
+            folder that ``lightning prepare`` wrote. ``None`` trains on captions alone.
+        captions: a file of captions, instead of ``train`` and ``val``: the teacher samples the latents, and the run is
+            scored, exported and reported as well, as by ``lightning distill``; the student that comes back is the
+            complete model in ``student/`` of the run. Called again, it goes on where it was stopped.
+        val: the sound to validate on, as ``train``; ``None`` does not validate.
         out: the folder of the run.
         steps: the number of steps of the teacher and of the last student; the first is a power of two times the second.
-        updates: the number of updates of each round, at least 1.
+        updates: the number of updates of each round, at least 1; ``None`` is 1000, and 60 for captions alone on a CPU.
         weighting: the weight w(SNR) of the squared error in x; ``None`` is BSA with gamma = 5, the paper's.
         guidance: where the guidance of the teacher goes; ``None`` bakes in the scale that the teacher is made for.
-        scoring: what is scored after each round, and by :func:`evaluate`; ``None`` scores nothing.
+        latents_per_caption: the number of latents that the teacher samples of each caption; ``None`` is as many as make
+            256 latents.
+        scoring: what is scored after each round, and by :func:`evaluate`; ``None`` scores nothing, or, for captions
+            alone, 48 clips against the teacher's own sound of held-out captions.
         seed: the seed of order, noise, times and caption dropout, at least 0.
         settings: further settings of ``lightning fit``, by dotted name, which go before all others, such as
             ``{"data.batch_size": 8, "trainer.devices": 2, "overwrite": True}``; ``{"ckpt_path": "last"}`` goes on with
@@ -149,40 +154,38 @@ def distill(
     folder = _folder(teacher)
     if not (isinstance(steps, Sequence) and len(steps) == 2):
         raise UserError(f"steps is {steps!r}, but must be two numbers, of the teacher and the last student, as (8, 1)")
-    if guidance is None:
-        own = read_sampling(folder)
-        guidance = Baked(own.guidance_scale if own.guidance == "outside" else 1.0)
-    plan = Plan(*steps, updates=updates)
-    config = {
-        "run": str(out),
-        "seed_everything": seed,
-        "wandb": "disabled",
-        "model": {
-            **as_config(ProgressiveDistillation),
-            "init_args": {
-                "teacher": str(folder),
-                "plan": as_config(plan),
-                "weighting": as_config(weighting or BSA()),
-                "guidance": as_config(guidance),
-                "optimizer": {**as_config(torch.optim.Adam), "init_args": {"lr": _LEARNING_RATE}},
-                "seed": seed,
-            },
-        },
-        "data": {
-            **as_config(AudioCapsLatents),
-            "init_args": {
-                "train": as_config(_prepared(train, folder)),
-                "val": None if val is None else as_config(_prepared(val, folder)),
-                "seed": seed,
-            },
-        },
-        "trainer": {
-            "val_check_interval": updates,
-            "check_val_every_n_epoch": None,
-            "limit_val_batches": 0 if val is None else None,
-        },
-        "scoring": {} if scoring is None else as_config(scoring),
-    }
+    if (train is None) == (captions is None) or (captions is not None and val is not None):
+        raise UserError("name either train, and val if there is any, or captions alone")
+    if captions is not None:
+        return TextToAudio(
+            CaptionsAlone(
+                str(folder),
+                Path(captions),
+                Path(out),
+                steps,
+                updates=updates,
+                weighting=weighting,
+                guidance=guidance,
+                latents_per_caption=latents_per_caption,
+                scoring=scoring,
+                seed=seed,
+                settings=settings or {},
+            ).run()
+        )
+    assert train is not None
+    plan = Plan(*steps, updates=1000 if updates is None else updates)
+    config = ladder_config(
+        folder,
+        run=out,
+        plan=plan,
+        train=prepared(train, folder),
+        val=None if val is None else prepared(val, folder),
+        weighting=weighting,
+        guidance=own_guidance(folder) if guidance is None else guidance,
+        learning_rate=_LEARNING_RATE,
+        scoring=scoring,
+        seed=seed,
+    )
     run_in_process("fit", config, settings)
     return TextToAudio(Path(out) / "rounds" / plan.rounds[-1].folder)
 
@@ -279,11 +282,3 @@ def _folder(model: Model) -> Path | str:
         if not final.exists():
             folder.rename(final)
     return final
-
-
-def _prepared(data: Clips | str | Path, teacher: Path | str) -> Prepared:
-    """Prepared latents; those of clips are made in the user's cache folder, once for each teacher."""
-    if not isinstance(data, Clips):
-        return Prepared(str(data))
-    digest = f"{data.fingerprint()[:16]}-{folder_sha256(resolve_folder(teacher))[:16]}"
-    return Prepared(str(user_cache("prepared") / digest), clips=data, teacher=str(teacher))

@@ -17,6 +17,7 @@ from bsa_lightning.cli.main import main
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = {
     "recipes": "copy",
+    "distill": "distill",
     "prepare": "prepare_folder",
     "generate": "generate",
     "report": "report",

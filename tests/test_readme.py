@@ -35,9 +35,15 @@ def test_command_is_read(command, monkeypatch, tmp_path, capsys):
 def test_piece_of_yaml_is_read(body, monkeypatch, tmp_path, capsys):
     path = tmp_path / "piece.yaml"
     path.write_text(body)
-    command = f"lightning fit --config configs/demo.yaml --config {path} --print_config"
-    assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False) == 0
-    assert yaml.safe_load(body)["data"]["init_args"]["train"]["folder"] in capsys.readouterr().out
+    settings = yaml.safe_load(body)
+    if "clips" in settings:
+        command, told = f"lightning prepare --config {path} --out store", settings["clips"]["class_path"]
+    else:
+        command = f"lightning fit --config configs/demo.yaml --config {path}"
+        told = settings["data"]["init_args"]["train"]["folder"]
+    code = read(f"{command} --print_config", monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False)
+    assert code == 0
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("target", TARGETS)

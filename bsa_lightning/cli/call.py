@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from docstring_parser import DocstringStyle, parse
 from jsonargparse import ArgumentParser
 
 from bsa_lightning.cli.config_files import PARSER_MODE, PLAIN_MODE, prepare_parser
@@ -42,13 +44,16 @@ def call(
     prepare_parser(words)
     # References to other settings are resolved in files only; on the command line they are taken literally.
     mode = PARSER_MODE if any(word.startswith("--config") for word in words) else PLAIN_MODE
-    parser = ArgumentParser(prog=f"lightning {words[0]}", exit_on_error=False, parser_mode=mode)
+    described = parse(inspect.getdoc(function) or "", style=DocstringStyle.GOOGLE).long_description or ""
+    parser = ArgumentParser(
+        prog=f"lightning {words[0]}", description=described.replace("``", ""), exit_on_error=False, parser_mode=mode
+    )
     parser.add_argument("--config", action="config", help="a YAML file with any of the options")
     if several is not None:
         parser.add_argument(several, nargs="*", type=str, help=f"one or more {several}")
     skip: set[str | int] | None = {several} if several is not None else None
     parser.add_function_arguments(_unexported(function), as_positional=positional, skip=skip, sub_configs=True)
-    plain, options = _split(words[1:]) if several is not None else ([], words[1:])
+    plain, options = split(words[1:]) if several is not None else ([], words[1:])
     _refuse_empty(options)
     try:
         config = parser.parse_args([_underscored(word) for word in options])
@@ -97,7 +102,7 @@ def _refuse_empty(words: list[str]) -> None:
             raise UserError(f"{name} is empty; give it a value, or leave it out")
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
+def split(words: list[str]) -> tuple[list[str], list[str]]:
     """Returns positional words, and options with their values; all words after ``--`` are positional."""
     plain: list[str] = []
     options: list[str] = []

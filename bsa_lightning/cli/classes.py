@@ -14,6 +14,8 @@ MODULES = (
     "bsa_lightning.data.hugging_face",
     "bsa_lightning.data.tar_shards",
     "bsa_lightning.data.soundscapes",
+    "bsa_lightning.data.teacher_samples",
+    "bsa_lightning.data.prepared_sound",
     "bsa_lightning.data.datamodule",
     "bsa_lightning.training.bad_updates",
     "bsa_lightning.distillation.denoising",

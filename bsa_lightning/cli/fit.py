@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from argparse import ArgumentError
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from bsa_lightning.cli import classes
 from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.cli.cost_table import print_plan
+from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.messages import unknown_option
 from bsa_lightning.cli.trainer_settings import check_trainer
 from bsa_lightning.common.errors import UserError
@@ -59,11 +60,12 @@ _RANK_ZERO = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], *, only_check: bool = False) -> None:
     """Runs the subcommand that ``sys.argv`` names, since Lightning starts the processes of other ranks from it.
 
     Args:
         words: the same words, without the program.
+        only_check: whether to stop when all settings are read and everything is built from them, before any work.
 
     Raises:
         UserError: if a setting is wrong.
@@ -79,7 +81,8 @@ def run(words: list[str]) -> None:
     reader = CheckpointFile()
     with ExitStack() as locks:
         try:
-            Command(locks, reader)
+            with suppress(_CheckedError):
+                Command(locks, reader, only_check=only_check)
         except MisconfigurationException as error:
             raise UserError(str(error)) from error
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
@@ -92,19 +95,24 @@ def run(words: list[str]) -> None:
             ) from error
 
 
+class _CheckedError(Exception):
+    """Ends a command that was only to be checked, when all is built."""
+
+
 class Command(LightningCLI):
     """Lightning's command line for any LightningModule and LightningDataModule, with a folder for the run.
 
     Args:
         locks: the stack that holds the lock of the run folder until the command has ended.
         reader: the plugin that reads and writes checkpoints.
+        only_check: whether to stop before the work begins.
     """
 
     begins: bool
     """Whether ``--ckpt_path last`` names a run that has no checkpoint yet, so that it starts at the beginning."""
 
-    def __init__(self, locks: ExitStack, reader: CheckpointFile) -> None:
-        self.locks, self.reader = locks, reader
+    def __init__(self, locks: ExitStack, reader: CheckpointFile, *, only_check: bool = False) -> None:
+        self.locks, self.reader, self.only_check = locks, reader, only_check
         self.begins = False
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
@@ -163,22 +171,15 @@ class Command(LightningCLI):
         """Makes the model last: its networks take seconds to load, and a mistake elsewhere is told before that."""
         settings = self.config.clone()
         model = settings[self.subcommand].pop("model")
-        held: list[logging.LogRecord] = []  # lines on devices, which nobody needs before a mistake
-
-        def hold(record: logging.LogRecord) -> bool:
-            held.append(record)
-            return False
-
-        _RANK_ZERO.addFilter(hold)
-        try:
+        with held_back(_RANK_ZERO):  # lines on devices, which nobody needs before a mistake
             self.config_init = self.parser.instantiate_classes(settings)
             self.datamodule = self._get(self.config_init, "data")
             self.trainer = self.instantiate_trainer()
             self.model = self._parser(self.subcommand).instantiate_classes(Namespace(model=model)).model
-        finally:
-            _RANK_ZERO.removeFilter(hold)
-        for record in held:
-            _RANK_ZERO.handle(record)
+
+    def before_fit(self) -> None:
+        if self.only_check:
+            raise _CheckedError
 
     def after_fit(self) -> None:
         rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")

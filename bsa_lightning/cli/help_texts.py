@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "help"
 """The folder of the texts, each named after its command."""
 
-COMMANDS = ("prepare", "score", "fit", "validate", "test", "predict")
+COMMANDS = ("prepare", "score", "fit", "validate", "test", "predict", "distill")
 """The commands that have a text, in the order in which the texts are written."""
 
 

@@ -1,8 +1,9 @@
-"""Says on a terminal what is being loaded, before anything that takes longer than a few seconds."""
+"""What is said on a terminal while a command loads, and what is held back until it has loaded."""
 
 from __future__ import annotations
 
 import importlib.machinery
+import logging
 import os
 import sys
 import threading
@@ -62,3 +63,21 @@ class _Announcer:
 
 def _say(command: str, what: str) -> None:
     print(f"lightning {command}: loading {what} ...", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def held_back(logger: logging.Logger) -> Iterator[None]:
+    """A context in which a logger keeps its lines, and after which it writes them, unless an exception ends it."""
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        held.append(record)
+        return False
+
+    logger.addFilter(hold)
+    try:
+        yield
+    finally:
+        logger.removeFilter(hold)
+    for record in held:
+        logger.handle(record)

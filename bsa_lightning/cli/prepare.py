@@ -15,6 +15,7 @@ from bsa_lightning.data import (  # noqa: F401 - clips that may be named by thei
     hugging_face,
     soundscapes,
     tar_shards,
+    teacher_samples,
 )
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.recordings import MissingClipsError, write_missing

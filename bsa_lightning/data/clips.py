@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.recording import Recording
+from bsa_lightning.models.base import Codec, Conditioner, Posterior
+
+Encoder: TypeAlias = Callable[[Sequence[int]], Posterior]
+"""A function from the places of clips in their list to the posterior over their latents, on the codec's device."""
 
 
 class Clips(ABC):
@@ -20,6 +27,14 @@ class Clips(ABC):
 
     missing: Sequence[str] = ()
     """The names of listed clips that are missing on the disk; they are not among the clips."""
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """How the latents were sampled, as JSON has it, for clips without sound; empty for recorded sound.
+
+        It is part of the fingerprint, of the store that ``prepare`` writes, and of the provenance of its students.
+        """
+        return {}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -46,6 +61,22 @@ class Clips(ABC):
         Returns:
             A tensor (num_samples,) for one channel, else (num_channels, num_samples).
         """
+
+    def encoder(self, codec: Codec, conditioner: Conditioner) -> Encoder:
+        """The function that makes the latents of clips: by default, the codec encodes their waveforms.
+
+        Args:
+            codec: the codec of the store.
+            conditioner: the text encoder of the store, for clips whose latents are sampled.
+        """
+        del conditioner
+        size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
+
+        def encode(places: Sequence[int]) -> Posterior:
+            waves = [self.waveform(i, **size, num_channels=codec.num_channels) for i in places]
+            return codec.encode(torch.stack(waves).to(next(codec.parameters()).device))
+
+        return encode
 
     def recorded(self, i: int) -> tuple[Tensor, int] | None:
         """The original recording of clip ``i``, (channels, samples) in float32, and its sample rate in Hz.
@@ -82,13 +113,14 @@ class Clips(ABC):
             raise UserError(next(iter(unreadable.values())))
 
     def fingerprint(self) -> str:
-        """A digest of ids, captions and ``variant``, which identifies the set of clips without reading audio."""
+        """A digest of ids, captions, ``variant`` and ``sampling``, which identifies the clips without reading audio."""
         digest = hashlib.sha256()
         for i in range(len(self)):
             digest.update("\0".join([self.id(i), *self.captions(i), ""]).encode())
-        if not self.variant:
+        settings = self.variant + (json.dumps(dict(self.sampling), sort_keys=True) if self.sampling else "")
+        if not settings:
             return digest.hexdigest()
-        return hashlib.sha256(f"{digest.hexdigest()} {self.variant}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest.hexdigest()} {settings}".encode()).hexdigest()
 
 
 class Subset(Clips):
@@ -102,6 +134,14 @@ class Subset(Clips):
     def __init__(self, clips: Clips, places: Sequence[int]) -> None:
         self.clips, self.places = clips, list(places)
         self.variant, self.missing = clips.variant, clips.missing
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        return self.clips.sampling
+
+    def encoder(self, codec: Codec, conditioner: Conditioner) -> Encoder:
+        encode = self.clips.encoder(codec, conditioner)
+        return lambda places: encode([self.places[i] for i in places])
 
     def __len__(self) -> int:
         return len(self.places)

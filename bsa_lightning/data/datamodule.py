@@ -144,6 +144,12 @@ class AudioCapsLatents(LightningDataModule):
         """The fingerprint of the clips to train on."""
         return str(self.train_reader.index["clips"])
 
+    @property
+    def sampled_latents(self) -> dict[str, Any] | None:
+        """How a teacher sampled the latents to train on, and how many; ``None`` for those of recorded sound."""
+        index = self.train_reader.index
+        return {**index["sampling"], "num_latents": index["num_clips"]} if index.get("sampling") else None
+
     def check_fingerprints(self, *, codec: str, conditioner: str, teacher: str) -> None:
         """Checks that both stores were prepared with the codec and the text encoder of the teacher.
 

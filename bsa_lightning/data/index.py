@@ -49,6 +49,8 @@ def parse_index(content: bytes, *, where: str) -> dict[str, Any]:
             raise UserError(
                 f"{where} names the file {file['file']!r}, which is not the plain name of a shard; {_REMEDY}"
             )
+    if not isinstance(index.get("sampling", {}), dict):
+        raise UserError(f"{where} is not an index of prepared latents (its sampling is no object); {_REMEDY}")
     _check_names(index, where)
     if index["num_clips"] != sum(file["num_clips"] for file in index["files"]):
         raise UserError(f"{where} says {index['num_clips']} clips, but its files have another number; {_REMEDY}")

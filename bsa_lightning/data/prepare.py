@@ -16,7 +16,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import is_partial, read_json, refuse_file, remove_partial, write_json
 from bsa_lightning.common.locks import LOCK, locked
 from bsa_lightning.common.ranges import check_number
-from bsa_lightning.data.clips import Clips, Subset
+from bsa_lightning.data.clips import Clips, Encoder, Subset
 from bsa_lightning.data.index import INDEX, NULL, parse_index
 from bsa_lightning.data.inspection import Inspection, inspect
 from bsa_lightning.data.latents import SHARD_NAME, EncodedClip, FinishedShard, finished_shards, write_index, write_shard
@@ -157,27 +157,23 @@ def _prepare_share(
     device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device("cpu")
     codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
     share = planned[rank::devices]
+    if not share:
+        return
+    encoder = clips.encoder(codec, conditioner)
     with tqdm(
         total=sum(len(shard.items) for shard in share), desc=f"prepare {out}", unit="clip", disable=rank > 0
     ) as bar:
         for shard in share:
-            encoded = list(_encode(clips, shard.items, codec, conditioner, batch_size, bar))
+            encoded = list(_encode(clips, shard.items, encoder, conditioner, batch_size, bar))
             write_shard(out / shard.file, encoded, ids=[clips.id(i) for i in shard.items])
 
 
 def _encode(
-    clips: Clips, items: range, codec: Codec, conditioner: Conditioner, batch_size: int, bar: tqdm[Any]
+    clips: Clips, items: range, encoder: Encoder, conditioner: Conditioner, batch_size: int, bar: tqdm[Any]
 ) -> Iterator[EncodedClip]:
-    device = next(codec.parameters()).device
     for first in range(0, len(items), batch_size):
         batch = items[first : first + batch_size]
-        waves = [
-            clips.waveform(
-                i, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
-            )
-            for i in batch
-        ]
-        mean, std = codec.encode(torch.stack(waves).to(device))
+        mean, std = encoder(batch)
         captions = [clips.captions(i) for i in batch]
         conditioning = iter(conditioner([caption for several in captions for caption in several]).split())
         for i, several, clip_mean, clip_std in zip(batch, captions, mean, std, strict=True):
@@ -224,6 +220,7 @@ def _fixed(clips: Clips, codec: Codec, conditioner: Conditioner, shard_size: int
         "num_samples": codec.num_samples,
         "shard_size": shard_size,
         **({"channels": clips.variant} if clips.variant else {}),
+        **({"sampling": dict(clips.sampling)} if clips.sampling else {}),
     }
 
 
@@ -265,7 +262,7 @@ def _refuse_foreign(out: Path) -> None:
 def _refuse_other(out: Path, fixed: dict[str, Any]) -> None:
     """Refuses a folder with a store for another teacher or with other settings."""
     _refuse_foreign(out)
-    if not (out / REQUEST).is_file():
+    if not (out / REQUEST).is_file() or not any(out.glob("shard-*.safetensors")):
         return
     begun = read_json(out / REQUEST)
     differing = [name for name in sorted({*begun, *fixed} - {*_LISTED}) if begun.get(name) != fixed.get(name)]

@@ -217,6 +217,7 @@ class ProgressiveDistillation(LatentModule):
                 guidance=self.guidance,
                 updates=self.updates_in_round,
                 data_fingerprint=self.data.fingerprint,
+                sampled_latents=self.data.sampled_latents,
             )
         self.trainer.strategy.barrier("student folder")
         return folder

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.diffusion.weighting import Weighting
@@ -25,6 +27,7 @@ def save_student(
     guidance: GuidanceMode,
     updates: int,
     data_fingerprint: str,
+    sampled_latents: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes network, scheduler and ``provenance.json`` of a student, whole or not at all.
 
@@ -37,6 +40,7 @@ def save_student(
         guidance: the mode of guidance of the ladder.
         updates: the number of optimizer steps of the round.
         data_fingerprint: the digest of the clips that the student was trained on.
+        sampled_latents: how a teacher sampled the latents of these clips; ``None`` for latents of recorded sound.
     """
     provenance = {
         "pipeline": pipeline_name(teacher),
@@ -52,6 +56,7 @@ def save_student(
         "guidance_scale": guidance.scale,
         "guidance_range": guidance.range,
         "data": data_fingerprint,
+        **({} if sampled_latents is None else {"sampled_latents": dict(sampled_latents)}),
     }
     with atomic_write(folder, durable=True) as partial:  # as durable as the checkpoint that refers to the folder
         student.save(partial)

@@ -85,7 +85,17 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("round", f"{provenance['round']}, {provenance['updates']} updates"),
         ("teacher's digest", f"`{provenance['teacher_sha256'][:16]}`"),
         ("data's digest", f"`{provenance['data'][:16]}`"),
+        *([("data", _sampled(provenance))] if "sampled_latents" in provenance else []),
     ]
+
+
+def _sampled(provenance: Mapping[str, Any]) -> str:
+    sampling = provenance["sampled_latents"]
+    whose = "this" if sampling.get("teacher_sha256") == provenance["teacher_sha256"] else "another"
+    return (
+        f"no recorded sound, but {sampling['num_latents']} latents that {whose} teacher sampled from captions in"
+        f" {sampling['num_steps']} steps at guidance {sampling['guidance_scale']:g}, seed {sampling['seed']}"
+    )
 
 
 def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[str]:

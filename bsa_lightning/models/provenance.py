@@ -120,6 +120,10 @@ def _is_digest(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
+def _is_sampling(value: object) -> bool:
+    return isinstance(value, dict) and {"num_latents", "num_steps", "guidance_scale", "seed"} <= value.keys()
+
+
 _TEXT = (_is_text, "a text")
 _DIGEST = (_is_digest, "a SHA-256 digest of 64 hexadecimal digits")
 _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -139,5 +143,6 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "round": (lambda value: is_integer(value, at_least=1), "a whole number of at least 1"),
     "updates": (lambda value: is_integer(value, at_least=0), "a whole number of at least 0"),
     "data": _TEXT,
+    "sampled_latents": (_is_sampling, "an object with num_latents, num_steps, guidance_scale and seed"),
 }
 """For each entry, its check and what it must be; ``SamplingSettings`` checks the entries on sampling."""

@@ -7,8 +7,8 @@ import re
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 OUTPUTS = (
-    "checkpoints", "rounds", "samples", "model", "report", "rows", "metrics.csv", "scores.csv", "scores.json",
-    "differences.csv", CONFIG, ENVIRONMENT,
+    "checkpoints", "rounds", "samples", "model", "student", "report", "rows", "metrics.csv", "scores.csv",
+    "scores.json", "differences.csv", CONFIG, ENVIRONMENT,
 )  # fmt: skip
 """The files and folders that a run writes, in the order in which ``--overwrite true`` removes them.
 

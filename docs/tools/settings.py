@@ -15,7 +15,7 @@ from docstring_parser import DocstringStyle, parse
 from lightning.pytorch.cli import LightningArgumentParser
 
 from bsa_lightning import api
-from bsa_lightning.cli import classes, convert, dashboard, export, generate, recipes, score
+from bsa_lightning.cli import classes, convert, dashboard, distill, export, generate, recipes, score
 from bsa_lightning.cli.fit import Command
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
@@ -89,6 +89,7 @@ def _lines() -> Iterator[str]:
         yield from _section(function, title=f"bsa.{function.__name__}")
     yield "## Options of the other commands\n"
     commands: dict[str, Callable[..., Any]] = {
+        "distill": distill.distill,
         "recipes": recipes.copy,
         "prepare": prepare_folder,
         "generate": generate.generate,

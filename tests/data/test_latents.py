@@ -45,6 +45,13 @@ def test_the_index_names_every_file_with_its_digest(latents_folder):
     assert load_file(latents_folder / index["files"][0]["file"])["mean"].dtype == torch.float16
 
 
+def test_what_is_said_of_sampling_is_an_object(copied):
+    path = copied / latents.INDEX
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling": "by a teacher"}))
+    with pytest.raises(UserError, match=r"is not an index of prepared latents \(its sampling is no object\)"):
+        LatentReader(copied)
+
+
 @pytest.mark.parametrize("name", ["shard-00001.safetensors", "shard-00001.json", "null.safetensors"])
 @pytest.mark.parametrize("place", [0.01, 0.5, 0.99])
 def test_a_flipped_bit_anywhere_is_found_by_name(copied, name, place):

@@ -1,0 +1,89 @@
+"""The settings of ``lightning fit`` for a ladder that Python or ``lightning distill`` describes by objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bsa_lightning.cli.as_config import as_config
+from bsa_lightning.common.cache import user_cache
+from bsa_lightning.data.clips import Clips
+from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
+from bsa_lightning.diffusion.weighting import BSA, Weighting
+from bsa_lightning.distillation.guidance_modes import Baked, GuidanceMode
+from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.evaluation.scoring_settings import ScoringSettings
+from bsa_lightning.models.loading import folder_sha256, read_sampling
+from bsa_lightning.models.registry import resolve_folder
+
+
+def ladder_config(
+    teacher: str | Path,
+    *,
+    run: str | Path,
+    plan: Plan,
+    train: Prepared,
+    val: Prepared | None,
+    weighting: Weighting | None,
+    guidance: GuidanceMode,
+    learning_rate: float,
+    scoring: ScoringSettings | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the settings as YAML has them.
+
+    Args:
+        teacher: the model folder of the teacher, a hub id, or "tiny".
+        run: the folder of the run.
+        plan: the rounds, each with as many updates.
+        train: the latents to train on.
+        val: the latents to validate on at the end of each round; ``None`` does not validate.
+        weighting: the weighting of the loss; ``None`` is BSA with gamma = 5, the paper's.
+        guidance: the mode of guidance.
+        learning_rate: the learning rate of Adam at the start of each round.
+        scoring: what is scored after each round; ``None`` scores nothing.
+        seed: the seed of order, noise, times and caption dropout.
+    """
+    return {
+        "run": str(run),
+        "seed_everything": seed,
+        "wandb": "disabled",
+        "model": {
+            **as_config(ProgressiveDistillation),
+            "init_args": {
+                "teacher": str(teacher),
+                "plan": as_config(plan),
+                "weighting": as_config(weighting or BSA()),
+                "guidance": as_config(guidance),
+                "optimizer": {**as_config(torch.optim.Adam), "init_args": {"lr": learning_rate}},
+                "seed": seed,
+            },
+        },
+        "data": {
+            **as_config(AudioCapsLatents),
+            "init_args": {"train": as_config(train), "val": None if val is None else as_config(val), "seed": seed},
+        },
+        "trainer": {
+            "val_check_interval": plan.updates,
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": 0 if val is None else None,
+        },
+        "scoring": {} if scoring is None else as_config(scoring),
+    }
+
+
+def own_guidance(teacher: str | Path) -> GuidanceMode:
+    """Returns the mode that bakes in the guidance scale that the teacher is made for."""
+    own = read_sampling(teacher)
+    return Baked(own.guidance_scale if own.guidance == "outside" else 1.0)
+
+
+def prepared(data: Clips | str | Path, teacher: str | Path) -> Prepared:
+    """Returns prepared latents; those of clips are made in the user's cache folder, once for each teacher."""
+    if not isinstance(data, Clips):
+        return Prepared(str(data))
+    digest = f"{data.fingerprint()[:16]}-{folder_sha256(resolve_folder(teacher))[:16]}"
+    return Prepared(str(user_cache("prepared") / digest), clips=data, teacher=str(teacher))
