@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ from docstring_parser import DocstringStyle, parse
 from jsonargparse import ArgumentParser
 
 from bsa_lightning.cli.config_files import PARSER_MODE, PLAIN_MODE, prepare_parser
-from bsa_lightning.cli.messages import unknown_option
+from bsa_lightning.cli.mistakes import read_all
 from bsa_lightning.common.errors import UserError
 
 Result = TypeVar("Result")
@@ -46,7 +45,11 @@ def call(
     mode = PARSER_MODE if any(word.startswith("--config") for word in words) else PLAIN_MODE
     described = parse(inspect.getdoc(function) or "", style=DocstringStyle.GOOGLE).long_description or ""
     parser = ArgumentParser(
-        prog=f"lightning {words[0]}", description=described.replace("``", ""), exit_on_error=False, parser_mode=mode
+        prog=f"lightning {words[0]}",
+        description=described.replace("``", ""),
+        exit_on_error=False,
+        parser_mode=mode,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="a YAML file with any of the options")
     if several is not None:
@@ -55,12 +58,8 @@ def call(
     parser.add_function_arguments(_unexported(function), as_positional=positional, skip=skip, sub_configs=True)
     plain, options = split(words[1:]) if several is not None else ([], words[1:])
     _refuse_empty(options)
-    try:
-        config = parser.parse_args([_underscored(word) for word in options])
-    except ArgumentError as error:
-        if text := unknown_option(error, parser):
-            raise UserError(text) from error
-        raise
+    options = [_underscored(word) for word in options]
+    config = read_all(lambda given: parser.parse_args(given[1:]), [words[0], *options], parser)
     try:
         arguments = parser.instantiate(config).as_dict()
     except Exception as error:

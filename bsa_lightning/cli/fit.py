@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from argparse import ArgumentError
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +22,9 @@ from bsa_lightning.cli import classes
 from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.cli.cost_table import print_plan
 from bsa_lightning.cli.loading import held_back
-from bsa_lightning.cli.messages import unknown_option
+from bsa_lightning.cli.mistakes import read_all
 from bsa_lightning.cli.trainer_settings import check_trainer
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.ranges import check_number
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.training.bad_updates import BadUpdates
@@ -115,7 +114,7 @@ class Command(LightningCLI):
         self.locks, self.reader, self.only_check = locks, reader, only_check
         self.begins = False
         classes.register()
-        settings = {"exit_on_error": False, "parser_mode": PARSER_MODE}
+        settings = {"exit_on_error": False, "parser_mode": PARSER_MODE, "allow_abbrev": False}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -237,15 +236,8 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Reads the settings, and refuses those that contradict the run that is to be continued."""
-        try:
-            super().parse_arguments(parser, args)
-            seed = self.config[self.config["subcommand"]].get("seed_everything")
-            if not isinstance(seed, bool | None):
-                check_number("seed_everything", seed, whole=True, at_least=0, at_most=2**32 - 1)
-        except ArgumentError as error:
-            if text := unknown_option(error, self._parser("fit")):
-                raise UserError(text) from error
-            raise
+        del args  # those of Python, which are not used here
+        self.config = read_all(parser.parse_args, sys.argv[1:], self._parser(sys.argv[1]))
         self.subcommand = self.config["subcommand"]
         # Hidden from Lightning until the parsing is over: it would load the file and look for settings in it.
         self.checkpoint, self.config[self.subcommand].ckpt_path = self._resolve_checkpoint(), None

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 
 from bsa_lightning.cli.help_texts import help_text
+from bsa_lightning.cli.known_settings import did_you_mean
 from bsa_lightning.cli.loading import loading
-from bsa_lightning.cli.messages import did_you_mean, sentence
+from bsa_lightning.cli.messages import sentence
 from bsa_lightning.cli.recipe_files import with_recipe_files
 from bsa_lightning.common.errors import StoppedError, UserError
 from bsa_lightning.common.light_imports import light_imports

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 import re
-import sys
-from argparse import ArgumentError, ArgumentParser
+from argparse import ArgumentError
 from collections.abc import Iterator
 from pathlib import Path
 
-from bsa_lightning.cli.classes import MODULES
+from bsa_lightning.cli.known_settings import class_names, did_you_mean, settings_of_class
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import disk_trouble
 
 _KEY = re.compile(r'(?:Parser key|[Kk]ey) "([^"]+)"')
 _CLASS = re.compile(r"Expected a dot import path string: (\S+)")
-_OPTION = re.compile(r"(?:unrecognized arguments: --|ambiguous option: --|Option ')([\w.]+)")
+_OPTION = re.compile(r"(?:unrecognized arguments: --|Option ')([\w.]+)")
+_LACKING = re.compile(r"argument (?:-c/)?--([\w.]+): expected one argument")
+_REQUIRED = re.compile(r"arguments are required: ([\w., ]+)")
+_OWNER = re.compile(r"(?:given class_path |class_path=)'([\w.]+)'")
 _GIVEN = re.compile(r"Problem with given class_path '(.+)'$")
 _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.+?)\])")
 _VALUE = re.compile(r"G(?:ot|iven) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
@@ -35,21 +35,38 @@ def sentence(error: BaseException) -> str | None:
     for link in chain:
         if text := _outside(link):
             return text
-    if not any(isinstance(link, ArgumentError) for link in chain):
-        return None
+    return refusal(error)[0] if any(isinstance(link, ArgumentError) for link in chain) else None
+
+
+def refusal(error: BaseException) -> tuple[str, str]:
+    """Returns the sentence on an error of the parser, and the dotted name of the setting; empty if it names none."""
     text = str(error).partition("Given value type:")[0]
     keys = list(dict.fromkeys(_KEY.findall(text)))
     place = ".".join(key for key in keys if not any(key != other and other.startswith(f"{key}.") for other in keys))
-    reasons = [line for line in text.splitlines() if line.strip() and not _NOT_A_HELP.search(line)]
-    reason = _one_line(" ".join(_GIVEN.sub(r"\1:", _KEY.sub("", line).strip(" :-")) for line in reasons))
     if unknown := _OPTION.search(text):
         option = f"{place}.{unknown[1]}" if place else unknown[1]
-        return f"there is no option --{option}; `--print_config` shows those that there are"
-    if place and (types := _types(text)) and (value := _VALUE.search(str(error))):
-        return f"{place} is {value[1]}, but must be {types}"
-    if unknown := _CLASS.search(text):
-        reason = unknown_class(unknown[1])
-    return f"{place}: {reason}" if place else reason
+        owners = _OWNER.findall(str(error))
+        near = did_you_mean(unknown[1], settings_of_class(owners[-1])) if owners else ""
+        prefix = option.removesuffix(unknown[1])
+        hint = near.replace("mean ", f"mean --{prefix}") or "; `--print_config` shows those that there are"
+        return f"there is no option --{option}{hint}", option
+    if lacking := _LACKING.search(text):
+        return f"--{lacking[1]} has no value; give it one, or leave it out", lacking[1]
+    if required := _REQUIRED.search(text):
+        names = [name.rpartition(".")[2] for name in required[1].split(", ")]
+        how = "name a recipe, such as --config demo" if "model" in names else "--help says how"
+        return f"{' and '.join(names)} must be set; {how}", ""
+    bad_class = _CLASS.findall(text)
+    is_class = bool(bad_class) and (not _types(text) or bad_class[-1][:1].isupper())
+    if place and not is_class and (types := _types(text)) and (value := _VALUE.search(str(error))):
+        return f"{place} is {value[1]}, but must be {types}", place
+    if bad_class:
+        return (f"{place}: {unknown_class(bad_class[-1])}" if place else unknown_class(bad_class[-1])), place
+    reasons = [line for line in text.splitlines() if line.strip() and not _NOT_A_HELP.search(line)]
+    reason = _one_line(" ".join(_GIVEN.sub(r"\1:", _KEY.sub("", line).strip(" :-")) for line in reasons))
+    if "No module named" in reason:
+        reason += "; install it, or add the folder that holds it to the environment variable PYTHONPATH"
+    return (f"{place}: {reason}" if place else reason), place
 
 
 def _outside(error: BaseException) -> str:
@@ -80,30 +97,8 @@ def unknown_class(name: str) -> str:
     """Returns the sentence on a name that is not a class, with a hint at a similar class that has a bare name."""
     if name == "None":  # what jsonargparse makes of a null for a nested class on the command line
         return "null is understood in a YAML file, not on the command line; write it there, and give it as --config"
-    known = [
-        attribute
-        for module_name, module in list(sys.modules.items())
-        if module_name in MODULES
-        for attribute, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == module_name and not attribute.startswith("_")
-        if attribute != name and not inspect.isabstract(value)
-    ]
-    return f'there is no class "{name}"{did_you_mean(name, known)} (a dotted path names one from elsewhere)'
-
-
-def unknown_option(error: ArgumentError, parser: ArgumentParser) -> str | None:
-    """Returns the sentence on an unknown option, with a hint at a similar one; ``None`` for any other error."""
-    unknown = re.match(r"unrecognized arguments: (--[\w.]+)", str(error))
-    if unknown is None:
-        return None
-    known = [option for action in parser._actions for option in action.option_strings]
-    return f"there is no option {unknown[1]}{did_you_mean(unknown[1], known)}"
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """Returns a hint at the known word that is most similar; empty if no word is similar."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, [known for known in class_names() if known != name])
+    return f'there is no class "{name}"{hint} (a dotted path names one from elsewhere)'
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

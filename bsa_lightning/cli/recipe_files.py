@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bsa_lightning.cli.messages import did_you_mean
+from bsa_lightning.cli.known_settings import did_you_mean
 from bsa_lightning.common.errors import UserError
 
 _OPTIONS = ("--config", "-c")
