@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +17,16 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from bsa_lightning.cli import classes
+from bsa_lightning.cli.collected import REFUSED, Mistakes
 from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.cli.cost_table import print_plan
+from bsa_lightning.cli.lightning_remarks import RANK_ZERO, quieten
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.mistakes import read_all
-from bsa_lightning.cli.trainer_settings import check_trainer
+from bsa_lightning.cli.trainer_settings import trainer_mistakes
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number
+from bsa_lightning.common.settings_alone import without_networks
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.training.bad_updates import BadUpdates
@@ -46,16 +48,6 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
 }
 
-NEEDLESS_WARNINGS = (
-    r"Found \d+ module\(s\) in eval mode",  # the teacher, on purpose
-    r"The '\w+' does not have many workers",  # latents are memory-mapped: reading ahead gains nothing
-    r"The number of training batches \(\d+\) is smaller than the logging interval",  # short epochs, long runs
-    r"You're resuming from a checkpoint that ended before the epoch ended",  # the data module knows where it was
-    r"\s+(By default only one Jsonargparse|``instantiate_classes``)",  # Lightning's command line
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning beside torch 2.11
-)
-
-_RANK_ZERO = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
@@ -73,10 +65,7 @@ def run(words: list[str], *, only_check: bool = False) -> None:
         if not word.isprintable() and word != word.encode("utf-8", "replace").decode():
             raise UserError(f"{word!r} is no text in UTF-8, which the names of a run's settings must be; rename it")
     prepare_parser(words)
-    for message in NEEDLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-    # Lightning's "tips" advertise cloud services.
-    _RANK_ZERO.addFilter(lambda record: "Tip:" not in record.getMessage())
+    quieten()
     reader = CheckpointFile()
     with ExitStack() as locks:
         try:
@@ -112,6 +101,7 @@ class Command(LightningCLI):
 
     def __init__(self, locks: ExitStack, reader: CheckpointFile, *, only_check: bool = False) -> None:
         self.locks, self.reader, self.only_check = locks, reader, only_check
+        self.mistakes, self.of_folder = Mistakes(sys.argv[1:]), Mistakes(())
         self.begins = False
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE, "allow_abbrev": False}
@@ -141,40 +131,60 @@ class Command(LightningCLI):
         parser.add_class_arguments(ScoringSettings, "scoring", fail_untyped=False)
 
     def before_instantiate_classes(self) -> None:
-        self.config[self.subcommand].ckpt_path = self.checkpoint
         if self._get(self.config, "plan"):
             if self.subcommand != "fit":
                 raise UserError(f"--plan is given, but only fit can be planned, not {self.subcommand}; leave it out")
             print_plan(self._parser(self.subcommand), self.config[self.subcommand])
             raise SystemExit(0)
-        check_trainer(self._get(self.config, "trainer"), fits=self.subcommand == "fit")
-        self.resumed = self._get(self.config, "ckpt_path") is not None
+        for error in trainer_mistakes(self._get(self.config, "trainer"), fits=self.subcommand == "fit"):
+            self.mistakes.add(error)
+        checkpoint = self.of_folder.check(self._resolve_checkpoint, None)
+        self.resumed = checkpoint is not None
         fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
         # Other ranks start when the first has made the folder.
-        if fresh and not self.begins:
-            rank_zero_only(self.folder.refuse_if_used)(overwrite=self._get(self.config, "overwrite"))
-        self.callbacks: list[Callback] = [
-            RunRecord(self.folder, self._dumped(), fresh=fresh),
-            ResumePoint(
-                self.folder.last_checkpoint,
-                reader=self.reader,
-                folder=self.folder,
-                settings=settings_of(self._dumped()),
-                every=self._get(self.config, "checkpoint_every"),
-                interruption=Interruption(),
-            ),
-        ]
+        if fresh and not self.begins and not self.of_folder.sentences:
+            overwrite = self._get(self.config, "overwrite")
+            self.of_folder.check(lambda: rank_zero_only(self.folder.refuse_if_used)(overwrite=overwrite), None)
+        self.config[self.subcommand].ckpt_path = checkpoint
+        self.callbacks: list[Callback] = [RunRecord(self.folder, self._dumped(), fresh=fresh)]
+        point = self.mistakes.check(self._resume_point, None)
+        self.callbacks += [] if point is None else [point]
+
+    def _resume_point(self) -> ResumePoint:
+        return ResumePoint(
+            self.folder.last_checkpoint,
+            reader=self.reader,
+            folder=self.folder,
+            settings=settings_of(self._dumped()),
+            every=self._get(self.config, "checkpoint_every"),
+            interruption=Interruption(),
+        )
 
     def instantiate_classes(self) -> None:
-        """Makes the model last: its networks take seconds to load, and a mistake elsewhere is told before that."""
+        """Makes the model last: its networks take seconds to load, and a mistake elsewhere is told before that.
+
+        All that the settings have wrong is told at once, and what is wrong with the folder of the run comes last.
+        """
         settings = self.config.clone()
-        model = settings[self.subcommand].pop("model")
-        with held_back(_RANK_ZERO):  # lines on devices, which nobody needs before a mistake
-            self.config_init = self.parser.instantiate_classes(settings)
+        model = Namespace(model=settings[self.subcommand].pop("model"))
+        made = [(self.mistakes.make, object, True)]
+        with held_back(RANK_ZERO):  # lines on devices, which nobody needs before a mistake
+            self.config_init = self.parser.instantiate(settings, instantiators=made)
             self.datamodule = self._get(self.config_init, "data")
-            self.trainer = self.instantiate_trainer()
-            self.model = self._parser(self.subcommand).instantiate_classes(Namespace(model=model)).model
+            if not any(self._get(self.config_init, name) is REFUSED for name in ("data", "scoring")):
+                self.mistakes.check(self._make_trainer, None)
+            parser = self._parser(self.subcommand)
+            if self.mistakes.sentences or self.of_folder.sentences:
+                with without_networks():
+                    parser.instantiate(model, instantiators=made)
+                self.mistakes.sentences |= self.of_folder.sentences
+                self.mistakes.refuse()
+            self.model = parser.instantiate(model, instantiators=made).model
+            self.mistakes.refuse()
+
+    def _make_trainer(self) -> None:
+        self.trainer = self.instantiate_trainer()
 
     def before_fit(self) -> None:
         if self.only_check:
@@ -240,7 +250,18 @@ class Command(LightningCLI):
         self.config = read_all(parser.parse_args, sys.argv[1:], self._parser(sys.argv[1]))
         self.subcommand = self.config["subcommand"]
         # Hidden from Lightning until the parsing is over: it would load the file and look for settings in it.
-        self.checkpoint, self.config[self.subcommand].ckpt_path = self._resolve_checkpoint(), None
+        self.given_checkpoint = self.config[self.subcommand].pop("ckpt_path", None)
+        self.config[self.subcommand].ckpt_path = None
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool | None):
+            most = 2**32 - 1
+            self.mistakes.check(
+                lambda: check_number("seed_everything", seed, whole=True, at_least=0, at_most=most), None
+            )
+        if not self.mistakes.sentences:
+            super()._set_seed()
 
     def _resolve_checkpoint(self) -> str | None:
         """Returns the checkpoint to continue from, or to validate; ``None`` is the beginning, or no checkpoint.
@@ -252,8 +273,6 @@ class Command(LightningCLI):
             UserError: if there is no such checkpoint, or naming the settings that differ.
         """
         config, fit = self.config[self.subcommand], self.subcommand == "fit"
-        if config.plan:
-            return None
         if not config.run.strip():
             raise UserError("run is empty; name a folder, such as runs/demo")
         folder = RunFolder(Path(config.run))
@@ -261,7 +280,7 @@ class Command(LightningCLI):
             raise UserError(f"run is {folder.path}, but no such folder exists; run lightning fit first")
         if self.subcommand != "validate":
             rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()
-        path = config.get("ckpt_path")
+        path = self.given_checkpoint
         if path == "last" or (path is None and self.subcommand == "validate"):
             path = str(folder.last_checkpoint)
             if fit and not folder.last_checkpoint.is_file():

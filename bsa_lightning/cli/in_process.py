@@ -18,6 +18,7 @@ import yaml
 from bsa_lightning.cli import fit
 from bsa_lightning.cli.as_config import as_config
 from bsa_lightning.cli.messages import sentence
+from bsa_lightning.cli.setting_places import WRITTEN_BY_PYTHON
 from bsa_lightning.common.errors import UserError
 
 _PROGRAM = Path(__file__).parents[1] / "__main__.py"
@@ -42,7 +43,7 @@ def run_in_process(
     """
     before = sys.argv
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _processes_of_its_own():
-        path = Path(folder) / "config.yaml"
+        path = Path(folder) / WRITTEN_BY_PYTHON
         path.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
         words = [command, "--config", str(path)]
         for name, value in (settings or {}).items():

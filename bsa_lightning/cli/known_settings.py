@@ -60,8 +60,8 @@ def settings_of_class(path: str) -> list[str]:
 
 def _settings(kind: type) -> Iterator[str]:
     hints: dict[str, object] = {}
-    with suppress(NameError, TypeError):  # a type that is known to type checkers only
-        hints = typing.get_type_hints(kind.__init__)
+    with suppress(NameError, TypeError, KeyError):  # a type that is known to type checkers only
+        hints = typing.get_type_hints(vars(kind)["__init__"])
     for name in inspect.signature(kind).parameters:
         yield name
         hint = hints.get(name)

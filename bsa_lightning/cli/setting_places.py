@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+WRITTEN_BY_PYTHON = "settings-of-python.yaml"
+"""The name of a file that the package itself writes, so that no place in it helps anybody."""
 _INNER = ("init_args", "class_path")
 """Parts of a dotted name that may be left out on the command line."""
 
@@ -68,7 +70,7 @@ def _places(words: Sequence[str]) -> Iterator[Place]:
 
 def _in_file(path: Path, words: range) -> Iterator[Place]:
     with suppress(OSError, ValueError):  # of a file that is a stream, or cannot be read, the parser tells
-        if path.is_file():
+        if path.is_file() and path.name != WRITTEN_BY_PYTHON:
             yield from (
                 Place(short_name(name), value, words, path, line, name.endswith("class_path"))
                 for name, value, line in yaml_settings(path.read_text(encoding="utf-8-sig"))

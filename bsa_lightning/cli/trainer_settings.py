@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from jsonargparse import Namespace
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 
-_MOST_DEVICES = 1024
+_LIMITS: dict[str, dict[str, Any]] = {
+    "devices": {"at_most": 1024, "advice": "each gets a process"},
+    "gradient_clip_val": {"at_least": 0},
+    "accumulate_grad_batches": {"whole": True, "at_least": 1},
+    "log_every_n_steps": {"whole": True, "at_least": 0},
+    "check_val_every_n_epoch": {"whole": True, "at_least": 1},
+    "val_check_interval": {"above": 0},
+}
+"""The ranges of settings of the trainer."""
 
 
-def check_trainer(trainer: Namespace, *, fits: bool) -> None:
-    """Refuses settings that are out of their range, and for ``fit`` those with which nothing would be trained.
+def trainer_mistakes(trainer: Namespace, *, fits: bool) -> Iterator[UserError]:
+    """Yields an error for each setting that is out of its range, and for ``fit`` for one that ends it at once.
 
     Args:
         trainer: the settings of the trainer.
         fits: whether the command is ``fit``.
-
-    Raises:
-        UserError: if there is such a setting.
     """
     if trainer.default_root_dir is not None:
-        raise UserError(
+        yield UserError(
             f"trainer.default_root_dir is {trainer.default_root_dir}, but a run writes to the folder that --run names;"
             " leave it out"
         )
     if trainer.enable_checkpointing is not None:
-        raise UserError(
+        yield UserError(
             f"trainer.enable_checkpointing is {str(trainer.enable_checkpointing).lower()}, but a run always keeps the"
             " checkpoint that it goes on from, and no other; leave it out, and list ModelCheckpoint in"
             " trainer.callbacks for others"
         )
-    if str(trainer.devices).isdigit():  # or a list of them, or "auto"
-        check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")
-    if trainer.gradient_clip_val is not None:
-        check_number("trainer.gradient_clip_val", trainer.gradient_clip_val, at_least=0)
-    check_number("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, whole=True, at_least=1)
-    check_number("trainer.log_every_n_steps", trainer.log_every_n_steps, whole=True, at_least=0)
-    if trainer.check_val_every_n_epoch is not None:
-        check_number("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, whole=True, at_least=1)
-    if isinstance(trainer.val_check_interval, int | float):  # or a length of time
-        check_number("trainer.val_check_interval", trainer.val_check_interval, above=0)
+    for name, limits in _LIMITS.items():
+        value = trainer[name]
+        if name == "devices":  # or a list of them, or "auto"
+            value = int(value) if str(value).isdigit() else None
+        if isinstance(value, int | float):  # or none, or a length of time
+            try:
+                check_number(f"trainer.{name}", value, **limits)
+            except UserError as error:
+                yield error
     if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
         name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
-        raise UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")
+        yield UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")

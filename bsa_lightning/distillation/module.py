@@ -65,7 +65,7 @@ class ProgressiveDistillation(LatentModule):
     ) -> None:
         networks = NetworkOptions() if networks is None else networks
         super().__init__(teacher, compiled=networks.compile)
-        check_training(optimizer, seed=seed)
+        check_training(optimizer, seed=seed, ema_decay=ema_decay)
         self.plan = plan
         self.weighting = weighting
         self.guidance = guidance

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.settings_alone import refuse_to_load
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.models import provenance
 from bsa_lightning.models.base import Codec, Conditioner, Denoiser
@@ -50,6 +51,7 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
     Raises:
         UserError: if the network cannot be read, or is not the one that its provenance records.
     """
+    refuse_to_load(model)
     if not _weightless.get():
         folder = resolve_folder(model)
         family, sampling = family_of(folder), read_sampling(folder)

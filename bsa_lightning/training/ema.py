@@ -23,7 +23,7 @@ class EMA(nn.Module):
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
-        check_number("ema_decay", decay, above=0, below=1, advice="leave it out for no averaging")
+        check_decay(decay)
         self.decay = decay
         self._average = get_ema_multi_avg_fn(decay)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
@@ -33,6 +33,15 @@ class EMA(nn.Module):
         """Moves the average to ``decay * average + (1 - decay) * network``."""
         # The last argument is the number of updates so far, which torch's average with a decay does not use.
         self._average(list(self.average.parameters()), list(network.parameters()), 0)
+
+
+def check_decay(decay: float) -> None:
+    """Refuses a decay that is not between 0 and 1.
+
+    Raises:
+        UserError: if it is not.
+    """
+    check_number("ema_decay", decay, above=0, below=1, advice="leave it out for no averaging")
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from bsa_lightning.data.datamodule import AudioCapsLatents
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_codec, load_conditioner
-from bsa_lightning.training.ema import EMA
+from bsa_lightning.training.ema import EMA, check_decay
 from bsa_lightning.training.sharding import shard
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -208,17 +208,21 @@ class LatentModule(LightningModule, ABC):
         return null
 
 
-def check_training(optimizer: OptimizerFactory, *, seed: int) -> None:
+def check_training(optimizer: OptimizerFactory, *, seed: int, ema_decay: float | None) -> None:
     """Refuses settings of the training that are out of their range, before any network is loaded.
 
     Args:
         optimizer: makes the optimizer; it is tried on one parameter.
         seed: the seed, at least 0.
+        ema_decay: the decay of the moving average, between 0 and 1; ``None`` is no average.
 
     Raises:
-        UserError: if the optimizer cannot be made, a setting of it is not a finite number, or the seed is negative.
+        UserError: if the optimizer cannot be made, a setting of it is not a finite number, or another setting is out of
+            its range.
     """
     check_seed("seed", seed)
+    if ema_decay is not None:
+        check_decay(ema_decay)
     try:
         (group,) = optimizer([nn.Parameter(torch.zeros(1))]).param_groups
     except ValueError as error:

@@ -125,16 +125,16 @@ def test_numbers_of_an_optimizer_are_checked_each(caplog):
         return make
 
     for good in ({}, {"lr": torch.tensor(1e-3)}, {"amsgrad": True}, {"betas": (0.5, 0.9)}, {"lr": 2}):
-        check_training(with_(**good), seed=0)
+        check_training(with_(**good), seed=0, ema_decay=None)
     for bad, text in (
         ({"betas": (0.9, float("inf"))}, "betas of optimizer is inf"),
         ({"weight_decay": float("nan")}, "weight_decay of optimizer is nan"),
         ({"lr": 0.0}, "the learning rate of optimizer is 0"),
     ):
         with pytest.raises(UserError, match=text):
-            check_training(with_(**bad), seed=0)
+            check_training(with_(**bad), seed=0, ema_decay=None)
     with pytest.raises(UserError, match="seed is -1"):
-        check_training(with_(), seed=-1)
+        check_training(with_(), seed=-1, ema_decay=None)
 
 
 def test_both_modules_check_their_optimizer_before_they_load_a_network(tmp_path):

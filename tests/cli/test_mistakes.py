@@ -1,0 +1,101 @@
+"""All mistakes of a command at once, each with what was meant and where it was written."""
+
+import sys
+
+import pytest
+from toys import TOY_CONFIG
+
+from bsa_lightning.cli import (
+    classes,
+    fit,  # noqa: F401 - its log handlers must not hold a captured stream
+)
+from bsa_lightning.cli.main import main
+from bsa_lightning.cli.setting_places import places, without_setting, yaml_settings
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys, tmp_path):
+    """The sentence with which a command is refused, run in a folder with the toy configuration."""
+    monkeypatch.setattr(classes, "MODULES", ("bsa_lightning.diffusion.weighting",))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(TOY_CONFIG)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["lightning", *words])
+        assert main() == 2
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning"))
+        return line.partition(": ")[2]
+
+    return run
+
+
+TOY = ("fit", "--config", "toy.yaml", "--run", "run")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((*TOY, "--trainer.max_step", "3"), "there is no option --trainer.max_step, did you mean --trainer.max_steps?"),
+        ((*TOY, "--scoring.num_caption=3"), "there is no option --scoring.num_caption, did you mean --scoring.num_cap"),
+        (("generate", "x", "--step", "3"), "there is no option --step, did you mean --steps?"),
+        (("distill", "tiny", "--update", "3"), "there is no option --update, did you mean --updates?"),
+        (
+            (*TOY, "--trainer.callbacks", "ModelCheckpont"),
+            'there is no class "ModelCheckpont", did you mean ModelCheck',
+        ),
+        ((*TOY, "--model.widht", "3"), "there is no option --model.widht, did you mean --model.width?"),
+        (("fit", "toy.yaml", "--run", "run"), "toy.yaml is a configuration; write --config toy.yaml"),
+        (("fit", "demo", "--run", "run"), "demo is a configuration; write --config demo"),
+        (("fit", "--run", "run"), "data and model must be set; name a recipe, such as --config demo"),
+        ((*TOY, "--trainer.max_steps"), "--trainer.max_steps has no value; give it one, or leave it out"),
+        ((*TOY, "--model", "nopkg.Net"), "No module named 'nopkg'; install it, or add the folder that holds it to the"),
+    ],
+)
+def test_what_was_meant_is_said(refused, words, text):
+    assert text in refused(*words)
+
+
+def test_all_that_the_parser_refuses_is_said_at_once(refused):
+    words = ("--trainer.max_step", "3", "--model.width", "x", "--data.nothing=1", "--model.weighting", "BSAA")
+    assert refused(*TOY, *words).startswith("4 mistakes: (1) ")
+
+
+def test_all_that_constructors_refuse_is_said_at_once_and_the_used_folder_last(refused, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "environment.json").write_text("{}")
+    (tmp_path / "run" / "metrics.csv").write_text("step\n")
+    numbers = ("--model.weighting.gamma", "-1", "--model.steps.num_steps", "3", "--model.width", "0")
+    text = refused(*TOY, *numbers, "--trainer.gradient_clip_val", "-1", "--seed_everything", "-1")
+    assert text.startswith("6 mistakes: (1) seed_everything is -1")
+    for name in ("model.weighting.gamma is -1.0", "model.steps.num_steps is 3", "model.width is 0", "clip_val is -1"):
+        assert f") {name}" in text.replace("trainer.gradient_", "")
+    assert text.rpartition("(6) ")[2].startswith("run is run, which holds a run already")
+
+
+def test_file_and_line_are_named(refused, tmp_path):
+    (tmp_path / "mine.yaml").write_text("# mine\ntrainer: {max_stps: 3}\nmodel:\n  init_args:\n    widht: 3\nrum: x\n")
+    text = refused(*TOY, "--config", "mine.yaml")
+    assert "--trainer.max_stps, did you mean --trainer.max_steps? (mine.yaml, line 2)" in text
+    assert "--model.widht, did you mean --model.width? (mine.yaml, line 5)" in text
+    assert "--rum, did you mean --run? (mine.yaml, line 6)" in text
+    (tmp_path / "mine.yaml").write_text("model:\n  init_args:\n    weighting: {init_args: {gamma: -2.0}}\n")
+    assert refused(*TOY, "--config", "mine.yaml").endswith("(mine.yaml, line 3)")
+
+
+def test_settings_are_found_where_they_are_written(tmp_path):
+    (tmp_path / "a.yaml").write_text("model:\n  class_path: A\n  init_args: {b: 1}\n")
+    found = places(["fit", "--config", str(tmp_path / "a.yaml"), "--model.b=2", "--c-d", "3", "--plan"])
+    assert [(place.name, place.value, place.line) for place in found] == [
+        *(("model", "", 1), ("model", "A", 2), ("model", "", 3), ("model.b", "1", 3)),
+        *(("model.b", "2", 0), ("c_d", "3", 0), ("plan", "", 0)),
+    ]
+    assert yaml_settings("a: [") == []
+
+
+def test_a_setting_is_taken_out_alone():
+    content = {"model": {"class_path": "A", "init_args": {"b": {"c": 1, "d": 2}, "e": 3}}, "x": 1}
+    assert without_setting(content, "model.b.c") == {
+        "model": {"class_path": "A", "init_args": {"b": {"d": 2}, "e": 3}},
+        "x": 1,
+    }
+    assert without_setting(content, "x") == {"model": content["model"]}
