@@ -20,6 +20,7 @@ from bsa_lightning.cli import classes
 from bsa_lightning.cli.collected import REFUSED, Mistakes
 from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.cli.cost_table import print_plan
+from bsa_lightning.cli.fitting_command import command_mistakes
 from bsa_lightning.cli.lightning_remarks import RANK_ZERO, quieten
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.mistakes import read_all
@@ -137,6 +138,8 @@ class Command(LightningCLI):
             print_plan(self._parser(self.subcommand), self.config[self.subcommand])
             raise SystemExit(0)
         for error in trainer_mistakes(self._get(self.config, "trainer"), fits=self.subcommand == "fit"):
+            self.mistakes.add(error)
+        for error in command_mistakes(str(self.subcommand), self._get(self.config, "model").class_path):
             self.mistakes.add(error)
         checkpoint = self.of_folder.check(self._resolve_checkpoint, None)
         self.resumed = checkpoint is not None

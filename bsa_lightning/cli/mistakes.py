@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from bsa_lightning.cli.known_settings import did_you_mean
 from bsa_lightning.cli.messages import refusal, sentence
+from bsa_lightning.cli.order import refuse_other_command, refuse_wrong_order
 from bsa_lightning.cli.recipe_files import recipes
 from bsa_lightning.cli.setting_places import Place, places, short_name, without_setting
 from bsa_lightning.common.errors import UserError
@@ -36,6 +37,8 @@ def read_all(parse: Callable[[list[str]], Parsed], words: Sequence[str], parser:
     Raises:
         UserError: if something is wrong.
     """
+    refuse_other_command(words, (name.lstrip("-") for name in _options(parser)))
+    refuse_wrong_order(words)
     try:
         return parse(list(words))
     except ArgumentError as error:
@@ -84,7 +87,7 @@ def _all(
 def _mistakes(error: ArgumentError, parser: ArgumentParser, command: str) -> list[tuple[str, str]]:
     """Returns a sentence on each mistake that one error tells of, and the name of its setting."""
     text = str(error)
-    options = [option for action in parser._actions for option in action.option_strings]
+    options = _options(parser)
     if other := _OTHER.search(text):
         return [(f"there is no option --{other[1]}{did_you_mean(f'--{other[1]}', options)}", other[1])]
     if not text.startswith(_UNKNOWN):
@@ -100,6 +103,10 @@ def _mistakes(error: ArgumentError, parser: ArgumentParser, command: str) -> lis
             found.append((_stray(word, command), word))
         is_value = word.startswith("-") and "=" not in word
     return found
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
 
 
 def _stray(word: str, command: str) -> str:

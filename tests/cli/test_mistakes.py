@@ -10,6 +10,7 @@ from bsa_lightning.cli import (
     fit,  # noqa: F401 - its log handlers must not hold a captured stream
 )
 from bsa_lightning.cli.main import main
+from bsa_lightning.cli.order import refuse_wrong_order
 from bsa_lightning.cli.setting_places import places, without_setting, yaml_settings
 
 
@@ -23,7 +24,7 @@ def refused(monkeypatch, capsys, tmp_path):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["lightning", *words])
         assert main() == 2
-        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning"))
+        line = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning")][-1]
         return line.partition(": ")[2]
 
     return run
@@ -99,3 +100,58 @@ def test_a_setting_is_taken_out_alone():
         "x": 1,
     }
     assert without_setting(content, "x") == {"model": content["model"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ("--config", "piece.yaml", "--config", "toy.yaml"),
+            "--config piece.yaml sets model.width before --config toy",
+        ),
+        (
+            ("--model.width", "3", "--config", "toy.yaml"),
+            "--model.width sets model.width before --config toy.yaml names",
+        ),
+        (
+            ("--config", "toy.yaml", "--model.weighting.gamma", "3", "--model.weighting", "MinSNR"),
+            "--model.weighting.gamma sets model.weighting.gamma before --model.weighting names MinSNR",
+        ),
+        (
+            ("--wandb", "offline", "--config", "toy.yaml"),
+            "--wandb comes before --config toy.yaml, which sets wandb again",
+        ),
+        (
+            ("--config", "prepare.yaml"),
+            "prepare.yaml, a configuration for lightning prepare, not for lightning fit: it",
+        ),
+    ],
+)
+def test_pieces_without_effect_are_refused(refused, tmp_path, words, text):
+    (tmp_path / "piece.yaml").write_text("model: {init_args: {width: 3}}\n")
+    (tmp_path / "prepare.yaml").write_text("clips: Soundscapes\nout: x\n")
+    assert text in refused("fit", *words, "--run", "run")
+
+
+def test_defaults_before_a_recipe_are_said_to_be_replaced(refused, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("checkpoint_every: 7\n")
+    refused("fit", "--config", "mine.yaml", "--config", "toy.yaml", "--run", "run", "--trainer.max_steps", "x")
+    refuse_wrong_order(["fit", "--config", "mine.yaml", "--config", "toy.yaml"])
+    assert "mine.yaml comes before --config toy.yaml, which sets checkpoint_every again" in capsys.readouterr().err
+    refuse_wrong_order(["fit", "--config", "toy.yaml", "--config", "mine.yaml"])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "text"),
+    [
+        ("fit", "predict", "model is Generation, which lightning fit cannot use: it is for lightning predict"),
+        ("predict", "fine-tune", "model is Denoising, which lightning predict cannot use: it is for lightning fit and"),
+        ("test", "fine-tune", "lightning score --model RUN scores a teacher alone"),
+    ],
+)
+def test_the_command_that_fits_a_recipe_is_named(monkeypatch, capsys, tmp_path, command, config, text):
+    words = ["--config", config, "--run", str(tmp_path / "run"), "--wandb", "disabled"]
+    monkeypatch.setattr(sys, "argv", ["lightning", command, *words])
+    assert main() == 2
+    assert text in capsys.readouterr().err
