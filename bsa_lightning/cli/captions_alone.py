@@ -96,7 +96,8 @@ class CaptionsAlone:
         try:
             run_in_process("fit", config, self._fit_settings)
         except StoppedError as error:
-            raise StoppedError(f"{str(error).partition(';')[0]}; the same command goes on from there") from error
+            text = f"{str(error).partition(';')[0]}; the same command goes on from there"
+            raise StoppedError(text, error.exit_code) from error
         run_in_process("test", RunFolder(self.out).config() | {"run": str(self.out)}, None)
         with redirect_stdout(StringIO()):  # the table and the paths, which the command prints
             if not (self.out / STUDENT).is_dir():

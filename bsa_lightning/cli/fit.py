@@ -14,16 +14,18 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from bsa_lightning.cli import classes
 from bsa_lightning.cli.collected import REFUSED, Mistakes
 from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
+from bsa_lightning.cli.continuation import resolve_checkpoint
 from bsa_lightning.cli.cost_table import print_plan
 from bsa_lightning.cli.fitting_command import command_mistakes
 from bsa_lightning.cli.lightning_remarks import RANK_ZERO, quieten
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.mistakes import read_all
+from bsa_lightning.cli.outcome import Outcome, fit_outcome, predict_outcome, test_outcome
 from bsa_lightning.cli.trainer_settings import trainer_mistakes
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
@@ -34,10 +36,10 @@ from bsa_lightning.training.bad_updates import BadUpdates
 from bsa_lightning.training.checkpoint_file import CheckpointFile
 from bsa_lightning.training.interruption import Interruption
 from bsa_lightning.training.metrics_file import MetricsFile
+from bsa_lightning.training.progress_lines import ProgressLines
 from bsa_lightning.training.rank_watch import RankWatch
 from bsa_lightning.training.resume import ResumePoint
 from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
-from bsa_lightning.training.run_files import TRAINED_BY
 from bsa_lightning.training.run_folder import RunFolder, settings_of
 from bsa_lightning.training.wandb_run import WandbRun
 
@@ -52,12 +54,13 @@ TRAINER_DEFAULTS = {
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
 
-def run(words: list[str], *, only_check: bool = False) -> None:
+def run(words: list[str], *, only_check: bool = False, is_part: bool = False) -> None:
     """Runs the subcommand that ``sys.argv`` names, since Lightning starts the processes of other ranks from it.
 
     Args:
         words: the same words, without the program.
         only_check: whether to stop when all settings are read and everything is built from them, before any work.
+        is_part: whether other commands follow in this process, so that the end of a whole one is not told.
 
     Raises:
         UserError: if a setting is wrong.
@@ -71,9 +74,13 @@ def run(words: list[str], *, only_check: bool = False) -> None:
     with ExitStack() as locks:
         try:
             with suppress(_CheckedError):
-                Command(locks, reader, only_check=only_check)
+                Command(locks, reader, only_check=only_check, is_part=is_part)
         except MisconfigurationException as error:
             raise UserError(str(error)) from error
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits with 1
+                raise KeyboardInterrupt from error
+            raise
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             if reader.unproven is None or isinstance(error, UserError):
                 raise
@@ -95,15 +102,15 @@ class Command(LightningCLI):
         locks: the stack that holds the lock of the run folder until the command has ended.
         reader: the plugin that reads and writes checkpoints.
         only_check: whether to stop before the work begins.
+        is_part: whether other commands follow in this process.
     """
 
-    begins: bool
+    begins: bool = False
     """Whether ``--ckpt_path last`` names a run that has no checkpoint yet, so that it starts at the beginning."""
 
-    def __init__(self, locks: ExitStack, reader: CheckpointFile, *, only_check: bool = False) -> None:
-        self.locks, self.reader, self.only_check = locks, reader, only_check
+    def __init__(self, locks: ExitStack, reader: CheckpointFile, *, only_check: bool, is_part: bool) -> None:
+        self.locks, self.reader, self.only_check, self.is_part = locks, reader, only_check, is_part
         self.mistakes, self.of_folder = Mistakes(sys.argv[1:]), Mistakes(())
-        self.begins = False
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE, "allow_abbrev": False}
         super().__init__(
@@ -194,9 +201,18 @@ class Command(LightningCLI):
             raise _CheckedError
 
     def after_fit(self) -> None:
-        rank_zero_only(print)(f"lightning {self.subcommand}: done, and all of it is in {self.folder.path}")
+        self._say(fit_outcome(self.trainer, self.model, self.folder.path))
 
-    after_test = after_predict = after_fit
+    def after_test(self) -> None:
+        self._say(test_outcome(self.trainer, self.model, self.folder.path))
+
+    def after_predict(self) -> None:
+        self._say(predict_outcome(self.trainer, self.datamodule, self.folder.path))
+
+    def _say(self, outcome: Outcome) -> None:
+        if not (self.is_part and outcome.is_whole):
+            lines = [outcome.table] if outcome.table else []
+            rank_zero_only(print)("\n".join([*lines, f"lightning {self.subcommand}: {outcome.text}"]))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
@@ -226,7 +242,7 @@ class Command(LightningCLI):
         first += [kind() for kind in (RankWatch, BadUpdates) if not any(isinstance(each, kind) for each in given)]
         if with_bar and not any(isinstance(callback, ProgressBar) for callback in given):
             # Rich's bar, which Lightning prefers, redraws in logs and counts endless epochs as -2.
-            first.append(RunProgressBar(refresh_rate=10))
+            first.append(RunProgressBar(refresh_rate=10) if sys.stderr.isatty() else ProgressLines())
         return [*first, *given, Scoring(self._get(self.config_init, "scoring"))]
 
     def _loggers(self) -> list[Logger]:
@@ -267,37 +283,10 @@ class Command(LightningCLI):
             super()._set_seed()
 
     def _resolve_checkpoint(self) -> str | None:
-        """Returns the checkpoint to continue from, or to validate; ``None`` is the beginning, or no checkpoint.
-
-        ``validate`` takes the last checkpoint of the run, unless another is named. ``fit --ckpt_path last`` continues
-        where the run was stopped, which is the beginning if it was stopped before its first checkpoint.
-
-        Raises:
-            UserError: if there is no such checkpoint, or naming the settings that differ.
-        """
-        config, fit = self.config[self.subcommand], self.subcommand == "fit"
-        if not config.run.strip():
-            raise UserError("run is empty; name a folder, such as runs/demo")
-        folder = RunFolder(Path(config.run))
-        if self.subcommand == "test" and not folder.path.is_dir():
-            raise UserError(f"run is {folder.path}, but no such folder exists; run lightning fit first")
-        if self.subcommand != "validate":
-            rank_zero_only(lambda: self.locks.enter_context(folder.locked()))()
-        path = self.given_checkpoint
-        if path == "last" or (path is None and self.subcommand == "validate"):
-            path = str(folder.last_checkpoint)
-            if fit and not folder.last_checkpoint.is_file():
-                rank_zero_only(folder.refuse_foreign)()
-                folder.refuse_lost_checkpoint()
-                self.begins = True
-                rank_zero_info(f"{folder.path} has no checkpoint yet: it starts at the beginning")
-                config.overwrite, path = True, None
-        if path is not None and not Path(path).is_file():
-            hint = "`--ckpt_path last` goes on where the run was stopped" if fit else "run lightning fit first"
-            raise UserError(f"ckpt_path is {path}, but there is no such file; {hint}")
-        if path is not None or self.subcommand == "test":
-            run = folder if path is None else RunFolder(Path(path).parent.parent)
-            run.refuse_contradiction(self._dumped(), sections=TRAINED_BY if fit else ("model.",))
+        assert self.subcommand is not None
+        path, self.begins = resolve_checkpoint(
+            self.subcommand, self.config[self.subcommand], self.given_checkpoint, self._dumped(), self.locks
+        )
         return path
 
 

@@ -50,7 +50,7 @@ def run_in_process(
             words.append(f"--{name}={value if isinstance(value, str) else json.dumps(as_config(value))}")
         sys.argv = [str(_PROGRAM), *words]
         try:
-            fit.run(words, only_check=only_check)
+            fit.run(words, only_check=only_check, is_part=True)
         except Exception as error:
             if isinstance(error, UserError) or (text := sentence(error)) is None:
                 raise

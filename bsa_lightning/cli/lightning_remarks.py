@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 
 RANK_ZERO = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -24,7 +25,9 @@ _NEEDLESS_LINES = (
     "Detected KeyboardInterrupt",  # the command says how to go on
     "stopped: `max_",  # the last line of the command says so, and how much is left
 )
-_DEVICES = "GPU available:"
+_DEVICES = re.compile(r"[A-Z]PU available:|LOCAL_RANK:|distributed_backend=|All distributed processes")
+"""Lines on devices, which are said once in a process."""
+_said: set[str] = set()
 
 
 def quieten() -> None:
@@ -37,9 +40,12 @@ def quieten() -> None:
 
 
 def _is_needed(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in _NEEDLESS_LINES)
-
-
-def is_about_devices(record: logging.LogRecord) -> bool:
-    """Returns whether a line tells which devices there are."""
-    return record.getMessage().startswith(_DEVICES)
+    text = record.getMessage()
+    if any(needless in text for needless in _NEEDLESS_LINES):
+        return False
+    if _DEVICES.match(text) is None:
+        return True
+    is_first = text not in _said or getattr(record, "is_first", False)  # a line that was held back comes twice
+    _said.add(text)
+    record.is_first = is_first
+    return is_first

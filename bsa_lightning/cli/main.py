@@ -35,6 +35,14 @@ COMMANDS = {
 }
 """Command: the module of this package that runs it, and its line of help."""
 
+_GO_ON = {
+    "fit": "go on with --ckpt_path last, from the last checkpoint",
+    "test": "the same command goes on with what is not scored yet",
+    "predict": "the same command with --overwrite true starts again",
+    **dict.fromkeys(("distill", "prepare"), "the same command goes on from there"),
+}
+"""How to go on after Ctrl-C at another moment than between two updates."""
+
 _LONGEST = 40
 """Characters of a word that is said again."""
 
@@ -55,7 +63,8 @@ def main() -> int:
     """Runs the command that ``sys.argv`` names; the console scripts call this.
 
     Returns:
-        The exit code: 2 after a mistake of the user's, which is answered in one sentence on stderr; 143 after SIGTERM.
+        The exit code: 2 after a mistake of the user's, which is answered in one sentence on stderr; 143 after SIGTERM,
+        130 after Ctrl-C.
     """
     words = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):  # names of files need not be text
@@ -81,11 +90,12 @@ def main() -> int:
         gc.freeze()  # what is imported lives as long as the process: the collector need not look at it again and again
         command(words)
     except KeyboardInterrupt:
-        print(f"\nlightning {name}: stopped by the keyboard", file=sys.stderr)
+        how = _GO_ON.get(words[0], "nothing is left half written; run the same command again")
+        print(f"\nlightning {name}: stopped by Ctrl-C; {how}", file=sys.stderr)
         return 130
     except StoppedError as error:
         print(f"\nlightning {name}: {error}", file=sys.stderr)  # below the progress bar
-        return 143  # what a shell says of a process that SIGTERM ended
+        return error.exit_code
     except Exception as error:
         if (text := sentence(error)) is None:
             raise

@@ -6,4 +6,13 @@ class UserError(ValueError):
 
 
 class StoppedError(Exception):
-    """A run was asked to stop, and has saved a checkpoint from which it can be resumed."""
+    """A run was asked to stop, and has saved a checkpoint from which it can be resumed.
+
+    Args:
+        message: the sentence that says when, and how to go on.
+        exit_code: what a shell says of a process that such a signal ended: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+
+    def __init__(self, message: str, exit_code: int = 143) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

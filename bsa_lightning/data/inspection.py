@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.progress import progress
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.recording import Recording
 from bsa_lightning.data.recordings import BrokenSourceError
@@ -95,7 +94,9 @@ def inspect(clips: Clips, places: Sequence[int], codec: Codec, *, title: Path) -
 
     found = Inspection()
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-        looked = tqdm(pool.map(look, places), total=len(places), desc=f"check {title}", unit="clip", disable=not places)
+        looked = progress(
+            pool.map(look, places), total=len(places), desc=f"check {title}", unit="clip", disable=not places
+        )
         for place, recording in zip(places, looked, strict=True):
             if recording is not None:
                 found.add(clips.id(place), recording)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import is_partial, read_json, refuse_file, remove_partial, write_json
 from bsa_lightning.common.locks import LOCK, locked
+from bsa_lightning.common.progress import progress
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.clips import Clips, Encoder, Subset
 from bsa_lightning.data.index import INDEX, NULL, parse_index
@@ -160,7 +161,7 @@ def _prepare_share(
     if not share:
         return
     encoder = clips.encoder(codec, conditioner)
-    with tqdm(
+    with progress(
         total=sum(len(shard.items) for shard in share), desc=f"prepare {out}", unit="clip", disable=rank > 0
     ) as bar:
         for shard in share:

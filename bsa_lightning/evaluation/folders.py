@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.common.lists import plain_text, read_object
+from bsa_lightning.common.progress import progress
 from bsa_lightning.data.audio import length_of, recorded, suffixes
 from bsa_lightning.evaluation.embeddings.base import Embedding, ReadsCaptions, refuse_repeated
 from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
@@ -179,7 +179,7 @@ def _rows(
     """
     store = RowStore(embedding.num_features).to(device)
     number = {name: i for i, name in enumerate(names)}
-    for name, path in tqdm(files.items(), desc=embedding.name, unit="file", disable=None):
+    for name, path in progress(files.items(), desc=embedding.name, unit="file", disable=None):
         wave, rate = recorded(path)
         store.update(cache.embed(embedding, wave[None].to(device), sample_rate=rate), [number[name]])
     found: ClipRows = store.compute()

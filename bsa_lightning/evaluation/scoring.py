@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from tqdm import tqdm
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json, refuse_file, write_json
+from bsa_lightning.common.progress import progress
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.evaluation.differences_file import write_student_differences
@@ -47,6 +47,7 @@ class Scoring(RoundObserver):
     def __init__(self, settings: ScoringSettings) -> None:
         self.settings = settings
         self._evaluator: Evaluator | None = None
+        self.has_scored = False
 
     @property
     def clips(self) -> Clips:
@@ -91,6 +92,7 @@ class Scoring(RoundObserver):
         assert isinstance(pl_module, ProgressiveDistillation)
         systems = RunSystems(pl_module, self.settings).all()
         self._score_all(trainer, pl_module, systems, self.settings.seeds)
+        self.has_scored = True
         if self.settings.num_generated < FEWEST:
             return
         path = pl_module.run_folder / "differences.csv"
@@ -140,7 +142,7 @@ class Scoring(RoundObserver):
         if not todo:
             return
         generator_state = torch.get_rng_state()
-        with tqdm(desc="score", unit="clip", disable=not trainer.is_global_zero) as bar:
+        with progress(desc="score", unit="clip", disable=not trainer.is_global_zero) as bar:
             evaluator = self._make_evaluator(trainer, module)
             bar.reset(evaluator.num_samplings(todo) * sum(map(len, evaluator.batches)))  # on the rank that shows it
             if not any(key[0] == "reference" for key in done):

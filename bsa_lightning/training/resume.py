@@ -10,7 +10,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from bsa_lightning.common.errors import StoppedError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.training.checkpoint_file import CheckpointFile
 from bsa_lightning.training.interruption import Interruption
@@ -91,7 +90,15 @@ class ResumePoint(RoundObserver):
         if stop or step % self.every == 0:
             self._write(trainer, step)
         if stop:
-            raise StoppedError(f"stopped by SIGTERM after {step} updates; go on with --ckpt_path last")
+            raise self.interruption.stopped(step)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del trainer, pl_module, stage
+        self.interruption.end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        del trainer, pl_module, exception
+        self.interruption.end()
 
     def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
         """Writes the checkpoint before the round is scored, which takes long."""

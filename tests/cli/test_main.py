@@ -6,6 +6,8 @@ from bsa_lightning.cli import main as main_module
 from bsa_lightning.cli.main import COMMANDS, main
 from bsa_lightning.common.errors import UserError
 
+GO_ON = "go on with --ckpt_path last, from the last checkpoint"
+
 
 @pytest.fixture
 def lightning(monkeypatch, capsys):
@@ -49,7 +51,11 @@ def test_unknown_command_is_one_sentence(lightning, word, hint):
     ("error", "code", "text"),
     [
         (UserError("width is 0, but\n  must be 1"), 2, "lightning fit: width is 0, but must be 1\n"),
-        (KeyboardInterrupt(), 130, "\nlightning fit: stopped by the keyboard\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "\nlightning fit: stopped by Ctrl-C; go on with --ckpt_path last, from the last checkpoint\n",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(lightning, monkeypatch, error, code, text):
