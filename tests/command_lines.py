@@ -21,6 +21,7 @@ FUNCTIONS = {
     "prepare": "prepare_folder",
     "generate": "generate",
     "report": "report",
+    "runs": "runs",
     "convert": "convert",
     "export": "export",
     "dashboard": "dashboard",

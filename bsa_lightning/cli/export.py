@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
+import shutil
 from pathlib import Path
 
 from bsa_lightning.cli.call import call
+from bsa_lightning.cli.run_names import Named, run_of
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import atomic_write, refuse_existing
 
 
 def run(words: list[str]) -> None:
@@ -18,8 +20,10 @@ def run(words: list[str]) -> None:
 def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel") -> None:
     """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
 
+    Of a run that has fine-tuned a teacher, the teacher is exported.
+
     Args:
-        run: the folder of the run.
+        run: the folder of the run, or of one of its students in rounds/.
         dst: the folder to write, which must not exist.
         student: the student to export: "last" is the one with the fewest steps, "best" the one with the lowest score;
             or the name of a folder in rounds/.
@@ -28,16 +32,24 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
     from bsa_lightning.distillation.export import export_student
     from bsa_lightning.models.provenance import read_student
 
-    if not Path(run).is_dir():
-        raise UserError(f"run is {run}, but no such folder exists; name the folder of a run, such as runs/demo")
+    given = run
+    if Named(Path(given), "run").is_model and run_of(given, setting="run")[1] is None:
+        raise UserError(f"run is {given}, a whole model already; copy it, or name the folder of a run")
+    run, named = run_of(given, setting="run")
     rounds = Path(run) / "rounds"
     if rounds.resolve() in Path(dst).resolve().parents:
         raise UserError(f"dst is {dst}, which is among the students of the run; name a folder elsewhere")
-    # Folders are named <round>-<N>steps; one that is being written has a dot before its name.
-    found = (path.name for path in rounds.glob("*") if re.fullmatch(r"\d+-\d+steps", path.name))
-    names = sorted(found, key=lambda name: int(name.split("-")[0]))
+    names = Named(run, "run").students()
+    if not names and Named(run / "model", "run").is_model:
+        _copy(run / "model", Path(dst))
+        print(f"the fine-tuned teacher of {run}: {dst}")
+        return
     if not names:
         raise UserError(f"run is {run}, but it has no finished student in rounds/; name a run that lightning fit made")
+    if named is not None:
+        if student not in ("last", named):
+            raise UserError(f"student is {student}, but run is {given}, another student; name the run, {run}")
+        student = named
     if student not in ("last", "best", *names):
         raise UserError(f'student is "{student}", but must be last, best or one of {", ".join(names)}')
     if student == "last":
@@ -47,6 +59,16 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
     read_student(rounds / student)
     export_student(rounds / student, Path(dst), scores=_scores(Path(run)))
     print(f"{student} of {run}: {dst}")
+
+
+def _copy(model: Path, dst: Path) -> None:
+    """Writes a copy of a whole model folder, once it is known to be as it was written."""
+    from bsa_lightning.models.loading import load_parts
+
+    refuse_existing(dst, setting="dst")
+    load_parts(model)
+    with atomic_write(dst) as partial:
+        shutil.copytree(model, partial)
 
 
 def _best(run: Path, names: list[str], metric: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bsa_lightning.cli.call import call
+from bsa_lightning.cli.run_names import model_of
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import refuse_file
 from bsa_lightning.common.lists import plain_text
@@ -29,7 +31,8 @@ def generate(
 
     Args:
         captions: the captions.
-        model: the folder of a model or student, or "tiny" for the built-in teacher.
+        model: the folder of a model or a student, or of a run, whose last student it is, or "tiny" for the built-in
+            teacher.
         steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
         guidance: the guidance scale, at least 0, where 1 is no guidance; ``None`` takes what the model was made for.
         seed: the seed of the noise, at least 0; the same seed gives the same sound.
@@ -41,7 +44,13 @@ def generate(
         raise UserError("a caption is empty; say what is to be heard")
     for caption in captions:
         plain_text(caption, where="the command line", what="caption")
+        if (Path(caption).suffix or "/" in caption) and os.path.isfile(caption):  # noqa: PTH113 - of any length
+            raise UserError(
+                f"{caption} is a file, but generate takes captions themselves; for a file of captions use lightning"
+                f" predict --config predict --data.file {caption} --run runs/sounds"
+            )
     refuse_file(out, setting="out")
+    model = str(model_of(model))
     import torch
 
     from bsa_lightning.generation.wav_writer import WavWriter

@@ -14,6 +14,9 @@ FOLDER = Path(__file__).parent / "help"
 COMMANDS = ("prepare", "score", "fit", "validate", "test", "predict", "distill")
 """The commands that have a text, in the order in which the texts are written."""
 
+SCORE_MODEL = "score-model"
+"""The text of ``lightning score --model``, which has options of its own."""
+
 
 def help_text(words: Sequence[str]) -> str | None:
     """Returns the help that a command line asks for; ``None`` if it asks for none, or the command has no text.
@@ -24,4 +27,5 @@ def help_text(words: Sequence[str]) -> str | None:
     asks = "--help" in words or "-h" in words
     if not asks or words[0] not in COMMANDS:
         return None
-    return (FOLDER / f"{words[0]}.txt").read_text(encoding="utf-8")
+    is_of_model = words[0] == "score" and any(word.partition("=")[0] == "--model" for word in words)
+    return (FOLDER / f"{SCORE_MODEL if is_of_model else words[0]}.txt").read_text(encoding="utf-8")

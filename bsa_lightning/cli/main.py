@@ -31,6 +31,7 @@ COMMANDS = {
     "score": ("score", "any two folders of audio files to the same scores"),
     "dashboard": ("dashboard", "the W&B workspace that compares runs, as code"),
     "report": ("report", "run folders to a table, a figure and a listening page"),
+    "runs": ("runs", "the runs in a folder: how far each is, whether it failed, and its last error"),
     "recipes": ("recipes", "the configurations that come with the package: list, print, copy out"),
 }
 """Command: the module of this package that runs it, and its line of help."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bsa_lightning.cli import classes
-from bsa_lightning.cli.call import call
+from bsa_lightning.cli.call import call, split
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.embeddings.base import Embedding
 
@@ -14,7 +14,14 @@ from bsa_lightning.evaluation.embeddings.base import Embedding
 def run(words: list[str]) -> None:
     """Runs the command."""
     classes.register()
-    call(score, words, positional=True)
+    if not any(word.partition("=")[0] == "--model" for word in words):
+        call(score, words, positional=True)
+        return
+    from bsa_lightning.cli.score_model import refuse_folders, score_model
+
+    plain, options = split(words[1:])
+    refuse_folders(plain)
+    call(score_model, [words[0], *options])
 
 
 def score(
@@ -34,6 +41,9 @@ def score(
     as are files without a pair. Sound keeps its own length and level; how it is converted to the input of an embedding
     is set by the embedding's reading: Plain, AsAudioldmEval, AsPublishedTango or AsPublishedTangoFAD.
 
+    With ``--model FOLDER --clips CLIPS``, and no folders of sound, a model or student is scored by itself;
+    ``lightning score --model --help`` lists the options of that.
+
     Args:
         reference: the folder of real sound.
         generated: the folder of a system's sound.
@@ -52,15 +62,10 @@ def score(
 
     import torch
 
-    from bsa_lightning.common.files import refuse_file, refuse_folder, write_json
+    from bsa_lightning.common.files import refuse_file, write_json
     from bsa_lightning.evaluation.folders import score_folders
 
-    if out is not None:
-        out = Path(out).resolve()  # a link stays a link, and its target is replaced
-        refuse_folder(out, setting="out")
-        refuse_file(out.parent, setting="out")
-        if out.exists() and not _is_card(out):
-            raise UserError(f"out is {out}, which is there and is no card of scores; name another file")
+    out = checked_out(out)
     if cache is not None:
         refuse_file(cache, setting="cache")
         if Path(cache).resolve() in (Path(reference).resolve(), Path(generated).resolve()):
@@ -78,6 +83,27 @@ def score(
     if out is not None:
         write_json(out, card)
     print(json.dumps(card, indent=2))
+
+
+def checked_out(out: Path | None) -> Path | None:
+    """Returns the path of the card, with links resolved, so that a link stays one and its target is replaced.
+
+    Args:
+        out: the path as it was given; ``None`` stays ``None``.
+
+    Raises:
+        UserError: if a folder is there, or a file that is no card.
+    """
+    from bsa_lightning.common.files import refuse_file, refuse_folder
+
+    if out is None:
+        return None
+    path = Path(out).resolve()
+    refuse_folder(path, setting="out")
+    refuse_file(path.parent, setting="out")
+    if path.exists() and not _is_card(path):
+        raise UserError(f"out is {path}, which is there and is no card of scores; name another file")
+    return path
 
 
 def _is_card(path: Path) -> bool:

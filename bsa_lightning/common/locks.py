@@ -48,3 +48,22 @@ def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
         with suppress(OSError):  # until the first folder that is not empty
             for part in made:
                 part.rmdir()
+
+
+def is_locked(folder: Path) -> bool:
+    """Returns whether a process holds the lock of a folder, without waiting for it.
+
+    Args:
+        folder: the folder, which exists.
+    """
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False

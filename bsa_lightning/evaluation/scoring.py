@@ -65,15 +65,9 @@ class Scoring(RoundObserver):
         if not isinstance(pl_module, ProgressiveDistillation):
             return
         codec = load_codec(pl_module.teacher_name)
-        for reason in self._few_clips(codec):
+        for reason in self.check_clips(codec, read=self.settings.during_fit or stage == "test"):
             if trainer.is_global_zero:
                 _log.warning("%s", reason)
-        size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
-        # Clips that cannot be made at this rate and length fail here.
-        self.clips.waveform(0, **size, num_channels=codec.num_channels)
-        # Every clip is read to its end, since a damaged file would end the scoring hours later.
-        for i in range(len(self.clips) if self.settings.during_fit or stage == "test" else 0):
-            self.clips.inspect(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
         for model in self.settings.baselines:
             RunSystems(pl_module, self.settings).baseline(model)
         refuse_file(self.settings.cache_folder, setting="cache")
@@ -107,6 +101,25 @@ class Scoring(RoundObserver):
                 rows_of=lambda system: self._rows_file(pl_module.run_folder, system),
                 seed=self.settings.seeds[0],
             )
+
+    def check_clips(self, codec: Codec, *, read: bool = True) -> list[str]:
+        """Returns a sentence on each embedding that has too few clips to say much, once the clips can be scored.
+
+        Args:
+            codec: the codec of the models that are scored.
+            read: whether to read every clip to its end, since a damaged file would end the scoring hours later.
+
+        Raises:
+            UserError: if a clip cannot be read, or an embedding measures nothing of so few clips.
+        """
+        sentences = self._few_clips(codec)
+        # Clips that cannot be made at this rate and length fail here.
+        self.clips.waveform(
+            0, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
+        )
+        for i in range(len(self.clips) if read else 0):
+            self.clips.inspect(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
+        return sentences
 
     def _few_clips(self, codec: Codec) -> list[str]:
         """Returns a sentence on each embedding whose distances need more clips than are generated.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import audio
 from bsa_lightning.generation.text_to_audio import TextToAudio, check_settings
+from bsa_lightning.models.loading import read_provenance
+
+_log = logging.getLogger(__name__)
 
 
 class WavWriter(TextToAudio):
@@ -33,6 +37,12 @@ class WavWriter(TextToAudio):
         super().__init__(model)
         self.num_steps, self.guidance_scale, self.seed = num_steps, guidance_scale, seed
         self.settings_of_sampler(num_steps=num_steps, guidance_scale=guidance_scale)
+        is_student = "weighting" in read_provenance(self.folder)
+        if is_student and num_steps not in (None, made_for := self.sampling.num_steps):
+            _log.warning(
+                "%s is a student that was made for %d steps, so that its sound in %d steps is worse", self.folder,
+                made_for, num_steps,
+            )  # fmt: skip
 
     @staticmethod
     def paths(folder: Path, captions: Sequence[str], numbers: Sequence[int]) -> list[Path]:

@@ -229,5 +229,10 @@ def _read_rows(run: Path) -> list[dict[str, str]]:
         how = "is no folder" if Path(run).exists() else "does not exist"
         raise UserError(f"{run} {how}; name a run folder, such as runs/demo")
     if not (rows := ScoreFile(Path(run) / "scores.csv").rows()):
+        if (Path(run) / "model").is_dir() and not (Path(run) / "rounds").is_dir():
+            raise UserError(
+                f"{run} is the run of a teacher, which has no students to report on; score it by itself with lightning"
+                f" score --model {run}"
+            )
         raise UserError(f"{run} holds no scores.csv; score the run with lightning test first")
     return rows

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from bsa_lightning.common.files import remove_partial
+from bsa_lightning.common.errors import StoppedError, UserError
+from bsa_lightning.common.files import remove_partial, write_json
+from bsa_lightning.training.run_files import LAST_ERROR
 from bsa_lightning.training.run_folder import RunFolder
+
+_LONGEST = 500
+"""The most characters of an error that are recorded."""
 
 
 class RunProgressBar(TQDMProgressBar):
@@ -35,9 +41,11 @@ class RunRecord(Callback):
         self.folder = folder
         self.config = config
         self.fresh = fresh
+        self._is_started = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
+        self._is_started = self.fresh
         if trainer.is_global_zero:
             remove_partial(self.folder.path)
             if self.fresh:
@@ -47,13 +55,39 @@ class RunRecord(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records a resumed run again, once its checkpoint is known to fit."""
         del pl_module
+        self._start(trainer)
         if trainer.is_global_zero and not self.fresh:
             self.folder.record(self.config)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
+        self._start(trainer)
         if trainer.is_global_zero and not self.folder.config():
             self.folder.record(self.config)
 
-    on_validation_start = on_test_start
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        if trainer.is_global_zero and not self.folder.config():
+            self.folder.record(self.config)
+
     on_predict_start = on_fit_start
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Records why the run has ended, which ``lightning runs`` tells."""
+        del pl_module
+        if not (self._is_started and trainer.is_global_zero and self.folder.path.is_dir()):
+            return
+        text = " ".join(str(exception).split())
+        if isinstance(exception, KeyboardInterrupt):
+            text = "stopped by Ctrl-C"
+        elif not isinstance(exception, UserError | StoppedError):
+            text = f"{type(exception).__name__}: {text}"
+        with suppress(OSError, UserError):  # the disk may be what is wrong
+            stopped = isinstance(exception, KeyboardInterrupt | StoppedError)
+            content = {"error": text[:_LONGEST], "stopped": stopped, "updates": trainer.global_step}
+            write_json(self.folder.path / LAST_ERROR, content)
+
+    def _start(self, trainer: Trainer) -> None:
+        self._is_started = True
+        if trainer.is_global_zero:
+            (self.folder.path / LAST_ERROR).unlink(missing_ok=True)

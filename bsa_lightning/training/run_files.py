@@ -6,9 +6,11 @@ import re
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+LAST_ERROR = "last-error.json"
+"""Why a run has stopped or failed; removed when the run goes on."""
 OUTPUTS = (
     "checkpoints", "rounds", "samples", "model", "student", "report", "rows", "metrics.csv", "scores.csv",
-    "scores.json", "differences.csv", CONFIG, ENVIRONMENT,
+    "scores.json", "differences.csv", LAST_ERROR, CONFIG, ENVIRONMENT,
 )  # fmt: skip
 """The files and folders that a run writes, in the order in which ``--overwrite true`` removes them.
 

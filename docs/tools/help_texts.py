@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from bsa_lightning.cli.help_texts import COMMANDS, FOLDER
+from bsa_lightning.cli.help_texts import COMMANDS, FOLDER, SCORE_MODEL
 from bsa_lightning.cli.main import find_command
 
 _COLUMNS = 100
@@ -25,12 +25,13 @@ def write(folder: Path) -> None:
         folder: the folder of the texts, which exists.
     """
     os.environ["COLUMNS"] = str(_COLUMNS)
-    for command in COMMANDS:
-        sys.argv = ["lightning", command, "--help"]
+    for name in (*COMMANDS, SCORE_MODEL):
+        command, options = ("score", ["--model=x"]) if name == SCORE_MODEL else (name, [])
+        sys.argv = ["lightning", command, *options, "--help"]
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
             find_command(command)(sys.argv[1:])
-        (folder / f"{command}.txt").write_text(text.getvalue(), encoding="utf-8")
+        (folder / f"{name}.txt").write_text(text.getvalue(), encoding="utf-8")
 
 
 if __name__ == "__main__":

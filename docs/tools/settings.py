@@ -15,7 +15,19 @@ from docstring_parser import DocstringStyle, parse
 from lightning.pytorch.cli import LightningArgumentParser
 
 from bsa_lightning import api
-from bsa_lightning.cli import classes, convert, dashboard, distill, export, generate, recipes, score
+from bsa_lightning.cli import (
+    classes,
+    convert,
+    dashboard,
+    distill,
+    export,
+    generate,
+    recipes,
+    report,
+    runs,
+    score,
+    score_model,
+)
 from bsa_lightning.cli.fit import Command
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
@@ -32,7 +44,6 @@ from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.generation.predict import Captions, Generation
 from bsa_lightning.generation.samplers import Sampler
 from bsa_lightning.models.registry import register_family
-from bsa_lightning.reporting.report import report
 from bsa_lightning.training.bad_updates import BadUpdates
 from bsa_lightning.training.latent_module import NetworkOptions
 from bsa_lightning.training.rank_watch import RankWatch
@@ -96,7 +107,9 @@ def _lines() -> Iterator[str]:
         "convert": convert.convert,
         "export": export.export,
         "score": score.score,
-        "report": report,
+        "score --model": score_model.score_model,
+        "report": report.report,
+        "runs": runs.runs,
         "dashboard": dashboard.dashboard,
     }
     for name, function in commands.items():

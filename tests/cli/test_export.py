@@ -45,8 +45,10 @@ def test_the_student_that_is_asked_for(run, tmp_path, monkeypatch, student, name
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere", "out"], "run is nowhere, but no such folder exists"),
-        ([".", "out"], "has no finished student in rounds/"),
+        (["nowhere", "out"], "run is nowhere, which does not exist"),
+        (["empty", "out"], "has no finished student in rounds/"),
+        (["run/scores.csv", "out"], "run is run/scores.csv, which is a file"),
+        (["run/rounds/1-1024steps", "out", "--student", "best"], "another student; name the run, run"),
         (
             ["run", "out", "--student", "5-9steps"],
             'student is "5-9steps", but must be last, best or one of 1-1024steps',
@@ -56,6 +58,7 @@ def test_the_student_that_is_asked_for(run, tmp_path, monkeypatch, student, name
 )
 def test_mistakes(run, monkeypatch, capsys, words, message):
     monkeypatch.chdir(run.parent)
+    (run.parent / "empty").mkdir()
     monkeypatch.setattr(sys, "argv", ["lightning", "export", *words])
     assert main() == 2
     assert message in capsys.readouterr().err
