@@ -34,7 +34,6 @@ SHORT = {
     "data/resampling.py": "for recordings and for embeddings alike, without audio files",
     "diffusion/guidance.py": "one formula, looked for by its name",
     "evaluation/rivals.py": "one rule for scoring and reports, which do without torch",
-    "training/run_files.py": "names that reports read without Lightning",
 }
 """Files of the package that may be shorter, each with its reason."""
 

@@ -22,11 +22,12 @@ from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.cli.continuation import resolve_checkpoint
 from bsa_lightning.cli.cost_table import print_plan
 from bsa_lightning.cli.fitting_command import command_mistakes
+from bsa_lightning.cli.help_order import AsWritten, put_ours_first
 from bsa_lightning.cli.lightning_remarks import RANK_ZERO, quieten
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.mistakes import read_all
 from bsa_lightning.cli.outcome import Outcome, fit_outcome, predict_outcome, test_outcome
-from bsa_lightning.cli.trainer_settings import trainer_mistakes
+from bsa_lightning.cli.trainer_settings import TRAINER_DEFAULTS, trainer_mistakes
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.common.settings_alone import without_networks
@@ -42,14 +43,6 @@ from bsa_lightning.training.resume import ResumePoint
 from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
 from bsa_lightning.training.run_folder import RunFolder, settings_of
 from bsa_lightning.training.wandb_run import WandbRun
-
-TRAINER_DEFAULTS = {
-    "use_distributed_sampler": False,  # the data module shards by itself, so that a resume is exact
-    "max_epochs": -1,  # the plan of rounds, or max_steps, says when to stop
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 10,
-    "enable_model_summary": False,
-}
 
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
@@ -113,6 +106,7 @@ class Command(LightningCLI):
         self.mistakes, self.of_folder = Mistakes(sys.argv[1:]), Mistakes(())
         classes.register()
         settings = {"exit_on_error": False, "parser_mode": PARSER_MODE, "allow_abbrev": False}
+        settings["formatter_class"] = AsWritten
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -137,6 +131,12 @@ class Command(LightningCLI):
             "--checkpoint_every", type=int, default=100, help="updates between two checkpoints to resume from"
         )
         parser.add_class_arguments(ScoringSettings, "scoring", fail_untyped=False)
+
+    def _prepare_subcommand_parser(self, *args: Any, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
+        parser: LightningArgumentParser = super()._prepare_subcommand_parser(*args, **kwargs)
+        if "--help" in sys.argv:
+            put_ours_first(parser, args[1])
+        return parser
 
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "plan"):

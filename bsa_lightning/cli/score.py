@@ -62,6 +62,7 @@ def score(
 
     import torch
 
+    from bsa_lightning.cli.score_model import checked_out
     from bsa_lightning.common.files import refuse_file, write_json
     from bsa_lightning.evaluation.folders import score_folders
 
@@ -83,34 +84,3 @@ def score(
     if out is not None:
         write_json(out, card)
     print(json.dumps(card, indent=2))
-
-
-def checked_out(out: Path | None) -> Path | None:
-    """Returns the path of the card, with links resolved, so that a link stays one and its target is replaced.
-
-    Args:
-        out: the path as it was given; ``None`` stays ``None``.
-
-    Raises:
-        UserError: if a folder is there, or a file that is no card.
-    """
-    from bsa_lightning.common.files import refuse_file, refuse_folder
-
-    if out is None:
-        return None
-    path = Path(out).resolve()
-    refuse_folder(path, setting="out")
-    refuse_file(path.parent, setting="out")
-    if path.exists() and not _is_card(path):
-        raise UserError(f"out is {path}, which is there and is no card of scores; name another file")
-    return path
-
-
-def _is_card(path: Path) -> bool:
-    """Returns whether a file is a card that this command has written."""
-    from bsa_lightning.common.files import read_json
-
-    try:
-        return path.is_file() and {"scores", "evaluator"} <= read_json(path).keys()
-    except UserError:
-        return False

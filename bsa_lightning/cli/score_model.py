@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from bsa_lightning.cli.run_names import model_of
-from bsa_lightning.cli.score import checked_out
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import write_json
+from bsa_lightning.common.files import read_json, refuse_file, refuse_folder, write_json
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.evaluation.embeddings.base import Embedding
@@ -132,3 +131,30 @@ def refuse_folders(words: Sequence[str]) -> None:
         raise UserError(
             f"{' and '.join(words)} would be folders of sound, but --model is scored against --clips; leave one out"
         )
+
+
+def checked_out(out: Path | None) -> Path | None:
+    """Returns the path of the card, with links resolved, so that a link stays one and its target is replaced.
+
+    Args:
+        out: the path as it was given; ``None`` stays ``None``.
+
+    Raises:
+        UserError: if a folder is there, or a file that is no card.
+    """
+    if out is None:
+        return None
+    path = Path(out).resolve()
+    refuse_folder(path, setting="out")
+    refuse_file(path.parent, setting="out")
+    if path.exists() and not _is_card(path):
+        raise UserError(f"out is {path}, which is there and is no card of scores; name another file")
+    return path
+
+
+def _is_card(path: Path) -> bool:
+    """Returns whether a file is a card that this command has written."""
+    try:
+        return path.is_file() and {"scores", "evaluator"} <= read_json(path).keys()
+    except UserError:
+        return False

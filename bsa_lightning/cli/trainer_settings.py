@@ -10,6 +10,15 @@ from jsonargparse import Namespace
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the data module shards by itself, so that a resume is exact
+    "max_epochs": -1,  # the plan of rounds, or max_steps, says when to stop
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10,
+    "enable_model_summary": False,
+}
+"""The defaults that differ from Lightning's."""
+
 _LIMITS: dict[str, dict[str, Any]] = {
     "devices": {"at_most": 1024, "advice": "each gets a process"},
     "gradient_clip_val": {"at_least": 0},

@@ -28,10 +28,10 @@ def without_networks() -> Iterator[None]:
 
 
 def refuse_to_load(model: str | Path) -> None:
-    """Called before a network is loaded.
+    """Called before a network is loaded, or anything else that takes long.
 
     Args:
-        model: the folder or name of the model.
+        model: the folder or name of the model, or what else would take long.
 
     Raises:
         NotLoadedError: in the context of :func:`without_networks`.

@@ -65,9 +65,9 @@ class Denoising(LatentModule):
         compile: bool = False,
     ) -> None:
         super().__init__(teacher, compiled=compile)
-        check_training(optimizer, seed=seed, ema_decay=ema_decay)
         check_number("caption_dropout", caption_dropout, at_least=0, at_most=1)
         check_number("warmup", warmup, whole=True, at_least=0)
+        check_training(optimizer, seed=seed, ema_decay=ema_decay)
         self.weighting = SNRPlusOne() if weighting is None else weighting
         self.optimizer = optimizer
         self.warmup = warmup

@@ -48,7 +48,7 @@ def test_the_card_has_means_over_seeds_and_how_the_model_was_sampled(score, monk
         (("a", "b", "--model", "tiny", *CLIPS), "a and b would be folders of sound, but --model is scored against"),
         (("--model", "tiny"), "clips must be set"),
         (("--model", "tiny", *CLIPS, "--steps", "0"), "steps is 0, but must be a whole number, at least 1"),
-        (("--model", "tiny", *CLIPS, "--steps", "5000"), "steps is 5000, but must be a finite number, at most 1000"),
+        (("--model", "tiny", *CLIPS, "--steps", "5000"), "steps is 5000, but must be a finite number, at most 1024"),
         (("--model", "tiny", *CLIPS, "--num_captions", "0"), "num_captions is 0"),
         (("--model", "nowhere", *CLIPS), 'model is "nowhere", but no such folder exists'),
         (("--model", "tiny", *CLIPS, "--out", "."), "out is "),
