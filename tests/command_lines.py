@@ -50,7 +50,8 @@ def read(command, *, monkeypatch, run, instantiate, root=ROOT):
         monkeypatch.setattr(module, function.__name__, functools.wraps(function)(lambda **_: None))
         monkeypatch.setattr(jsonargparse.ArgumentParser, "instantiate", lambda _, config: config)
     else:
-        words += ["--run", str(run), "--wandb", "disabled"]
+        if not any(word.endswith(".help") for word in words):
+            words += ["--run", str(run), "--wandb", "disabled"]
         monkeypatch.setattr(Command, "_run_subcommand", lambda *_: None)
         monkeypatch.setattr(fit, "print_plan", lambda *_: None)
         monkeypatch.setattr(Command, "_resolve_checkpoint", lambda *_: None)

@@ -94,7 +94,8 @@ class Mistakes:
                     kind(*args, **settings)
             except UserError as error:
                 name = _setting(str(error), kwargs)
-                if name is None or not str(error).startswith(f"{name} is {kwargs[name]!r}"):
+                is_inner = str(error).startswith(f"{name}.")  # of what a setting will make
+                if name is None or not (is_inner or str(error).startswith(f"{name} is {kwargs[name]!r}")):
                     return
                 self.add(error)
                 settings = _without(kind, settings, name)
@@ -122,7 +123,7 @@ def _first(text: str) -> str | None:
 
 def _setting(text: str, given: Mapping[str, Any]) -> str | None:
     """Returns the setting that a sentence begins with, if it was given."""
-    name = _first(text)
+    name = (_first(text) or "").partition(".")[0]
     return name if name in given else None
 
 

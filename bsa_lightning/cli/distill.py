@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
 
 from bsa_lightning.cli import classes
 from bsa_lightning.cli.call import call, split
+from bsa_lightning.cli.collected import Mistakes
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 
@@ -77,7 +80,20 @@ def distill(
         settings: further settings of lightning fit by dotted name, such as '{trainer.precision: 32-true}'.
     """
     from bsa_lightning.cli.captions_alone import CaptionsAlone
+    from bsa_lightning.data.teacher_samples import distinct_captions
+    from bsa_lightning.distillation.rounds import Plan
 
+    mistakes = Mistakes(())
+    mistakes.check(lambda: check_seed("seed", seed), None)
+    mistakes.check(lambda: Plan(*steps, updates=1 if updates is None else updates), None)
+    mistakes.check(lambda: distinct_captions(captions), None)
+    limits = {"batch_size": batch_size, "latents_per_caption": latents_per_caption, "devices": devices}
+    for name, value in limits.items():
+        if value is not None:
+            mistakes.check(functools.partial(check_number, name, value, whole=True, at_least=1), None)
+    if learning_rate is not None:
+        mistakes.check(lambda: check_number("learning_rate", learning_rate, above=0), None)
+    mistakes.refuse()
     named = {
         "data.batch_size": batch_size,
         "model.optimizer.init_args.lr": learning_rate,

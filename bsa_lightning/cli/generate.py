@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from bsa_lightning.cli.call import call
+from bsa_lightning.cli.collected import Mistakes
 from bsa_lightning.cli.run_names import model_of
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import refuse_file
 from bsa_lightning.common.lists import plain_text
-from bsa_lightning.common.ranges import check_number
+from bsa_lightning.common.ranges import check_number, check_seed
 
 
 def run(words: list[str]) -> None:
@@ -39,7 +40,15 @@ def generate(
         num_samples: the number of clips of each caption, from 1 to 10000.
         out: the folder for the wav files; those of an earlier call are replaced.
     """
-    check_number("num_samples", num_samples, whole=True, at_least=1, at_most=10_000)
+    mistakes = Mistakes(())
+    mistakes.check(lambda: check_number("num_samples", num_samples, whole=True, at_least=1, at_most=10_000), None)
+    if steps is not None:
+        mistakes.check(lambda: check_number("steps", steps, whole=True, at_least=1), None)
+    if guidance is not None:
+        mistakes.check(lambda: check_number("guidance", guidance, at_least=0), None)
+    mistakes.check(lambda: check_seed("seed", seed), None)
+    mistakes.check(lambda: refuse_file(out, setting="out"), None)
+    mistakes.refuse()
     if not all(caption.strip() for caption in captions):
         raise UserError("a caption is empty; say what is to be heard")
     for caption in captions:
@@ -49,7 +58,6 @@ def generate(
                 f"{caption} is a file, but generate takes captions themselves; for a file of captions use lightning"
                 f" predict --config predict --data.file {caption} --run runs/sounds"
             )
-    refuse_file(out, setting="out")
     model = str(model_of(model))
     import torch
 

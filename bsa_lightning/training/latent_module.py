@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
-from bsa_lightning.common.settings_alone import refuse_to_load
+from bsa_lightning.common.settings_alone import NotLoadedError, refuse_to_load
 from bsa_lightning.data.datamodule import AudioCapsLatents
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
@@ -224,10 +224,11 @@ def check_training(optimizer: OptimizerFactory, *, seed: int, ema_decay: float |
     check_seed("seed", seed)
     if ema_decay is not None:
         check_decay(ema_decay)
-    rate = getattr(optimizer, "keywords", {}).get("lr", 1.0)
-    if isinstance(rate, int | float):
-        check_number("the learning rate of optimizer", rate, above=0)
-    refuse_to_load("an optimizer")  # to make one imports torch's compiler
+    try:
+        refuse_to_load("an optimizer")  # to make one imports torch's compiler
+    except NotLoadedError:
+        check_number("optimizer.lr", getattr(optimizer, "keywords", {}).get("lr", 1.0), above=0)
+        raise
     try:
         (group,) = optimizer([nn.Parameter(torch.zeros(1))]).param_groups
     except ValueError as error:

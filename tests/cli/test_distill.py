@@ -99,7 +99,7 @@ def test_two_processes_go_the_whole_way(teacher_folder, tmp_path):
         (["--steps", "8", "4", "--batch-size", "400"], "fewer than one batch of 400 on each of 1 devices"),
         (["--steps", "8", "4", "--latents-per-caption", "0"], "latents_per_caption is 0"),
         (["--steps", "8", "4", "--seed", "-1"], "seed is -1"),
-        (["--steps", "8", "4", "--learning-rate", "-1"], "learning rate"),
+        (["--steps", "8", "4", "--learning-rate", "-1"], "learning_rate"),
         (["--steps", "8", "4", "--settings", "{data.batchsize: 3}"], "batchsize"),
         (["--steps", "8", "4", "--out", "captions.txt"], "captions.txt"),
         (["--steps", "8", "4", "other"], "one model is distilled"),
