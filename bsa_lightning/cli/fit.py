@@ -37,7 +37,7 @@ from bsa_lightning.training.resume import ResumePoint
 from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
 from bsa_lightning.training.run_files import TRAINED_BY
 from bsa_lightning.training.run_folder import RunFolder, settings_of
-from bsa_lightning.training.wandb_run import WandbRun
+from bsa_lightning.training.wandb_run import WandbRun, wandb_mode
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data module shards by itself, so that a resume is exact
@@ -134,7 +134,10 @@ class Command(LightningCLI):
         parser.add_argument("--plan", action="store_true", help="fit: print what an update costs, load nothing, stop")
         parser.add_argument("--overwrite", type=bool, default=False, help="fit, predict: replace the run that is there")
         parser.add_argument(
-            "--wandb", type=Literal["offline", "online", "disabled"], default="offline", help="Weights & Biases"
+            "--wandb",
+            type=Literal["offline", "online", "disabled"] | None,
+            default=None,
+            help="Weights & Biases; None is WANDB_MODE, or offline without it",
         )
         parser.add_argument(
             "--checkpoint_every", type=int, default=100, help="updates between two checkpoints to resume from"
@@ -221,7 +224,7 @@ class Command(LightningCLI):
         loggers: list[Logger] = []
         if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
             loggers.append(MetricsFile(self.folder.path))
-        mode = self._get(self.config, "wandb")
+        mode = self._get(self.config, "wandb") or wandb_mode()
         if mode != "disabled":
             loggers.append(
                 WandbRun(self.folder.path, id=self.folder.wandb_id, config=self._dumped(), online=mode == "online")
