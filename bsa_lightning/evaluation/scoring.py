@@ -27,11 +27,13 @@ from bsa_lightning.evaluation.score_card import refuse_other, run_card
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System
-from bsa_lightning.models.base import Codec
 from bsa_lightning.models.loading import folder_sha256, load_codec, load_parts
 from bsa_lightning.training.latent_module import RoundObserver
 
 _log = logging.getLogger(__name__)
+
+_RATE = 48_000
+"""The rate, in Hz, at which the lengths of recordings are counted."""
 
 
 class Scoring(RoundObserver):
@@ -64,15 +66,18 @@ class Scoring(RoundObserver):
         if not isinstance(pl_module, ProgressiveDistillation):
             return
         codec = load_codec(pl_module.teacher_name)
-        for reason in self._few_clips(codec):
-            if trainer.is_global_zero:
-                _log.warning("%s", reason)
+        generated = [(codec.num_samples, codec.sample_rate)] * self.settings.num_generated
+        self._check_number(trainer, generated)
         size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
         # Clips that cannot be made at this rate and length fail here.
         self.clips.waveform(0, **size, num_channels=codec.num_channels)
         # Every clip is read to its end, since a damaged file would end the scoring hours later.
-        for i in range(len(self.clips) if self.settings.during_fit or stage == "test" else 0):
-            self.clips.inspect(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
+        read = range(len(self.clips) if self.settings.during_fit or stage == "test" else 0)
+        seconds = codec.num_samples / codec.sample_rate
+        found = [self.clips.inspect(i, seconds=seconds, num_channels=codec.num_channels) for i in read]
+        if found and self.clips.recorded(0) is not None:  # these are scored at their own length
+            recordings = [(round(each.seconds * _RATE), _RATE) for each in found if each is not None]
+            self._check_number(trainer, recordings, side="reference")
         for model in self.settings.baselines:
             RunSystems(pl_module, self.settings).baseline(model)
         refuse_file(self.settings.cache_folder, setting="cache")
@@ -106,22 +111,25 @@ class Scoring(RoundObserver):
                 seed=self.settings.seeds[0],
             )
 
-    def _few_clips(self, codec: Codec) -> list[str]:
-        """Returns a sentence on each embedding whose distances need more clips than are generated.
+    def _check_number(self, trainer: Trainer, lengths: Sequence[tuple[int, int]], *, side: str = "") -> None:
+        """Warns of each embedding whose distances need more clips than there are.
+
+        Args:
+            trainer: the trainer.
+            lengths: the number of samples of each clip, and its sample rate in Hz.
+            side: "reference" for recordings; empty for the clips that are generated.
 
         Raises:
             UserError: if an embedding measures nothing else.
         """
-        sentences = []
         for embedding in self.settings.embeddings:
-            lengths = [(codec.num_samples, codec.sample_rate)] * self.settings.num_generated
-            reason = too_few_reason(num_clips=len(lengths), num_rows=expected_rows(embedding, lengths))
+            rows = expected_rows(embedding, lengths)
+            reason = too_few_reason(num_clips=len(lengths), num_rows=rows, side=side)
             if reason and needs_many(embedding, paired=True, captions=True):
                 raise UserError(f"{embedding.metric} has no value: {reason}")
-            if reason and embedding.metric is not None:
+            if reason and embedding.metric is not None and trainer.is_global_zero:
                 consequence = "is left out" if embedding.is_learnt else "says little"
-                sentences.append(f"{embedding.metric} {consequence}: {reason}")
-        return sentences
+                _log.warning("%s %s: %s", embedding.metric, consequence, reason)
 
     def _score_all(
         self, trainer: Trainer, module: ProgressiveDistillation, systems: Sequence[System], seeds: Sequence[int]
