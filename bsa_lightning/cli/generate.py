@@ -27,6 +27,10 @@ def generate(
 ) -> None:
     """Makes sound from captions and writes wav files.
 
+    The built-in teacher and its students know these words alone: a, an, and, beep(s), bell(s), buzz(es), by, chirp(s),
+    click(s), engine, falling, followed, four, high, hum, knock(s), long, low, over, quick, rain, rising, short, slow,
+    then, three, two, wind, with. For example: "Three short high beeps over a low hum", "Wind, with a rising chirp".
+
     Args:
         captions: the captions.
         model: the folder of a model or student, or "tiny" for the built-in teacher.
@@ -45,10 +49,12 @@ def generate(
     import torch
 
     from bsa_lightning.generation.wav_writer import WavWriter
+    from bsa_lightning.models.vocabulary import warn_of_unknown_words
 
     repeated = [caption for caption in captions for _ in range(num_samples)]
     WavWriter.paths(out, repeated, range(len(repeated)))
     sounds = WavWriter(model, num_steps=steps, guidance_scale=guidance, seed=seed)
+    warn_of_unknown_words(sounds.folder, captions)
     sounds.to("cuda" if torch.cuda.is_available() else "cpu")
     for first in range(0, len(repeated), _BATCH_SIZE):
         batch = repeated[first : first + _BATCH_SIZE]
