@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import sys
+import types
 
 import pytest
 import yaml
@@ -25,8 +27,18 @@ def relative(path):
     return str(path.relative_to(ROOT))
 
 
+@pytest.fixture
+def my_package(monkeypatch):
+    """The package that docs/own-parts.md writes."""
+    whole = "\n".join(body for body in blocks(ROOT / "docs" / "own-parts.md", "python") if "register" not in body)
+    for name in ("my_package", "my_package.weightings", "my_package.data", "my_package.embeddings"):
+        module = types.ModuleType(name)
+        exec(compile(whole, name, "exec"), vars(module))
+        monkeypatch.setitem(sys.modules, name, module)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_is_read(command, monkeypatch, tmp_path, capsys):
+def test_command_is_read(command, my_package, monkeypatch, tmp_path, capsys):
     code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False)
     assert code == 0, capsys.readouterr().err
 

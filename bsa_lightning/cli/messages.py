@@ -21,6 +21,8 @@ _OPTION = re.compile(r"(?:unrecognized arguments: --|ambiguous option: --|Option
 _GIVEN = re.compile(r"Problem with given class_path '(.+)'$")
 _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.+?)\])")
 _VALUE = re.compile(r"G(?:ot|iven) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
+_MODULE = re.compile(r"No module named '([^']+)'")
+_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _NOT_A_HELP = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|- Expected a path|- Expected a <class 'NoneType'>"
 )
@@ -47,8 +49,7 @@ def sentence(error: BaseException) -> str | None:
         return f"there is no option --{option}; `--print_config` shows those that there are"
     if place and (types := _types(text)) and (value := _VALUE.search(str(error))):
         return f"{place} is {value[1]}, but must be {types}"
-    if unknown := _CLASS.search(text):
-        reason = unknown_class(unknown[1])
+    reason = _unknown_path(text) or reason
     return f"{place}: {reason}" if place else reason
 
 
@@ -76,6 +77,17 @@ def _types(text: str) -> str:
     return " or ".join(names)
 
 
+def _unknown_path(text: str) -> str:
+    """Returns the sentence on a dotted path or a bare name that leads nowhere; empty if the error is another one."""
+    if found := _CLASS.search(text):
+        return unknown_class(found[1])
+    if found := _MODULE.search(text):
+        return unknown_module(found[1])
+    if found := _ATTRIBUTE.search(text):
+        return f'there is no "{found[2]}" in the module {found[1]}'
+    return ""
+
+
 def unknown_class(name: str) -> str:
     """Returns the sentence on a name that is not a class, with a hint at a similar class that has a bare name."""
     if name == "None":  # what jsonargparse makes of a null for a nested class on the command line
@@ -89,6 +101,16 @@ def unknown_class(name: str) -> str:
         if attribute != name and not inspect.isabstract(value)
     ]
     return f'there is no class "{name}"{did_you_mean(name, known)} (a dotted path names one from elsewhere)'
+
+
+def unknown_module(name: str) -> str:
+    """Returns the sentence on a module that is not found, with the places where Python looks."""
+    path = os.environ.get("PYTHONPATH") or "which is not set"
+    return (
+        f'there is no module "{name}" where Python looks: in the folders of PYTHONPATH ({path}), and among the packages'
+        f" installed in {sys.prefix}; write PYTHONPATH=. before the command for a module in the current folder, or"
+        " install its package"
+    )
 
 
 def unknown_option(error: ArgumentError, parser: ArgumentParser) -> str | None:
