@@ -23,6 +23,7 @@ _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.
 _VALUE = re.compile(r"G(?:ot|iven) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
 _MODULE = re.compile(r"No module named '([^']+)'")
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+_NO_WEIGHTING = re.compile(r"Import path (\S+) does not correspond to a subclass of Weighting")
 _NOT_A_HELP = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|- Expected a path|- Expected a <class 'NoneType'>"
 )
@@ -85,6 +86,8 @@ def _unknown_path(text: str) -> str:
         return unknown_module(found[1])
     if found := _ATTRIBUTE.search(text):
         return f'there is no "{found[2]}" in the module {found[1]}'
+    if found := _NO_WEIGHTING.search(text):
+        return f"{found[1]} is no class of weightings; name a function as OwnWeighting, with --model.weighting.function"
     return ""
 
 

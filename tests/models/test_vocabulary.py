@@ -1,9 +1,12 @@
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from bsa_lightning.cli import generate
+from bsa_lightning.cli.captions_alone import CaptionsAlone
 from bsa_lightning.data.soundscapes import NUM_WORDINGS, Soundscape, possible_backgrounds, possible_events
+from bsa_lightning.generation.predict import Generation
 from bsa_lightning.models import vocabulary
 from bsa_lightning.models.vocabulary import WORDS, unknown_words, warn_of_unknown_words
 
@@ -55,3 +58,13 @@ def test_generate_warns_once_for_all_batches(tmp_path, monkeypatch, caplog):
     assert [record.getMessage()[:60] for record in caplog.records if "know" in record.getMessage()] == [
         'the built-in teacher does not know "dog", "cat", and makes s'
     ]
+
+
+def test_predict_and_distill_warn_of_all_captions_at_once(tmp_path, caplog):
+    module = Generation("tiny")
+    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(captions=["wind", "a dog", "a cat"]))
+    module.on_predict_start()
+    (tmp_path / "captions.txt").write_text("wind\na cow\na dog\na hen\n")
+    CaptionsAlone("tiny", tmp_path / "captions.txt", tmp_path / "out", (2, 1))._clips()
+    said = [record.getMessage().partition(", and makes")[0] for record in caplog.records]
+    assert said == [f"the built-in teacher does not know {words}" for words in ('"dog", "cat"', '"cow", "hen"')]
