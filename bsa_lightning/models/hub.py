@@ -6,6 +6,7 @@ do is to compare what has arrived with the digest under which the hub lists it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -41,8 +42,11 @@ def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), op
     return folder
 
 
+@functools.cache
 def fetch_model(hub_id: str) -> Path:
     """A local folder with a model in the layout of diffusers, downloaded from the hub unless it is in the cache.
+
+    The hub is asked once in a process, so that all parts are read from the same revision.
 
     Args:
         hub_id: the repository, as "owner/name".

@@ -10,10 +10,17 @@ import sys
 import threading
 
 import pytest
+from ports import free_port
+
+from bsa_lightning.models.hub import fetch_model
 
 COMMIT = "0" * 40
 FILES = {"config.json": b'{"width": 3}', "model.safetensors": random.Random(0).randbytes(1_000_000)}
 FETCH = """
+import os, resource, signal
+if limit := int(os.environ.get("LARGEST_FILE", 0)):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.hub import fetch
 try:
@@ -74,7 +81,7 @@ def hub():
         thread.join()
 
 
-def fetch(hub, home, *, offline="0"):
+def fetch(hub, home, *, offline="0", **more):
     """Fetches in a process of its own, since the client reads its environment once."""
     environment = {
         **os.environ,
@@ -82,6 +89,7 @@ def fetch(hub, home, *, offline="0"):
         "HF_HOME": str(home),
         "HF_HUB_OFFLINE": offline,
         "no_proxy": "127.0.0.1",
+        **more,
     }
     return subprocess.run(
         [sys.executable, "-c", FETCH], env=environment, capture_output=True, text=True, check=True
@@ -115,3 +123,21 @@ def test_what_arrives_damaged_is_refused_and_removed(hub, tmp_path, monkeypatch,
     monkeypatch.undo()
     folder = fetch(hub, tmp_path / "home")
     assert {name: (tmp_path / folder / name).read_bytes() for name in FILES} == FILES
+
+
+def test_a_disk_that_fills_up(hub, tmp_path):
+    message = fetch(hub, tmp_path / "home", LARGEST_FILE="500000")
+    assert message.startswith(f"refused: the disk of {tmp_path / 'home' / 'hub'} is full; free some space")
+
+
+def test_a_server_that_does_not_answer(hub, tmp_path):
+    message = fetch(hub, tmp_path / "home", HF_ENDPOINT=f"http://127.0.0.1:{free_port()}")
+    assert "somebody/model is not a folder here and cannot be fetched from the hub (" in message
+    assert "run `hf download somebody/model config.json model.safetensors" in message
+
+
+def test_a_model_is_asked_for_once_in_a_process(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
+    assert [fetch_model("somebody/else"), fetch_model("somebody/else")] == [tmp_path, tmp_path]
+    assert asked == ["somebody/else"]

@@ -84,7 +84,7 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
         UserError: if there is no such file, it cannot be read, or it holds other weights.
     """
     if not path.is_file():
-        raise UserError(f'weights is "{path}", but no such file exists; put {published.whereabouts} there')
+        raise UserError(f'weights is "{path}", but no such file or folder exists; put {published.whereabouts} there')
     sha256 = sha256_of_file(path)
     if unquote(path.name) == published.name and sha256 != published.sha256:
         raise UserError(
