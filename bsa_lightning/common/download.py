@@ -54,7 +54,8 @@ def fetch_file(path: Path, *, url: str, sha256: str, page: str) -> None:
     if is_offline():
         raise UserError(f"{path.absolute()} is not there, and HF_HUB_OFFLINE is set; {advice}")
     partial = path.with_name(f".{path.name}.part")
-    with locked(path.parent, busy=f"{path.parent} is locked"):
+    waiting = f"another process writes to {path.parent}: waiting for it before {path.name} is fetched"
+    with locked(path.parent, busy=f"{path.parent} is locked", waiting=waiting):
         if path.is_file():  # another process has fetched it meanwhile
             return
         try:

@@ -6,6 +6,8 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections import namedtuple
 
 import pytest
@@ -15,6 +17,7 @@ from web_server import serving
 from bsa_lightning.common import download
 from bsa_lightning.common.download import fetch_file
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.locks import locked
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -158,6 +161,23 @@ def test_a_disk_that_fills_up(path, small_disk):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     assert "cannot be made" in refused(tmp_path / "file" / "weights.pth", f"http://127.0.0.1:{free_port()}/")
+
+
+def test_whoever_waits_for_another_process_says_so(path, caplog):
+    with serving(CONTENT) as (url, _):
+        thread = threading.Thread(target=fetch, args=(path, url), daemon=True)
+        with locked(path.parent, busy="locked"):
+            thread.start()
+            while "another process writes to" not in caplog.text:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            assert not path.exists()
+        thread.join(30)
+        assert path.read_bytes() == CONTENT
+        caplog.clear()
+        path.unlink()
+        fetch(path, url)
+    assert "another process" not in caplog.text
 
 
 def test_two_processes_fetch_a_file_once(path):
