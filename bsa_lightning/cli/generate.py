@@ -53,8 +53,8 @@ def generate(
 
     repeated = [caption for caption in captions for _ in range(num_samples)]
     WavWriter.paths(out, repeated, range(len(repeated)))
+    warn_of_unknown_words(model, captions)
     sounds = WavWriter(model, num_steps=steps, guidance_scale=guidance, seed=seed)
-    warn_of_unknown_words(sounds.folder, captions)
     sounds.to("cuda" if torch.cuda.is_available() else "cpu")
     for first in range(0, len(repeated), _BATCH_SIZE):
         batch = repeated[first : first + _BATCH_SIZE]
