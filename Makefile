@@ -1,6 +1,6 @@
 # python3 (3.11 to 3.13) and make are enough: a target that needs the environment makes it first, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check docs study bench coverage endurance fuzz mutants lint format types lock clean
+.PHONY: help setup demo test slow check docs study bench gpu gpu-wheels coverage endurance fuzz mutants lint format types lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -9,9 +9,10 @@ BIN := .venv/bin
 UV := .venv/uv/bin/uv
 READY := .venv/ready
 DEMO := runs/demo
+GPU_PYTHON ?= 3.12
 
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the environment in .venv, with the locked versions
 
@@ -36,6 +37,15 @@ study: $(READY) ## compare the weightings, as experiments/weightings says; hours
 
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks.bench
+
+# A machine with a GPU has its own torch, which this does not replace; elsewhere, `make setup` comes first.
+gpu: ## all that a GPU is needed for, in eight minutes (kept in experiments/benchmarks/gpu.md); small without one
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m experiments.gpu $(PARTS)
+
+gpu-wheels: $(READY) ## collect in .wheels what a machine with torch, lightning and transformers alone lacks
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
+		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --dest .wheels \
+		$(shell sed -n -E 's/^(diffusers|importlib-metadata|jsonargparse|docstring-parser|typeshed-client|omegaconf|soundfile|cffi|pycparser)==([^ ]*).*/\1==\2/p' requirements.lock)
 
 coverage: $(READY) ## simulate the intervals that are printed; 95 % or wider (kept in experiments/coverage; some five minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.run $(PARTS)

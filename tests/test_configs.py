@@ -45,6 +45,7 @@ def root(tmp_path, monkeypatch, tango):
     for module in (loading, registry):
         monkeypatch.setattr(module, "resolve_folder", stand_in)
     for name in ("vggish", "pann"):  # whose weights nobody has here
+        monkeypatch.setattr(f"bsa_lightning.evaluation.embeddings.{name}.located", lambda *_: Path("nowhere"))
         monkeypatch.setattr(f"bsa_lightning.evaluation.embeddings.{name}.fill", lambda *_: "0")
     return root
 

@@ -1,4 +1,4 @@
-"""The parts that docs/repository.md shows how to add work, and docs/settings.md is what the code says."""
+"""The parts that docs/own-parts.md shows how to add work, and docs/settings.md is what the code says."""
 
 import subprocess
 import sys
@@ -9,13 +9,15 @@ import torch
 from pages import ROOT, blocks, tables
 
 from bsa_lightning.cli import help_texts
+from bsa_lightning.data.latents import LatentReader
+from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.diffusion import weighting
 from bsa_lightning.diffusion.schedule import CosineSchedule, trailing_grid
 from bsa_lightning.evaluation.reference import embed
 from bsa_lightning.models import registry
 from docs.tools import settings
 
-PAGE = ROOT / "docs" / "repository.md"
+PAGE = ROOT / "docs" / "own-parts.md"
 LIMITS = [row for row in tables(ROOT / "docs" / "mathematics.md") if len(row) == 5]
 
 
@@ -31,8 +33,17 @@ def defined(monkeypatch):
 
 def test_weighting_has_weights_that_a_ladder_accepts(defined):
     times = trailing_grid(8)[:-1]
-    weighting.check_weights(defined["LogSNR"](), CosineSchedule(), times, where="in the test")
-    assert defined["LogSNR"]()(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 0.6931472])
+    for own in (defined["LogSNR"](), weighting.OwnWeighting(defined["log_snr"])):
+        weighting.check_weights(own, CosineSchedule(), times, where="in the test")
+        assert own(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 0.6931472])
+    assert weighting.OwnWeighting(defined["log_snr"]).name == "log-snr"
+
+
+def test_data_set_is_prepared(defined, teacher_folder, tmp_path):
+    clips = defined["Tones"](3)
+    prepare_folder(clips, tmp_path / "store", str(teacher_folder))
+    clip = LatentReader(tmp_path / "store")[2]
+    assert clip.captions == ["A tone of 102 Hz"]
 
 
 def test_embedding_measures_what_it_says(defined):
@@ -87,4 +98,4 @@ def test_limits_of_weightings_are_those_of_the_code(row):
 
 def test_limits_are_given_of_every_weighting():
     classes = settings.subclasses(weighting.Weighting)
-    assert [row[0].split("`")[1] for row in LIMITS] == [cls.__name__ for cls in classes]
+    assert [row[0].split("`")[1] for row in LIMITS] + ["OwnWeighting"] == [cls.__name__ for cls in classes]

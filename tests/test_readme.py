@@ -20,6 +20,9 @@ TREE = next(body for body in blocks(ROOT / "docs" / "repository.md", "text") if 
 PYTHON = [(page, body) for page in DOCS for body in blocks(page, "python")]
 YAML = [body for page in DOCS for body in blocks(page, "yaml") if "my_package" not in body]
 
+STAND_INS = {"my_package.data.Tones": "Soundscapes", "my_package.weightings.log_snr": "bsa_lightning.api.sample"}
+"""What the package of the reader's own is read as."""
+
 
 def relative(path):
     return str(path.relative_to(ROOT))
@@ -27,6 +30,8 @@ def relative(path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_read(command, monkeypatch, tmp_path, capsys):
+    for own, other in STAND_INS.items():
+        command = command.replace(own, other)
     code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False)
     assert code == 0, capsys.readouterr().err
 

@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from bsa_lightning.common.errors import UserError
@@ -17,7 +18,8 @@ def as_config(value: object) -> Any:  # noqa: ANN401 - any value of YAML
     """Returns the settings that would make a value: of an object, its class path and its constructor's arguments.
 
     Each argument is read from the attribute of the same name. A dataclass without a base class becomes a plain mapping,
-    and a class or a ``functools.partial`` of one, which makes an optimizer, becomes its class path and keywords.
+    and a class or a ``functools.partial`` of one, which makes an optimizer, becomes its class path and keywords. A
+    function becomes its import path.
 
     Args:
         value: the value, of any type that YAML has, or an object.
@@ -37,6 +39,8 @@ def as_config(value: object) -> Any:  # noqa: ANN401 - any value of YAML
         return {**_named(value.func), "init_args": as_config(value.keywords)}
     if isinstance(value, type):
         return _named(value)
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
     arguments = list(inspect.signature(type(value)).parameters)
     if lacking := [name for name in arguments if not hasattr(value, name)]:
         raise UserError(

@@ -28,6 +28,7 @@ from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.models.loading import read_sampling, without_weights
 from bsa_lightning.models.registry import BUILT_IN
+from bsa_lightning.models.vocabulary import warn_of_unknown_words
 from bsa_lightning.reporting.report import PAGE, report
 from bsa_lightning.training.run_files import CONFIG
 from bsa_lightning.training.run_folder import RunFolder
@@ -140,6 +141,7 @@ class CaptionsAlone:
     def _clips(self) -> tuple[TeacherSamples, TeacherSamples]:
         """Returns the clips to train on, and those to validate on and to score against."""
         captions = distinct_captions(self.captions)
+        warn_of_unknown_words(self.teacher, captions)
         num_held_out = min(MOST_HELD_OUT, max(1, len(captions) // 10))
         train, test = hold_out(captions, num_held_out)
         if not train:

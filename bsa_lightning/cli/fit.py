@@ -42,7 +42,7 @@ from bsa_lightning.training.rank_watch import RankWatch
 from bsa_lightning.training.resume import ResumePoint
 from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
 from bsa_lightning.training.run_folder import RunFolder, settings_of
-from bsa_lightning.training.wandb_run import WandbRun
+from bsa_lightning.training.wandb_run import WandbRun, wandb_mode
 
 _NOT_RECORDED = ("plan", "ckpt_path", "overwrite", "weights_only", "verbose", "return_predictions")
 
@@ -125,7 +125,10 @@ class Command(LightningCLI):
         parser.add_argument("--plan", action="store_true", help="fit: print what an update costs, load nothing, stop")
         parser.add_argument("--overwrite", type=bool, default=False, help="fit, predict: replace the run that is there")
         parser.add_argument(
-            "--wandb", type=Literal["offline", "online", "disabled"], default="offline", help="Weights & Biases"
+            "--wandb",
+            type=Literal["offline", "online", "disabled"] | None,
+            default=None,
+            help="Weights & Biases; None is WANDB_MODE, or offline without it",
         )
         parser.add_argument(
             "--checkpoint_every", type=int, default=100, help="updates between two checkpoints to resume from"
@@ -249,7 +252,7 @@ class Command(LightningCLI):
         loggers: list[Logger] = []
         if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
             loggers.append(MetricsFile(self.folder.path))
-        mode = self._get(self.config, "wandb")
+        mode = self._get(self.config, "wandb") or wandb_mode()
         if mode != "disabled":
             loggers.append(
                 WandbRun(self.folder.path, id=self.folder.wandb_id, config=self._dumped(), online=mode == "online")

@@ -30,6 +30,10 @@ def generate(
 ) -> None:
     """Makes sound from captions and writes wav files.
 
+    The built-in teacher and its students know these words alone: a, an, and, beep(s), bell(s), buzz(es), by, chirp(s),
+    click(s), engine, falling, followed, four, high, hum, knock(s), long, low, over, quick, rain, rising, short, slow,
+    then, three, two, wind, with. For example: "Three short high beeps over a low hum", "Wind, with a rising chirp".
+
     Args:
         captions: the captions.
         model: the folder of a model or a student, or of a run, whose last student it is, or "tiny" for the built-in
@@ -62,9 +66,11 @@ def generate(
     import torch
 
     from bsa_lightning.generation.wav_writer import WavWriter
+    from bsa_lightning.models.vocabulary import warn_of_unknown_words
 
     repeated = [caption for caption in captions for _ in range(num_samples)]
     WavWriter.paths(out, repeated, range(len(repeated)))
+    warn_of_unknown_words(model, captions)
     sounds = WavWriter(model, num_steps=steps, guidance_scale=guidance, seed=seed)
     sounds.to("cuda" if torch.cuda.is_available() else "cpu")
     for first in range(0, len(repeated), _BATCH_SIZE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from argparse import ArgumentError
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ _OWNER = re.compile(r"(?:given class_path |class_path=)'([\w.]+)'")
 _GIVEN = re.compile(r"Problem with given class_path '(.+)'$")
 _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.+?)\])")
 _VALUE = re.compile(r"G(?:ot|iven) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
+_MODULE = re.compile(r"No module named '([^']+)'")
+_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+_NO_WEIGHTING = re.compile(r"Import path (\S+) does not correspond to a subclass of Weighting")
 _NOT_A_HELP = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|- Expected a path|- Expected a <class 'NoneType'>"
 )
@@ -60,12 +64,9 @@ def refusal(error: BaseException) -> tuple[str, str]:
     is_class = bool(bad_class) and (not _types(text) or bad_class[-1][:1].isupper())
     if place and not is_class and (types := _types(text)) and (value := _VALUE.search(str(error))):
         return f"{place} is {value[1]}, but must be {types}", place
-    if bad_class:
-        return (f"{place}: {unknown_class(bad_class[-1])}" if place else unknown_class(bad_class[-1])), place
     reasons = [line for line in text.splitlines() if line.strip() and not _NOT_A_HELP.search(line)]
     reason = _one_line(" ".join(_GIVEN.sub(r"\1:", _KEY.sub("", line).strip(" :-")) for line in reasons))
-    if "No module named" in reason:
-        reason += "; install it, or add the folder that holds it to the environment variable PYTHONPATH"
+    reason = _unknown_path(text) or reason
     return (f"{place}: {reason}" if place else reason), place
 
 
@@ -93,12 +94,35 @@ def _types(text: str) -> str:
     return " or ".join(names)
 
 
+def _unknown_path(text: str) -> str:
+    """Returns the sentence on a dotted path or a bare name that leads nowhere; empty if the error is another one."""
+    if names := _CLASS.findall(text):
+        return unknown_class(names[-1])
+    if found := _MODULE.search(text):
+        return unknown_module(found[1])
+    if found := _ATTRIBUTE.search(text):
+        return f'there is no "{found[2]}" in the module {found[1]}'
+    if found := _NO_WEIGHTING.search(text):
+        return f"{found[1]} is no class of weightings; name a function as OwnWeighting, with --model.weighting.function"
+    return ""
+
+
 def unknown_class(name: str) -> str:
     """Returns the sentence on a name that is not a class, with a hint at a similar class that has a bare name."""
     if name == "None":  # what jsonargparse makes of a null for a nested class on the command line
         return "null is understood in a YAML file, not on the command line; write it there, and give it as --config"
     hint = did_you_mean(name, [known for known in class_names() if known != name])
     return f'there is no class "{name}"{hint} (a dotted path names one from elsewhere)'
+
+
+def unknown_module(name: str) -> str:
+    """Returns the sentence on a module that is not found, with the places where Python looks."""
+    path = os.environ.get("PYTHONPATH") or "which is not set"
+    return (
+        f'there is no module "{name}" where Python looks: in the folders of PYTHONPATH ({path}), and among the packages'
+        f" installed in {sys.prefix}; write PYTHONPATH=. before the command for a module in the current folder, or"
+        " install its package"
+    )
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,12 +12,14 @@ from filelock import FileLock, Timeout
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import disk_trouble, make_folder
 
+_log = logging.getLogger(__name__)
+
 LOCK = ".bsa-lightning.lock"
 """The name of the lock file in a folder."""
 
 
 @contextmanager
-def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = -1, busy: str, waiting: str = "") -> Iterator[None]:
     """A context in which this process holds the lock of a folder, a hidden file in it.
 
     The folder is made unless it exists. The system releases the lock if the process dies. At the end the lock file is
@@ -26,6 +29,7 @@ def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
         folder: the folder that only this process is to write to.
         wait: the time to wait for another process, in seconds; a negative number waits without limit.
         busy: the message of the error if another process still holds the lock after that.
+        waiting: the line to log before waiting for another process; empty waits in silence.
 
     Raises:
         UserError: if the folder is still locked after ``wait`` seconds, or cannot be written to.
@@ -34,7 +38,13 @@ def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
     make_folder(folder)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=wait)
+        if waiting and not _is_free(lock):
+            _log.warning("%s", waiting)
+        try:
+            lock.acquire(timeout=wait)
+        except FileNotFoundError:  # whoever held the lock has made the folder, and removed it since it stayed empty
+            make_folder(folder)
+            lock.acquire(timeout=wait)
     except Timeout:
         raise UserError(busy) from None
     except OSError as error:
@@ -50,20 +60,21 @@ def locked(folder: Path, *, wait: float = -1, busy: str) -> Iterator[None]:
                 part.rmdir()
 
 
+def _is_free(lock: FileLock) -> bool:
+    """Whether no other process held the lock a moment ago."""
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
 def is_locked(folder: Path) -> bool:
     """Returns whether a process holds the lock of a folder, without waiting for it.
 
     Args:
-        folder: the folder, which exists.
+        folder: the folder.
     """
-    if not (folder / LOCK).exists():
-        return False
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except OSError:
-        return False
-    lock.release()
+    with suppress(OSError):
+        return (folder / LOCK).exists() and not _is_free(FileLock(folder / LOCK))
     return False

@@ -7,7 +7,11 @@ The same loss in another space has another weight: errors relate by ||eps||^2 = 
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +32,11 @@ class Weighting(ABC):
     """A function of SNR (any shape, 0 to infinity)."""
 
     name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The settings besides the name, as the provenance of a student records them."""
+        return {name: value for name, value in vars(self).items() if name != "name"}
 
     @abstractmethod
     def __call__(self, snr: Tensor) -> Tensor:
@@ -118,6 +127,50 @@ class Tango(_Capped):
     def __call__(self, snr: Tensor) -> Tensor:
         capped = self.gamma + self.gamma / snr  # gamma (SNR + 1) / SNR, finite at infinity
         return torch.where(snr > self.gamma, capped, snr + 1)
+
+
+class OwnWeighting(Weighting):
+    """A function of your own.
+
+    Args:
+        function: a function from SNR to weights, both of the same shape; in YAML its import path, such as
+            my_package.weights.log_snr. It is a module's own function, not a lambda, so that its path can be recorded.
+        name: the name in scores and provenance; ``None`` is the name of the function.
+
+    Raises:
+        UserError: if the function has no import path, or the name is none, or that of another weighting.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
+        if not isinstance(function, FunctionType) or "<" in function.__qualname__:
+            raise UserError(
+                f"function is {getattr(function, '__qualname__', repr(function))}, which has no import path that a run"
+                " could record; define it by `def` at the top level of a module"
+            )
+        self.function = function
+        self.path = f"{function.__module__}.{function.__qualname__}"
+        self.name = function.__name__.strip("_").replace("_", "-") if name is None else name
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise UserError(f'name is "{self.name}", but must be of letters, digits, and . + - _; choose another one')
+        others = (Uniform, SNR, TruncatedSNR, SNRPlusOne, MinSNR, BSA, Tango)
+        if taken := [kind.__name__ for kind in others if kind.name == self.name]:
+            raise UserError(
+                f'name is "{self.name}", by which reports know the results of {taken[0]}; choose another one'
+            )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"function": self.path}
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        weights = self.function(snr)
+        if not isinstance(weights, Tensor) or weights.shape != snr.shape:
+            found = f"a tensor of {tuple(weights.shape)}" if isinstance(weights, Tensor) else repr(weights)
+            raise UserError(
+                f"{self.path} gives {found} for SNR of the shape {tuple(snr.shape)}; have it return a tensor of that"
+                " shape"
+            )
+        return weights
 
 
 def check_weights(weighting: Weighting, schedule: Schedule, times: Tensor, *, where: str) -> None:

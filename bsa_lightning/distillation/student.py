@@ -48,7 +48,7 @@ def save_student(
         "teacher_sha256": folder_sha256(teacher),
         "licence": read_licence(teacher),
         "weighting": weighting.name,
-        "weighting_parameters": {name: value for name, value in vars(weighting).items() if name != "name"},
+        "weighting_parameters": weighting.parameters,
         "round": round_.index + 1,
         "updates": updates,
         "num_steps": round_.num_steps,

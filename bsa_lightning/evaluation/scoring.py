@@ -27,11 +27,13 @@ from bsa_lightning.evaluation.score_card import refuse_other, run_card
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System
-from bsa_lightning.models.base import Codec
 from bsa_lightning.models.loading import folder_sha256, load_codec, load_parts
 from bsa_lightning.training.latent_module import RoundObserver
 
 _log = logging.getLogger(__name__)
+
+_RATE = 48_000
+"""The rate, in Hz, at which the lengths of recordings are counted."""
 
 
 class Scoring(RoundObserver):
@@ -112,25 +114,32 @@ class Scoring(RoundObserver):
         Raises:
             UserError: if a clip cannot be read, or an embedding measures nothing of so few clips.
         """
-        sentences = self._few_clips(codec)
+        sentences = self._few_clips([(codec.num_samples, codec.sample_rate)] * self.settings.num_generated)
+        size = {"sample_rate": codec.sample_rate, "num_samples": codec.num_samples}
         # Clips that cannot be made at this rate and length fail here.
-        self.clips.waveform(
-            0, sample_rate=codec.sample_rate, num_samples=codec.num_samples, num_channels=codec.num_channels
-        )
-        for i in range(len(self.clips) if read else 0):
-            self.clips.inspect(i, seconds=codec.num_samples / codec.sample_rate, num_channels=codec.num_channels)
+        self.clips.waveform(0, **size, num_channels=codec.num_channels)
+        seconds = codec.num_samples / codec.sample_rate
+        numbers = range(len(self.clips) if read else 0)
+        found = [self.clips.inspect(i, seconds=seconds, num_channels=codec.num_channels) for i in numbers]
+        if found and self.clips.recorded(0) is not None:  # these are scored at their own length
+            recordings = [(round(each.seconds * _RATE), _RATE) for each in found if each is not None]
+            sentences += self._few_clips(recordings, side="reference")
         return sentences
 
-    def _few_clips(self, codec: Codec) -> list[str]:
-        """Returns a sentence on each embedding whose distances need more clips than are generated.
+    def _few_clips(self, lengths: Sequence[tuple[int, int]], *, side: str = "") -> list[str]:
+        """Returns a sentence on each embedding whose distances need more clips than there are.
+
+        Args:
+            lengths: the number of samples of each clip, and its sample rate in Hz.
+            side: "reference" for recordings; empty for the clips that are generated.
 
         Raises:
             UserError: if an embedding measures nothing else.
         """
-        sentences = []
+        sentences: list[str] = []
         for embedding in self.settings.embeddings:
-            lengths = [(codec.num_samples, codec.sample_rate)] * self.settings.num_generated
-            reason = too_few_reason(num_clips=len(lengths), num_rows=expected_rows(embedding, lengths))
+            rows = expected_rows(embedding, lengths)
+            reason = too_few_reason(num_clips=len(lengths), num_rows=rows, side=side)
             if reason and needs_many(embedding, paired=True, captions=True):
                 raise UserError(f"{embedding.metric} has no value: {reason}")
             if reason and embedding.metric is not None:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.captions import read_captions
 from bsa_lightning.generation.wav_writer import WavWriter
+from bsa_lightning.models.vocabulary import warn_of_unknown_words
 
 
 class Generation(LightningModule):
@@ -30,6 +31,10 @@ class Generation(LightningModule):
     ) -> None:
         super().__init__()
         self.sounds = WavWriter(model, num_steps=num_steps, guidance_scale=guidance_scale, seed=seed)
+
+    def on_predict_start(self) -> None:
+        captions = getattr(self.trainer.datamodule, "captions", [])  # type: ignore[attr-defined]
+        warn_of_unknown_words(self.sounds.folder, captions)  # one warning, before those of batches
 
     def predict_step(self, batch: list[tuple[int, str]]) -> list[Path]:
         numbers, captions = zip(*batch, strict=True)

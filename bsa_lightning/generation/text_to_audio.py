@@ -15,6 +15,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number, check_seed
 from bsa_lightning.generation.from_noise import generate, noise_of
 from bsa_lightning.models.loading import load_parts
+from bsa_lightning.models.vocabulary import warn_of_unknown_words
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class TextToAudio(nn.Module):
             raise UserError(f"captions holds {strangers[0]!r}, but must hold text; give each caption as a str")
         if not captions:
             raise UserError("captions is empty; give at least one caption")
+        warn_of_unknown_words(self.folder, captions)
         device = next(self.denoiser.parameters()).device
         numbers = range(len(captions)) if numbers is None else numbers
         noise = noise_of(numbers, seed=seed, shape=self.codec.latent_shape)

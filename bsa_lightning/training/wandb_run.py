@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -65,6 +66,18 @@ class WandbRun(WandbLogger):
             self._num_skipped -= 1
         else:
             super().log_metrics(metrics, step)
+
+
+def wandb_mode() -> str:
+    """Returns the mode that the environment variable ``WANDB_MODE`` asks for, "offline" if it is not set.
+
+    Raises:
+        UserError: if it is no mode of W&B.
+    """
+    mode = os.environ.get("WANDB_MODE") or "offline"
+    if mode not in ("offline", "online", "disabled"):
+        raise UserError(f'WANDB_MODE is "{mode}", but must be offline, online or disabled; set it to one of them')
+    return mode
 
 
 @rank_zero_only

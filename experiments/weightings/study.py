@@ -41,10 +41,11 @@ class Study:
 
     Args:
         jobs: how many run at once, each on an equal share of the cores.
+        root: the folder of all runs.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int, root: Path = ROOT) -> None:
+        self.jobs, self.root = jobs, root
         # Processes that are forked from one that has imported everything start at once.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         self.processes = multiprocessing.get_context("forkserver")
@@ -59,7 +60,7 @@ class Study:
 
     def run_all(self, runs: list[Run]) -> None:
         """Those that are not done, ``jobs`` at once; the first alone, since it prepares data that all share."""
-        todo = [run for run in runs if not done(run)]
+        todo = [run for run in runs if not self.is_done(run)]
         if not todo:
             return
         print(f"{todo[0].part}: {len(todo)} of {len(runs)} runs to do", flush=True)
@@ -71,9 +72,13 @@ class Study:
                 pool.shutdown(cancel_futures=True)
                 raise
 
+    def is_done(self, run: Run) -> bool:
+        """Whether nothing is left to do."""
+        return (run.folder(self.root) / "done").is_file()
+
     def run(self, run: Run) -> None:
         began = time.monotonic()
-        folder = run.folder(ROOT)
+        folder = run.folder(self.root)
         log = folder.with_name(f"{run.seed}.log")
         rate = () if run.weighting is None else ("--model.optimizer.init_args.lr", tuned_rate(run.weighting))
         words = ["--config", DEMO, "--config", STUDY, *run.options, *rate, "--seed_everything", str(run.seed)]
@@ -91,11 +96,6 @@ class Study:
 
 def last_line(log: Path) -> str:
     return log.read_text().strip().replace("\r", "\n").splitlines()[-1]
-
-
-def done(run: Run) -> bool:
-    """Whether nothing is left to do."""
-    return (run.folder(ROOT) / "done").is_file()
 
 
 def tuned_rate(weighting: str) -> str:

@@ -144,6 +144,7 @@ def test_a_hub_id_is_fetched(teacher_folder, monkeypatch):
         return str(teacher_folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert bsa.load_model("somebody/model").folder == teacher_folder
     assert asked[0] == ("somebody/model", True)
     with pytest.raises(bsa.UserError, match=r'model is "somebody/nothing".*cannot be fetched from the hub \(404\)'):

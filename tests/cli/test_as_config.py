@@ -11,7 +11,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.soundscapes import Soundscapes
-from bsa_lightning.diffusion.weighting import BSA, Uniform, Weighting
+from bsa_lightning.diffusion.weighting import BSA, OwnWeighting, Uniform, Weighting
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, GuidanceMode, Outside
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.embeddings.base import Embedding
@@ -20,11 +20,16 @@ from bsa_lightning.evaluation.embeddings.reading import AsAudioldmEval
 from bsa_lightning.generation.samplers import DPMSolver, Sampler
 
 
+def log_snr(snr):
+    return torch.log1p(snr)
+
+
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
         (BSA(gamma=4.0), Weighting),
         (Uniform(), Weighting),
+        (OwnWeighting(log_snr), Weighting),
         (Baked(3.0), GuidanceMode),
         (Outside(2.0, caption_dropout=0.2), GuidanceMode),
         (Embedded(2.0, low=1.5, high=4.0), GuidanceMode),

@@ -167,6 +167,12 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_runs(lightning, run, 
     ("words", "text"),
     [
         ("--model.weighting Schedulr", 'model.weighting: there is no class "Schedulr" (a dotted path'),
+        (
+            "--model.weighting nowhere.LogSNR",
+            'model.weighting: there is no module "nowhere" where Python looks: in the',
+        ),
+        ("--model.weighting torch.LogSNR", 'model.weighting: there is no "LogSNR" in the module torch'),
+        ("--model.weighting bsa_lightning.api.sample", "api.sample is no class of weightings; name a function as"),
         ("--model.weighting BSAA", 'model.weighting: there is no class "BSAA", did you mean BSA?'),
         ("--model.weighting.gamma -1", "gamma is -1.0, but must be a finite number, above 0"),
         ("--model.steps.num_steps 3", "num_steps is 3, which cannot be halved"),

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from bsa_lightning.diffusion.weighting import (
     BSA,
     SNR,
     MinSNR,
+    OwnWeighting,
     SNRPlusOne,
     Tango,
     TruncatedSNR,
@@ -42,6 +44,57 @@ def test_the_cap_of_the_papers_is_5_and_another_cap_is_another_name():
 def test_formula(weighting: Weighting, formula):
     expected = torch.tensor([formula(snr) for snr in SNRS.tolist()], dtype=torch.float64)
     torch.testing.assert_close(weighting(SNRS), expected, **IDENTITY)
+
+
+def log_snr(snr):
+    return torch.log1p(snr)
+
+
+def two(snr):
+    return 2.0
+
+
+def of_another_shape(snr):
+    return snr.sum()
+
+
+def bsa(snr):
+    return snr
+
+
+def test_a_function_of_ones_own():
+    own = OwnWeighting(log_snr)
+    assert torch.equal(own(SNRS), torch.log1p(SNRS))
+    torch.testing.assert_close(own.in_v(SNRS), torch.log1p(SNRS) / (SNRS + 1), **IDENTITY)
+    assert (own.name, OwnWeighting(log_snr, "mine").name) == ("log-snr", "mine")
+    assert own.parameters == {"function": f"{__name__}.log_snr"}
+
+
+def test_a_student_records_the_settings_of_its_weighting():
+    assert (MinSNR(3).parameters, Uniform().parameters) == ({"gamma": 3}, {})
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "message"),
+    [
+        (lambda snr: snr, None, "<lambda>, which has no import path that a run could record; define it by `def`"),
+        (torch.log1p, None, "which has no import path"),
+        (bsa, None, 'name is "bsa", by which reports know the results of BSA; choose another one'),
+        (log_snr, "a/b", 'name is "a/b", but must be of letters'),
+        (log_snr, "", 'name is "", but must be of letters'),
+    ],
+)
+def test_a_function_that_could_not_be_recorded_is_refused(function, name, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        OwnWeighting(function, name)
+
+
+@pytest.mark.parametrize(("function", "found"), [(two, "2.0"), (of_another_shape, "a tensor of ()")])
+def test_a_function_must_give_a_weight_for_each_snr(function, found):
+    with pytest.raises(
+        UserError, match=re.escape(f"{function.__name__} gives {found} for SNR of the shape (7,); have")
+    ):
+        OwnWeighting(function)(SNRS)
 
 
 def loss(x, target, weight):

@@ -10,6 +10,7 @@ from ladder import data_of, module_of, trainer_of
 from toy_clips import ToyClips
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.data.recording import Recording
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.distillation.guidance_modes import Baked
 from bsa_lightning.distillation.rounds import Plan
@@ -154,6 +155,23 @@ class Distances(Embedding):
         return clap_score(rows, captions)
 
 
+class CountedDistances(Distances):
+    """A row for each 100 samples."""
+
+    def num_rows(self, num_samples):
+        return num_samples // 100
+
+
+class ShortRecordings(ToyClips):
+    """Recordings of 10 ms, far shorter than what is generated."""
+
+    def recorded(self, i):
+        return self.waveform(i, sample_rate=16_000, num_samples=160)[None], 16_000
+
+    def inspect(self, i, *, seconds, num_channels=1):
+        return Recording(silent=False, clipped=False, cut=False, other_channels=False, seconds=0.01)
+
+
 def test_too_few_clips_for_log_mel_statistics_are_only_told(teacher_folder, latents_folder, tmp_path, caplog):
     scoring = Scoring(ScoringSettings(ToyClips(6), num_captions=4, batch_size=4, during_fit=False))
     trainer_of(tmp_path / "run", scoring).fit(module_of(teacher_folder), data_of(latents_folder))
@@ -229,6 +247,10 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
     [
         ({"baselines": ["nowhere"]}, 'model is "nowhere", but no such folder exists'),
         ({"embeddings": [Distances()], "num_captions": 4}, "fd_words has no value: 4 clips say nothing"),
+        (
+            {"embeddings": [CountedDistances()], "num_captions": 20, "clips": ShortRecordings(24)},
+            r"fd_words has no value: 24 reference clips \(24 rows\) say nothing",
+        ),
         ({"cache": "FILE"}, "cache is .*, but .* is not a folder"),
         ({"clips": Broken(24)}, "toy-23 cannot be read"),
         ({"clips": Soundscapes(24)}, "sample_rate is 8000, but soundscapes are made at 16000 Hz"),

@@ -20,6 +20,7 @@ from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.generation import text_to_audio
 from bsa_lightning.generation import wav_writer as module
 from bsa_lightning.generation.wav_writer import WavWriter
+from bsa_lightning.models.registry import resolve_folder
 from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.reporting.report import report
 
@@ -103,6 +104,7 @@ class Silence(WavWriter):
 
     def __init__(self, model, **settings):
         nn.Module.__init__(self)
+        self.folder = resolve_folder(model)
         self.weight = nn.Parameter(torch.zeros(1))
         self.codec = SimpleNamespace(latent_shape=(1,), sample_rate=16_000)
         self.num_steps, self.guidance_scale, self.seed = 1, 1.0, 0

@@ -9,7 +9,7 @@ import pytest
 import wandb
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.training.wandb_run import refuse_unreachable
+from bsa_lightning.training.wandb_run import refuse_unreachable, wandb_mode
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,19 @@ def test_a_key_that_the_server_does_not_know(server, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with pytest.raises(UserError, match=r"http://127.0.0.1:\d+ does not accept the key that this machine has"):
         refuse_unreachable()
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"), [("online", "online"), ("disabled", "disabled"), ("", "offline"), (None, "offline")]
+)
+def test_the_environment_names_the_mode(monkeypatch, value, mode):
+    monkeypatch.delenv("WANDB_MODE")
+    if value is not None:
+        monkeypatch.setenv("WANDB_MODE", value)
+    assert wandb_mode() == mode
+
+
+def test_a_mode_that_is_none(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "maybe")
+    with pytest.raises(UserError, match='WANDB_MODE is "maybe", but must be offline, online or disabled'):
+        wandb_mode()

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv1d, pad, relu
 
 from bsa_lightning.evaluation.embeddings.base import Features
-from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill
+from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill, located
 from bsa_lightning.evaluation.embeddings.reading import Reading
 
 PUBLISHED = Published(
     "Cnn14_16k_mAP=0.438.pth",
     "https://zenodo.org/records/3987831",
+    "https://zenodo.org/records/3987831/files/Cnn14_16k_mAP%3D0.438.pth?download=1",
     "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
     entry="model",
 )
@@ -27,13 +28,15 @@ class PANN(Pretrained):
     A clip shorter than 2 s is padded with silence at its end, since Cnn14's poolings need that length.
 
     Args:
-        weights: the file Cnn14_16k_mAP=0.438.pth, as PANNs publish it. A file of another name is taken for weights of
-            your own: only its names, shapes and values are checked, not whether the numbers are the published ones.
+        weights: the file Cnn14_16k_mAP=0.438.pth, as PANNs publish it, or the folder that it is kept in; ``None`` is
+            the folder ``bsa-lightning/weights`` in the user's cache folder. Where the file is not there, it is fetched.
+            A file of another name is taken for weights of your own: only its names, shapes and values are checked, not
+            whether the numbers are the published ones.
         reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`, published scores need
             another.
 
     Raises:
-        UserError: if the file is missing, damaged or another one.
+        UserError: if the file cannot be had, is damaged or another one.
     """
 
     name = "pann"
@@ -42,12 +45,12 @@ class PANN(Pretrained):
     num_features = 2048
     is_classifier = True
 
-    def __init__(self, weights: Path, reading: Reading | None = None) -> None:
+    def __init__(self, weights: Path | None = None, reading: Reading | None = None) -> None:
         super().__init__(reading)
         with torch.device("meta"):
             self.network = _Cnn14()
-        self.weights = weights
-        self.fingerprint = f"pann-1-{fill(self.network, weights, PUBLISHED)}"
+        self.weights = located(weights, PUBLISHED)
+        self.fingerprint = f"pann-1-{fill(self.network, self.weights, PUBLISHED)}"
         self.eval()
 
     def num_rows(self, num_samples: int) -> int:  # noqa: ARG002

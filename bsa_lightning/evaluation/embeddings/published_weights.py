@@ -1,4 +1,4 @@
-"""Published weight files: identified by their hash, read without running their code, and loaded into our modules."""
+"""Published weight files: fetched, identified by their hash, read without running code, and loaded into our modules."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsa_lightning.common.cache import user_cache
+from bsa_lightning.common.download import fetch_file
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.evaluation.embeddings.base import Embedding
@@ -28,7 +30,9 @@ class Published:
     name: str
     """The name of the file."""
     source: str
-    """The address of the folder or record that holds the file."""
+    """The address of the public page with the file."""
+    url: str
+    """The address of the file itself."""
     sha256: str
     """The SHA-256 of the file."""
     entry: str | None = None
@@ -47,6 +51,24 @@ class Pretrained(Embedding):
         return super().train(False)
 
 
+def located(weights: Path | None, published: Published) -> Path:
+    """Returns the path of a file of weights; a published file that is not there is fetched first.
+
+    Args:
+        weights: the file, or the folder that the published file is kept in; ``None`` is the user's cache folder.
+        published: the file that published scores were computed with.
+
+    Raises:
+        UserError: if the published file is not there and cannot be fetched.
+    """
+    path = user_cache("weights") / published.name if weights is None else weights.expanduser()
+    if path.is_dir():
+        path /= published.name
+    if path.name == published.name and not path.exists():
+        fetch_file(path, url=published.url, sha256=published.sha256, page=published.source)
+    return path
+
+
 def fill(network: nn.Module, path: Path, published: Published) -> str:
     """Loads the weights of a file into a network, in float32 and without gradients, and returns the file's SHA-256.
 
@@ -61,9 +83,8 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
     Raises:
         UserError: if there is no such file, it cannot be read, or it holds other weights.
     """
-    path = path.expanduser()
     if not path.is_file():
-        raise UserError(f'weights is "{path}", but no such file exists; put {published.whereabouts} there')
+        raise UserError(f'weights is "{path}", but no such file or folder exists; put {published.whereabouts} there')
     sha256 = sha256_of_file(path)
     if unquote(path.name) == published.name and sha256 != published.sha256:
         raise UserError(

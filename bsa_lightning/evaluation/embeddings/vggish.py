@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from bsa_lightning.evaluation.embeddings.base import Features
 from bsa_lightning.evaluation.embeddings.log_mel import LogMelStatistics
-from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill
+from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill, located
 from bsa_lightning.evaluation.embeddings.reading import Reading
 
 PUBLISHED = Published(
     "vggish-10086976.pth",
     "https://github.com/harritaylor/torchvggish/releases/tag/v0.1",
+    "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
     "10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
 )
 
@@ -26,13 +27,15 @@ class VGGish(Pretrained):
     with silence.
 
     Args:
-        weights: the file vggish-10086976.pth, as torchvggish publishes it. A file of another name is taken for weights
-            of your own: only its names, shapes and values are checked, not whether the numbers are the published ones.
+        weights: the file vggish-10086976.pth, as torchvggish publishes it, or the folder that it is kept in; ``None``
+            is the folder ``bsa-lightning/weights`` in the user's cache folder. Where the file is not there, it is
+            fetched. A file of another name is taken for weights of your own: only its names, shapes and values are
+            checked, not whether the numbers are the published ones.
         reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`, published scores need
             another.
 
     Raises:
-        UserError: if the file is missing, damaged or another one.
+        UserError: if the file cannot be had, is damaged or another one.
     """
 
     name = "vggish"
@@ -40,13 +43,13 @@ class VGGish(Pretrained):
     sample_rate = 16_000
     num_features = 128
 
-    def __init__(self, weights: Path, reading: Reading | None = None) -> None:
+    def __init__(self, weights: Path | None = None, reading: Reading | None = None) -> None:
         super().__init__(reading)
-        self.weights = weights
+        self.weights = located(weights, PUBLISHED)
         self.front_end = LogMelStatistics()
         with torch.device("meta"):
             self.network = _Network()
-        self.fingerprint = f"vggish-1-{fill(self.network, weights, PUBLISHED)}"
+        self.fingerprint = f"vggish-1-{fill(self.network, self.weights, PUBLISHED)}"
         self.eval()
 
     def num_rows(self, num_samples: int) -> int:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from tolerances import FLOAT32
 from torch.nn.functional import conv2d, linear, max_pool2d, relu
 from toy_clips import ToyClips
+from web_server import serving
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.files import sha256_of_file
 from bsa_lightning.evaluation.embeddings.vggish import PUBLISHED, VGGish
 from bsa_lightning.evaluation.metrics.frechet import frechet_distance
 
@@ -107,6 +110,35 @@ def test_fingerprint_changes_with_the_bytes(file, embedding, tmp_path):
 def test_a_missing_file_is_named_with_its_source(tmp_path):
     with pytest.raises(UserError, match=r"gone\.pth.*put vggish-10086976\.pth from https://github\.com/harritaylor"):
         VGGish(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("weights", [None, "models", "models/vggish-10086976.pth"], ids=["default", "folder", "file"])
+def test_the_published_file_is_fetched_to_where_the_setting_says(file, embedding, tmp_path, monkeypatch, weights):
+    cache, models = tmp_path / "cache", tmp_path / "models"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    models.mkdir()
+    with serving(file.read_bytes()) as (url, asked):
+        published = dataclasses.replace(PUBLISHED, url=url, sha256=sha256_of_file(file))
+        monkeypatch.setattr("bsa_lightning.evaluation.embeddings.vggish.PUBLISHED", published)
+        for _ in range(2):
+            assert VGGish(None if weights is None else tmp_path / weights).fingerprint == embedding.fingerprint
+    assert len(asked) == 1
+    kept = cache / "bsa-lightning" / "weights" if weights is None else models
+    assert (kept / PUBLISHED.name).read_bytes() == file.read_bytes()
+
+
+def test_offline_a_sentence_says_what_belongs_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    refuse_network(monkeypatch)
+    with pytest.raises(UserError) as refused:
+        VGGish()
+    assert str(refused.value) == (
+        f"{tmp_path}/bsa-lightning/weights/vggish-10086976.pth is not there, and HF_HUB_OFFLINE is set; put"
+        " vggish-10086976.pth from https://github.com/harritaylor/torchvggish/releases/tag/v0.1 there"
+        " (sha256 10086976...)"
+    )
 
 
 def test_a_published_name_stands_for_the_published_bytes(file, tmp_path):

@@ -1,0 +1,58 @@
+"""The words that the built-in teacher was trained on, and a warning of others, of which it makes some other sound."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from bsa_lightning.models import provenance
+from bsa_lightning.models.registry import BUILT_IN, resolve_folder
+
+_log = logging.getLogger(__name__)
+
+_SOUNDSCAPES = (
+    "a an and beep beeps bell bells buzz buzzes by chirp chirps click clicks engine falling followed four high hum"
+    " knock knocks long low over quick rain rising short slow then three two wind with"
+)
+WORDS = frozenset(_SOUNDSCAPES.split())
+"""All words of the captions of soundscapes, in lower case."""
+_SHOWN = 12
+"""The most words in a warning."""
+_warned: set[str] = set()
+"""The words that this process has warned of."""
+
+
+def unknown_words(captions: Iterable[str]) -> list[str]:
+    """The words of captions that the built-in teacher does not know, in lower case and in their order, each once."""
+    words = (word for caption in captions for word in re.findall(r"\w+(?:['’]\w+)*", caption.lower()))
+    return [word for word in dict.fromkeys(words) if word not in WORDS]
+
+
+def warn_of_unknown_words(model: str | Path, captions: Iterable[str]) -> None:
+    """Warns of words that a model does not know, of each word once, if it is the built-in teacher or its student.
+
+    Args:
+        model: the folder of a model or student, or the name of the built-in teacher.
+        captions: the captions.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    known = provenance.read(resolve_folder(model))
+    own = provenance.read(resolve_folder(BUILT_IN))["sha256"]
+    if known.get("teacher_sha256", known.get("sha256")) != own:
+        return
+    words = [word for word in unknown_words(captions) if word not in _warned]
+    if not words:
+        return
+    _warned.update(words)
+    others = f" and {len(words) - _SHOWN} others" if len(words) > _SHOWN else ""
+    _log.warning(
+        "the built-in teacher does not know %s%s, and makes some other sound of that: it knows the %d words that"
+        " `lightning generate --help` lists",
+        ", ".join(f'"{word}"' for word in words[:_SHOWN]),
+        others,
+        len(WORDS),
+    )
