@@ -73,6 +73,10 @@ CONFIGS: dict[str, Build] = {
     "a file that is no file": lambda folder, rng: fitted(
         folder, "--config", rng.choice([str(folder), "nowhere.yaml", "x" * 300, "/dev/null/x", pipe(folder)])
     ),
+    "settings before their class": lambda folder, rng: distilled(
+        folder, *rng.choice([("--model.weighting.gamma", "3", "--model.weighting", "MinSNR"), ("--data", "Captions"),
+                             ("--config", str(Path(__file__).parent.parent / "configs" / "predict.yaml"))])
+    ),
     "numbers of the model outside their range": lambda folder, rng: distilled(folder, *rng.choice(OUTSIDE)),
 }  # fmt: skip
 

@@ -48,6 +48,24 @@ WORDS: dict[str, Build] = {
         ("generate", "x", "--stps", "3"), ("report", "FOLDER", "--ou", "x"), ("score", "FOLDER", "FOLDER", "--n", "1"),
         ("prepare", "--nope"), ("fit", "--nope"), ("generate", "x", "--steps"), ("export", "FOLDER", "NEW", "--x=1"),
     ),
+    "abbreviations": words(
+        ("generate", "x", "--step", "1", "--out", "NEW"), ("report", "FOLDER", "--o", "x"), ("prepare", "--clip", "x"),
+        ("distill", "tiny", "--caption", "FILE", "--update", "3"),
+        ("fit", "--config", "demo", "--run", "NEW", "--trainer.max_step", "3"),
+    ),
+    "words without an option": words(
+        ("fit", "demo", "--run", "NEW"), ("fit", "--config", "demo", "weighting/bsa"), ("test", "FOLDER"),
+        ("runs", "FOLDER", "FOLDER"), ("score", "FOLDER", "--model", "tiny"),
+    ),
+    "files for captions and folders": words(
+        ("generate", "FILE", "--out", "NEW"), ("generate", "x", "--model", "FILE", "--out", "NEW"),
+        ("report", "FILE"), ("export", "FILE", "NEW"), ("runs", "FILE"), ("runs", "NOWHERE"), ("runs", "FOLDER"),
+    ),
+    "several mistakes": words(
+        ("generate", "x", "--steps", "0", "--seed", "-1", "--out", "FILE"),
+        ("fit", "--config", "demo", "--run", "NEW", "--data.batch_size", "0", "--model.plan.updates", "0"),
+        ("distill", "tiny", "--captions", "NOWHERE", "--steps", "8", "3", "--out", "NEW", "--seed", "-1"),
+    ),
     "runs that are none": words(
         *((name, place) for name in ("report", "dashboard") for place in ("NOWHERE", "FILE", "FOLDER", "", "x" * 300)),
     ),

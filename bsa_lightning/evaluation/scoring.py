@@ -27,6 +27,7 @@ from bsa_lightning.evaluation.score_card import refuse_other, run_card
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System
+from bsa_lightning.models.base import Codec
 from bsa_lightning.models.loading import folder_sha256, load_codec, load_parts
 from bsa_lightning.training.latent_module import RoundObserver
 

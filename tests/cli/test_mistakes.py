@@ -49,7 +49,7 @@ TOY = ("fit", "--config", "toy.yaml", "--run", "run")
         (("fit", "demo", "--run", "run"), "demo is a configuration; write --config demo"),
         (("fit", "--run", "run"), "data and model must be set; name a recipe, such as --config demo"),
         ((*TOY, "--trainer.max_steps"), "--trainer.max_steps has no value; give it one, or leave it out"),
-        ((*TOY, "--model", "nopkg.Net"), "No module named 'nopkg'; install it, or add the folder that holds it to the"),
+        ((*TOY, "--model", "nopkg.Net"), 'there is no module "nopkg" where Python looks'),
     ],
 )
 def test_what_was_meant_is_said(refused, words, text):
