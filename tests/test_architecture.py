@@ -34,6 +34,7 @@ SHORT = {
     "data/resampling.py": "for recordings and for embeddings alike, without audio files",
     "diffusion/guidance.py": "one formula, looked for by its name",
     "evaluation/rivals.py": "one rule for scoring and reports, which do without torch",
+    "models/tango/verified_pipeline.py": "beside the pipeline, which is a file in itself",
     "training/run_files.py": "names that reports read without Lightning",
 }
 """Files of the package that may be shorter, each with its reason."""

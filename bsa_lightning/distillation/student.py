@@ -12,8 +12,8 @@ from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.models.base import Denoiser
-from bsa_lightning.models.loading import folder_sha256, read_licence
-from bsa_lightning.models.provenance import PROVENANCE
+from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
+from bsa_lightning.models.provenance import PROVENANCE, lineage_of_teacher
 from bsa_lightning.models.registry import pipeline_name, resolve_folder
 
 
@@ -56,6 +56,7 @@ def save_student(
         "guidance_scale": guidance.scale,
         "guidance_range": guidance.range,
         "data": data_fingerprint,
+        **lineage_of_teacher(read_provenance(teacher)),
         **({} if sampled_latents is None else {"sampled_latents": dict(sampled_latents)}),
     }
     with atomic_write(folder, durable=True) as partial:  # as durable as the checkpoint that refers to the folder

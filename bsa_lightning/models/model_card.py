@@ -42,7 +42,7 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
     lines = ["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", f"# {_title(provenance)}", ""]
     if student:
         lines += [
-            f"A few-step student of `{provenance['teacher']}`, made by progressive distillation with bsa-lightning.",
+            f"A few-step student of {provenance['teacher']}, made by progressive distillation with bsa-lightning.",
             "",
             "| | |",
             "|---|---|",
@@ -100,12 +100,13 @@ def _sampled(provenance: Mapping[str, Any]) -> str:
 
 def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[str]:
     scale = 1.0 if provenance["guidance"] == "baked" else provenance["guidance_scale"]
-    ours = pipeline == "TangoPipeline"
-    settings = f"num_inference_steps={provenance['num_steps']}" + ("" if ours else f", guidance_scale={scale}")
+    carried = "custom_pipeline" in options  # its index has the default of each setting
+    settings = f"num_inference_steps={provenance['num_steps']}" + ("" if carried else f", guidance_scale={scale}")
+    pipeline = "DiffusionPipeline" if carried else pipeline
     settings += f", audio_end_in_s={provenance['seconds']}" if "seconds" in provenance else ""
     folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
     return [
-        f"from {'bsa_lightning' if ours else 'diffusers'} import {pipeline}",
+        f"from diffusers import {pipeline}",
         "",
         f"pipeline = {pipeline}.from_pretrained({folder})",
         f'audio = pipeline("A dog barks", {settings}).audios[0]',
