@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
@@ -33,6 +34,8 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
         )
     if str(trainer.devices).isdigit():  # or a list of them, or "auto"
         check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")
+    if trainer.accelerator in ("gpu", "cuda"):
+        _check_gpus(trainer)
     if trainer.gradient_clip_val is not None:
         check_number("trainer.gradient_clip_val", trainer.gradient_clip_val, at_least=0)
     check_number("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, whole=True, at_least=1)
@@ -44,3 +47,18 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
     if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
         name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
         raise UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")
+
+
+def _check_gpus(trainer: Namespace) -> None:
+    """Refuses a machine without the GPUs that the settings, or the recipe that they are from, ask for."""
+    there = CUDAAccelerator.auto_device_count()
+    if not there and not (trainer.accelerator == "gpu" and MPSAccelerator.is_available()):
+        raise UserError(
+            f"trainer.accelerator is {trainer.accelerator}, but torch finds no GPU on this machine; run it where there"
+            " is one, or leave the recipe out that names it (as --config trainer/gpu-80gb does)"
+        )
+    if str(trainer.devices).isdigit() and there < int(trainer.devices) and there:
+        raise UserError(
+            f"trainer.devices is {trainer.devices}, but torch finds {there} GPU{'s' * (there > 1)} on this machine;"
+            f" name at most {there}"
+        )
