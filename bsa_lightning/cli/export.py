@@ -15,7 +15,14 @@ def run(words: list[str]) -> None:
     call(export, words, positional=True)
 
 
-def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel") -> None:
+def export(
+    run: Path,
+    dst: Path,
+    student: str = "last",
+    metric: str = "fd_logmel",
+    push_to_hub: str | None = None,
+    private: bool = True,
+) -> None:
     """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
 
     Args:
@@ -24,8 +31,11 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
         student: the student to export: "last" is the one with the fewest steps, "best" the one with the lowest score;
             or the name of a folder in rounds/.
         metric: the column of scores.csv in which "best" is the lowest.
+        push_to_hub: the repository on the Hugging Face hub, as owner/name, to which the folder is uploaded, too.
+        private: whether that repository, if it is new, can be seen by its owner alone.
     """
     from bsa_lightning.distillation.export import export_student
+    from bsa_lightning.models.hub_upload import refuse_upload, upload_model
     from bsa_lightning.models.provenance import read_student
 
     if not Path(run).is_dir():
@@ -45,8 +55,12 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
     elif student == "best":
         student = _best(Path(run), names, metric)
     read_student(rounds / student)
+    if push_to_hub is not None:
+        refuse_upload(push_to_hub, Path(dst))
     export_student(rounds / student, Path(dst), scores=_scores(Path(run)))
     print(f"{student} of {run}: {dst}")
+    if push_to_hub is not None:
+        print(f"uploaded: {upload_model(Path(dst), push_to_hub, private=private)}")
 
 
 def _best(run: Path, names: list[str], metric: str) -> str:

@@ -13,6 +13,7 @@ from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
+from bsa_lightning.models.model_card import student_note
 from bsa_lightning.models.provenance import PROVENANCE, lineage_of_teacher
 from bsa_lightning.models.registry import pipeline_name, resolve_folder
 
@@ -63,3 +64,4 @@ def save_student(
         student.save(partial)
         provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(student_note(provenance), encoding="utf-8")

@@ -57,6 +57,22 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
     return "\n".join(lines)
 
 
+def student_note(provenance: Mapping[str, Any]) -> str:
+    """The README of a student in the ``rounds/`` of a run, which has a network and a scheduler and no more.
+
+    Args:
+        provenance: the content of the folder's ``provenance.json``.
+    """
+    name = f"{provenance['round']}-{provenance['num_steps']}steps"
+    return (
+        f"# {_title(provenance)}\n\nThe network and the scheduler of round {provenance['round']}. Codec and text"
+        " encoder are those of the teacher that `provenance.json` names, so that diffusers opens this folder only after"
+        " it is completed, from the folder of the run:\n\n"
+        f"```bash\nlightning export . path/to/a/new/folder --student {name}\n```\n\n"
+        "`lightning generate` and `bsa_lightning.load_model` take it as it is.\n"
+    )
+
+
 def licence_of(folder: Path) -> str | None:
     """The licence in the metadata of a folder's model card; ``None`` if there is no card or no licence in it."""
     card = folder / "README.md"

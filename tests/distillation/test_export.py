@@ -18,6 +18,7 @@ from tolerances import SAMPLES
 from bsa_lightning import TangoPipeline
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
+from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.generation.from_noise import generate_latents
@@ -135,6 +136,11 @@ def test_it_knows_its_files(exported):
     assert known["sha256"] == provenance.read(exported[1])["sha256"] == folder_sha256(exported[2])
 
 
+def test_a_student_of_a_round_says_how_it_is_opened(exported):
+    note = (exported[1] / "README.md").read_text()
+    assert "lightning export . path/to/a/new/folder --student 2-2steps" in note
+
+
 @pytest.fixture
 def pair(exported, teacher_folder, tmp_path):
     """Copies of a student and of the teacher that it names."""
@@ -170,6 +176,20 @@ def test_nothing_damaged_is_passed_on(pair, tmp_path, damage, message):
 def test_it_is_not_written_into_what_it_is_made_of(pair, tmp_path, where):
     with pytest.raises(UserError, match=r"dst is .*/exported, which lies in .*; name a folder outside"):
         export_student(pair[0], tmp_path / where)
+
+
+def test_a_student_of_a_fine_tuned_teacher_says_so(teacher_folder, latents_folder, tmp_path):
+    tuned = Denoising(str(teacher_folder))
+    tuned.trainer = trainer_of(tmp_path)
+    tuned.save_model(tmp_path / "tuned")
+    trainer_of(tmp_path).fit(module_of(tmp_path / "tuned"), data_of(latents_folder))
+    student = tmp_path / "rounds" / "2-2steps"
+    assert provenance.read(student)["teacher_fine_tuned_from"] == teacher_folder.name
+    export_student(student, tmp_path / "exported")
+    origin = f"a model fine-tuned from {teacher_folder.name}"
+    known = provenance.read(tmp_path / "exported")
+    assert (known["teacher"], known["teacher_fine_tuned_from"]) == (origin, teacher_folder.name)
+    assert f"A few-step student of {origin}, made by" in (tmp_path / "exported" / "README.md").read_text()
 
 
 def test_strays_stay_behind_and_links_become_files(pair, tmp_path):

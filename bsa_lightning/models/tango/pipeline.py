@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -93,6 +95,11 @@ class TangoPipeline(DiffusionPipeline):
                 " its scale; open the folder that the network was saved in"
             )
         self.frame_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # noqa: ANN401 - theirs
+        """Writes a folder as diffusers does, with this file, so that the folder opens in diffusers alone."""
+        super().save_pretrained(save_directory, **kwargs)
+        shutil.copyfile(__file__, Path(save_directory) / "pipeline.py")
 
     @torch.no_grad()
     def __call__(

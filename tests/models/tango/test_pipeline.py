@@ -1,5 +1,7 @@
 """The pipeline makes what this project's own sampler makes, and does what users of diffusers expect of one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tolerances import SAMPLES
 from bsa_lightning import TangoPipeline
 from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models.loading import load_parts
+from bsa_lightning.models.tango import pipeline as pipeline_file
 
 NOISE = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
 
@@ -122,6 +125,7 @@ def test_a_guidance_that_the_network_does_not_have_is_refused(pipeline, guidance
 
 def test_tuples_and_folders_go_round(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / "pipeline.py").read_text() == Path(pipeline_file.__file__).read_text()
     again = open_pipeline(tmp_path)
     names = ("num_inference_steps", "guidance", "guidance_scale", "guidance_range")
     assert [again.config[name] for name in names] == [pipeline.config[name] for name in names]
