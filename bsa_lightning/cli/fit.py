@@ -222,8 +222,9 @@ class Command(LightningCLI):
 
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = []
-        if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
-            loggers.append(MetricsFile(self.folder.path))
+        if self.subcommand in ("validate", "predict"):  # which add no numbers to a run
+            return loggers
+        loggers.append(MetricsFile(self.folder.path))
         mode = self._get(self.config, "wandb") or wandb_mode()
         if mode != "disabled":
             loggers.append(

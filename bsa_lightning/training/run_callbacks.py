@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from bsa_lightning.common.files import remove_partial
 from bsa_lightning.training.run_folder import RunFolder
+from bsa_lightning.training.wandb_run import WandbRun
 
 
 class RunProgressBar(TQDMProgressBar):
@@ -54,6 +56,13 @@ class RunRecord(Callback):
         del pl_module
         if trainer.is_global_zero and not self.folder.config():
             self.folder.record(self.config)
+
+    def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
+        """Registers the student of a round with W&B."""
+        del pl_module
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_student(folder)
 
     on_validation_start = on_test_start
     on_predict_start = on_fit_start
