@@ -23,7 +23,7 @@ from bsa_lightning.cli.config_files import PARSER_MODE, prepare_parser
 from bsa_lightning.cli.cost_table import print_plan
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.messages import unknown_option
-from bsa_lightning.cli.trainer_settings import check_trainer
+from bsa_lightning.cli.trainer_settings import check_gpus, check_trainer
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.evaluation.scoring import Scoring
@@ -192,6 +192,7 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
         trainer = self._get(self.config_init, "trainer")
+        check_gpus(trainer)
         callbacks = _listed(trainer.callbacks)
         own: dict[str, Any] = {
             "default_root_dir": self.folder.path,

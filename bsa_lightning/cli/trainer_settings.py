@@ -34,8 +34,6 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
         )
     if str(trainer.devices).isdigit():  # or a list of them, or "auto"
         check_number("trainer.devices", int(trainer.devices), at_most=_MOST_DEVICES, advice="each gets a process")
-    if trainer.accelerator in ("gpu", "cuda"):
-        _check_gpus(trainer)
     if trainer.gradient_clip_val is not None:
         check_number("trainer.gradient_clip_val", trainer.gradient_clip_val, at_least=0)
     check_number("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, whole=True, at_least=1)
@@ -49,8 +47,14 @@ def check_trainer(trainer: Namespace, *, fits: bool) -> None:
         raise UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")
 
 
-def _check_gpus(trainer: Namespace) -> None:
-    """Refuses a machine without the GPUs that the settings, or the recipe that they are from, ask for."""
+def check_gpus(trainer: Namespace) -> None:
+    """Refuses a machine without the GPUs that the settings, or the recipe that they are from, ask for.
+
+    Raises:
+        UserError: if there are none, or fewer.
+    """
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return
     there = CUDAAccelerator.auto_device_count()
     if not there and not (trainer.accelerator == "gpu" and MPSAccelerator.is_available()):
         raise UserError(

@@ -12,6 +12,8 @@ from bsa_lightning.reporting import best_rivals
 from bsa_lightning.reporting.metric_titles import title_of
 from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
 
+WHEN_WORSE = "docs/when-the-student-is-worse.md"
+"""The page of the documentation on students that are worse than their teacher."""
 MARK = "†"
 """The mark of rows that were scored with fewer sampling seeds than others."""
 TRAINED_ONCE = "‡"
@@ -74,7 +76,7 @@ def note(results: Sequence[Result]) -> str:
         if any(result.training_seeds and len(result.seeds) == 1 for result in scored):
             text += ", where ± of one sampling seed is over training seeds alone"
         text += "; run lightning test to score the rest."
-    text += _best_rivals(results)
+    text += _best_rivals(results) + _worse_than_teacher(results)
     for result in results:
         if result.model == REFERENCE:
             halves = ", ".join(f"{title_of(name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
@@ -100,6 +102,20 @@ def _best_rivals(results: Sequence[Result]) -> str:
     return (
         f" The best undistilled rivals by {title}, and which students are better or worse with intervals apart:"
         f" {'; '.join(told)}."
+    )
+
+
+def _worse_than_teacher(results: Sequence[Result]) -> str:
+    """Returns a sentence on the students that are worse than their teacher in as many steps; empty if none is."""
+    found = [
+        f"{student.name}, {_count(student.num_steps, 'step')} ({', '.join(map(title_of, metrics))})"
+        for student, metrics in best_rivals.worse_than_teacher(results)
+    ]
+    if not found:
+        return ""
+    return (
+        " Worse than the undistilled teacher in as many steps of DDIM, with intervals apart:"
+        f" {'; '.join(found)}. {WHEN_WORSE} says what to check."
     )
 
 
