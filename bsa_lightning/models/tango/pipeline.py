@@ -52,7 +52,7 @@ class TangoPipeline(DiffusionPipeline):
         guidance_range: the smallest and the largest g that a network with embedded guidance supports.
 
     Raises:
-        ValueError: if a setting is out of its range, or ``guidance`` and the network do not belong together.
+        ValueError: if ``guidance`` is none of these, or does not belong to the network.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae->vocoder"
@@ -239,15 +239,17 @@ class TangoPipeline(DiffusionPipeline):
             texts = [caption for caption in away for _ in range(repeats)] + texts
         limit = self.tokenizer.model_max_length
         longest = limit if limit < _NO_LIMIT else _NUM_TOKENS
-        for caption in dict.fromkeys(texts):
+        different = list(dict.fromkeys(texts))
+        for caption in different:
             if len(self.tokenizer(caption, verbose=False)["input_ids"]) > longest:
                 _log.warning('the caption "%s" is cut after %d tokens', caption, longest)
-        tokens = self.tokenizer(texts, padding="longest", truncation=True, max_length=longest, return_tensors="pt")
-        tokens = tokens.to(self.text_encoder.device)
+        tokens = self.tokenizer(
+            different, padding="longest", truncation=True, max_length=longest, return_tensors="pt"
+        ).to(self.text_encoder.device)
         states = self.text_encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
         # An offloaded encoder changes its device when it is called, so the results are moved.
-        device = self._execution_device
-        return states.to(device, self.unet.dtype), tokens["attention_mask"].bool().to(device)
+        device, places = self._execution_device, [different.index(text) for text in texts]
+        return states.to(device, self.unet.dtype)[places], tokens["attention_mask"].bool().to(device)[places]
 
     def _noise(self, num_clips: int, seconds: float, generator: Generators | None, latents: Tensor | None) -> Tensor:
         if not 0 < seconds < math.inf:
