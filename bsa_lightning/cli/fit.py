@@ -34,7 +34,7 @@ from bsa_lightning.training.interruption import Interruption
 from bsa_lightning.training.metrics_file import MetricsFile
 from bsa_lightning.training.rank_watch import RankWatch
 from bsa_lightning.training.resume import ResumePoint
-from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
+from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord, StudentRecord
 from bsa_lightning.training.run_files import TRAINED_BY
 from bsa_lightning.training.run_folder import RunFolder, settings_of
 from bsa_lightning.training.wandb_run import WandbRun, wandb_mode
@@ -168,6 +168,7 @@ class Command(LightningCLI):
                 every=self._get(self.config, "checkpoint_every"),
                 interruption=Interruption(),
             ),
+            StudentRecord(),
         ]
 
     def instantiate_classes(self) -> None:

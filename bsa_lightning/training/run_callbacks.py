@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from bsa_lightning.common.files import remove_partial
+from bsa_lightning.training.latent_module import RoundObserver
 from bsa_lightning.training.run_folder import RunFolder
 from bsa_lightning.training.wandb_run import WandbRun
 
@@ -57,12 +58,15 @@ class RunRecord(Callback):
         if trainer.is_global_zero and not self.folder.config():
             self.folder.record(self.config)
 
+    on_validation_start = on_test_start
+    on_predict_start = on_fit_start
+
+
+class StudentRecord(RoundObserver):
+    """Registers the student of each round with W&B."""
+
     def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
-        """Registers the student of a round with W&B."""
         del pl_module
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
                 logger.log_student(folder)
-
-    on_validation_start = on_test_start
-    on_predict_start = on_fit_start

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from ladder import data_of, module_of, trainer_of
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from bsa_lightning.evaluation.log_scores import log_mel_picture, log_samples, log_score, log_table
 from bsa_lightning.evaluation.scores import Score, ScoreFile
+from bsa_lightning.training.run_callbacks import StudentRecord
 from bsa_lightning.training.wandb_run import WandbRun
 
 SCORES = [
@@ -70,26 +72,23 @@ def test_weights_and_biases_holds_scores_sound_and_pictures(tmp_path, monkeypatc
     assert not any(name.startswith("scores/") for name in kept)
 
 
-def test_weights_and_biases_knows_the_students(tmp_path):
+def test_weights_and_biases_knows_the_students(teacher_folder, latents_folder, tmp_path):
     import wandb
 
-    student = tmp_path / "run" / "rounds" / "2-4steps"
-    (student / "unet").mkdir(parents=True)
-    (student / "unet" / "weights.safetensors").write_bytes(b"0" * 1000)
-    (student / "provenance.json").write_text('{"num_steps": 4}')
-    logger = WandbRun(tmp_path / "run", id="abc", config={}, online=False)
-    logger.log_student(student)
+    run = tmp_path / "run"
+    logger = WandbRun(run, id="abc", config={}, online=False)
+    trainer = trainer_of(run, StudentRecord(), logger=logger)
+    trainer.fit(module_of(teacher_folder), data_of(latents_folder))
     wandb.finish()
-    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    (artifact,) = (record["artifact"] for record in records_of(folder) if "artifact" in record)
-    assert (artifact["name"], artifact["type"], set(artifact["aliases"])) == (
-        "student-abc",
-        "model",
-        {"latest", "2-4steps"},
-    )
-    assert json.loads(artifact["metadata"]) == {"num_steps": 4}
-    files = {entry["path"]: entry["ref"] for entry in artifact["manifest"]["contents"]}
-    assert files["unet/weights.safetensors"] == (student / "unet" / "weights.safetensors").as_uri()
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    artifacts = [record["artifact"] for record in records_of(folder) if "artifact" in record]
+    for artifact, name, num_steps in zip(artifacts, ("1-4steps", "2-2steps"), (4, 2), strict=True):
+        assert (artifact["name"], artifact["type"]) == ("student-abc", "model")
+        assert set(artifact["aliases"]) == {"latest", name}
+        assert json.loads(artifact["metadata"])["num_steps"] == num_steps
+        files = {entry["path"]: entry["ref"] for entry in artifact["manifest"]["contents"]}
+        weights = "unet/diffusion_pytorch_model.safetensors"
+        assert files[weights] == (run / "rounds" / name / weights).as_uri()
 
 
 def rows_of(folder, *scores):
