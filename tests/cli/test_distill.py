@@ -40,7 +40,7 @@ def test_captions_become_a_student_a_table_and_a_page(teacher_folder, tmp_path, 
     assert "sampling 18 latents to train on: 8 steps, guidance 2" in said
     assert "KAD log-mel" in said
     assert "page to listen to: mine/report/index.html" in said
-    assert 'TangoPipeline.from_pretrained("mine/student")' in said
+    assert 'DiffusionPipeline.from_pretrained("mine/student", custom_pipeline="pipeline"' in said
     assert (tmp_path / "mine" / "report" / "index.html").is_file()
     umask = os.umask(0o077)
     os.umask(umask)
