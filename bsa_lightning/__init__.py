@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bsa_lightning.generation.text_to_audio import Sound, TextToAudio
     from bsa_lightning.models.family import Family
     from bsa_lightning.models.registry import register_family
-    from bsa_lightning.models.tango.pipeline import TangoPipeline
+    from bsa_lightning.models.tango.verified_pipeline import TangoPipeline
     from bsa_lightning.training.latent_module import NetworkOptions
 
 _PLACES = {
@@ -82,7 +82,7 @@ _PLACES = {
     "generation.text_to_audio": ("Sound", "TextToAudio"),
     "models.family": ("Family",),
     "models.registry": ("register_family",),
-    "models.tango.pipeline": ("TangoPipeline",),
+    "models.tango.verified_pipeline": ("TangoPipeline",),
     "training.latent_module": ("NetworkOptions",),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}

@@ -21,6 +21,7 @@ from bsa_lightning.cli.in_process import run_in_process
 from bsa_lightning.cli.ladder import ladder_config, own_guidance, prepared
 from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.permissions import follow_umask
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
@@ -280,5 +281,6 @@ def _folder(model: Model) -> Path | str:
         save(folder)
         final = models / f"{folder.name}-{sha256_of(folder)[:16]}"
         if not final.exists():
+            follow_umask(folder, probe=Path(written) / "probe")
             folder.rename(final)
     return final

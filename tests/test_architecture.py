@@ -31,14 +31,16 @@ SHORT = {
     "cli/prepare.py": "a command has a file of its name",
     "cli/report.py": "a command has a file of its name",
     "common/errors.py": "imported by every room, so that it imports nothing",
+    "common/permissions.py": "files.py is as long as a file may be",
     "data/resampling.py": "for recordings and for embeddings alike, without audio files",
     "diffusion/guidance.py": "one formula, looked for by its name",
     "evaluation/rivals.py": "one rule for scoring and reports, which do without torch",
+    "models/tango/verified_pipeline.py": "beside the pipeline, which is a file in itself",
 }
 """Files of the package that may be shorter, each with its reason."""
 
 MAX_PARAMETERS = 8
-MANY_PARAMETERS = {"TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own"}
+MANY_PARAMETERS = {"pipeline.TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own"}
 """Classes whose constructors may take more, each with its reason; dataclasses are options or records themselves."""
 
 
@@ -130,7 +132,7 @@ def test_constructors_take_few_parameters(path):
         if isinstance(node, ast.ClassDef):
             made = [f.args for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
             num_parameters = max((len([*a.posonlyargs, *a.args, *a.kwonlyargs]) - 1 for a in made), default=0)
-            assert (num_parameters > MAX_PARAMETERS) == (node.name in MANY_PARAMETERS), node.name
+            assert (num_parameters > MAX_PARAMETERS) == (f"{path.stem}.{node.name}" in MANY_PARAMETERS), node.name
 
 
 def test_tests_mirror_the_rooms():

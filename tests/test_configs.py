@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from command_lines import ROOT, read
 from tiny_model import write_model
@@ -59,6 +60,13 @@ def name_of(path):
 def test_config_can_be_run(path, root, monkeypatch, tmp_path, capsys):
     command = (ROOT / path).read_text().splitlines()[0].removeprefix("# ")
     assert {path, name_of(path)} & set(command.split())
+    if "trainer/gpu" in command and not torch.cuda.is_available():
+        assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=True, root=root) == 2
+        assert "trainer.accelerator is gpu, but torch finds no GPU on this machine" in capsys.readouterr().err
+        assert (
+            read(f"{command} --plan", monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=True, root=root) == 0
+        )
+        command += " --trainer.accelerator cpu"
     code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=True, root=root)
     assert code == 0, capsys.readouterr().err
 

@@ -108,7 +108,7 @@ def test_python_names_what_is_exported(page, body):
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("bsa."):
             function = getattr(bsa_lightning, node.func.attr)
             inspect.signature(function).bind(*node.args, **{word.arg: word.value for word in node.keywords})
-    assert used
+    assert used or "from diffusers import" in body  # which opens a student without this package
 
 
 def test_tree_lists_every_module_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ _STREAMS = ("/dev/", "/proc/")
 
 def prepare_parser(words: Sequence[str]) -> None:
     """Checks the files that a command line names with ``--config``, and makes the parser check all that it loads.
+
+    In a file, ``${name:${model.init_args.weighting.class_path}}`` is the name of a class without its module.
 
     Args:
         words: the words of the command line.
@@ -41,6 +44,11 @@ def prepare_parser(words: Sequence[str]) -> None:
         load = get_loader(mode)
         if not isinstance(load, _Checked):
             import yaml
+            from omegaconf import OmegaConf
+
+            with warnings.catch_warnings():  # a later OmegaConf has another name for it
+                warnings.simplefilter("ignore")
+                OmegaConf.register_new_resolver("name", lambda path: str(path).rpartition(".")[2], replace=True)
 
             set_loader(mode, _Checked(load), exceptions=(yaml.YAMLError,))
 

@@ -11,13 +11,23 @@ from bsa_lightning.cli.run_names import Named, run_of
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write, refuse_existing
 
+TEACHER = "the fine-tuned teacher"
+"""What stands for a student where a run has fine-tuned a teacher."""
+
 
 def run(words: list[str]) -> None:
     """Runs the command."""
     call(export, words, positional=True)
 
 
-def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel") -> None:
+def export(
+    run: Path,
+    dst: Path,
+    student: str = "last",
+    metric: str = "fd_logmel",
+    push_to_hub: str | None = None,
+    private: bool = True,
+) -> None:
     """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
 
     Of a run that has fine-tuned a teacher, the teacher is exported.
@@ -28,37 +38,50 @@ def export(run: Path, dst: Path, student: str = "last", metric: str = "fd_logmel
         student: the student to export: "last" is the one with the fewest steps, "best" the one with the lowest score;
             or the name of a folder in rounds/.
         metric: the column of scores.csv in which "best" is the lowest.
+        push_to_hub: the repository on the Hugging Face hub, as owner/name, to which the folder is uploaded, too.
+        private: whether that repository, if it is new, can be seen by its owner alone.
     """
     from bsa_lightning.distillation.export import export_student
+    from bsa_lightning.models.hub_upload import refuse_upload, upload_model
     from bsa_lightning.models.provenance import read_student
 
-    given = run
-    if Named(Path(given), "run").is_model and run_of(given, setting="run")[1] is None:
-        raise UserError(f"run is {given}, a whole model already; copy it, or name the folder of a run")
+    if push_to_hub is not None:
+        refuse_upload(push_to_hub, Path(dst))
+    run, student = _chosen(Path(run), Path(dst), student, metric)
+    if student == TEACHER:
+        _copy(run / "model", Path(dst))
+        print(f"the fine-tuned teacher of {run}: {dst}")
+    else:
+        read_student(run / "rounds" / student)
+        export_student(run / "rounds" / student, Path(dst), scores=_scores(run))
+        print(f"{student} of {run}: {dst}")
+    if push_to_hub is not None:
+        print(f"uploaded: {upload_model(Path(dst), push_to_hub, private=private)}")
+
+
+def _chosen(given: Path, dst: Path, student: str, metric: str) -> tuple[Path, str]:
+    """Returns the run, and the name of the student to export, or ``TEACHER`` for a teacher that was fine-tuned.
+
+    Raises:
+        UserError: if there is no such student, or ``dst`` lies among them.
+    """
     run, named = run_of(given, setting="run")
-    rounds = Path(run) / "rounds"
-    if rounds.resolve() in Path(dst).resolve().parents:
+    if named is None and Named(given, "run").is_model:
+        raise UserError(f"run is {given}, a whole model already; copy it, or name the folder of a run")
+    if (run / "rounds").resolve() in dst.resolve().parents:
         raise UserError(f"dst is {dst}, which is among the students of the run; name a folder elsewhere")
     names = Named(run, "run").students()
     if not names and Named(run / "model", "run").is_model:
-        _copy(run / "model", Path(dst))
-        print(f"the fine-tuned teacher of {run}: {dst}")
-        return
+        return run, TEACHER
     if not names:
         raise UserError(f"run is {run}, but it has no finished student in rounds/; name a run that lightning fit made")
     if named is not None:
         if student not in ("last", named):
             raise UserError(f"student is {student}, but run is {given}, another student; name the run, {run}")
-        student = named
+        return run, named
     if student not in ("last", "best", *names):
         raise UserError(f'student is "{student}", but must be last, best or one of {", ".join(names)}')
-    if student == "last":
-        student = names[-1]
-    elif student == "best":
-        student = _best(Path(run), names, metric)
-    read_student(rounds / student)
-    export_student(rounds / student, Path(dst), scores=_scores(Path(run)))
-    print(f"{student} of {run}: {dst}")
+    return run, {"last": names[-1], "best": ""}.get(student, student) or _best(run, names, metric)
 
 
 def _copy(model: Path, dst: Path) -> None:

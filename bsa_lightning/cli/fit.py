@@ -27,7 +27,7 @@ from bsa_lightning.cli.lightning_remarks import RANK_ZERO, quieten
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.mistakes import read_all
 from bsa_lightning.cli.outcome import Outcome, fit_outcome, predict_outcome, test_outcome
-from bsa_lightning.cli.trainer_settings import TRAINER_DEFAULTS, trainer_mistakes
+from bsa_lightning.cli.trainer_settings import TRAINER_DEFAULTS, check_gpus, trainer_mistakes
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.common.settings_alone import without_networks
@@ -40,7 +40,7 @@ from bsa_lightning.training.metrics_file import MetricsFile
 from bsa_lightning.training.progress_lines import ProgressLines
 from bsa_lightning.training.rank_watch import RankWatch
 from bsa_lightning.training.resume import ResumePoint
-from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord
+from bsa_lightning.training.run_callbacks import RunProgressBar, RunRecord, StudentRecord
 from bsa_lightning.training.run_folder import RunFolder, settings_of
 from bsa_lightning.training.wandb_run import WandbRun, wandb_mode
 
@@ -162,7 +162,7 @@ class Command(LightningCLI):
         self.config[self.subcommand].ckpt_path = checkpoint
         self.callbacks: list[Callback] = [RunRecord(self.folder, self._dumped(), fresh=fresh)]
         point = self.mistakes.check(self._resume_point, None)
-        self.callbacks += [] if point is None else [point]
+        self.callbacks += [StudentRecord()] if point is None else [point, StudentRecord()]
 
     def _resume_point(self) -> ResumePoint:
         return ResumePoint(
@@ -220,6 +220,7 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
         trainer = self._get(self.config_init, "trainer")
+        check_gpus(trainer)
         callbacks = _listed(trainer.callbacks)
         own: dict[str, Any] = {
             "default_root_dir": self.folder.path,
@@ -250,8 +251,9 @@ class Command(LightningCLI):
 
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = []
-        if self.subcommand != "validate":  # which says what it finds, and adds nothing to the run
-            loggers.append(MetricsFile(self.folder.path))
+        if self.subcommand in ("validate", "predict"):  # which add no numbers to a run
+            return loggers
+        loggers.append(MetricsFile(self.folder.path))
         mode = self._get(self.config, "wandb") or wandb_mode()
         if mode != "disabled":
             loggers.append(
@@ -295,6 +297,4 @@ class Command(LightningCLI):
 
 def _listed(given: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one object, a list of them, or None
     """The objects of a setting of the trainer, as a list."""
-    if given is None:
-        return []
-    return given if isinstance(given, list) else [given]
+    return given if isinstance(given, list) else [] if given is None else [given]

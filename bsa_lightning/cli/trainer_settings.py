@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
@@ -60,3 +61,24 @@ def trainer_mistakes(trainer: Namespace, *, fits: bool) -> Iterator[UserError]:
     if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
         name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
         yield UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")
+
+
+def check_gpus(trainer: Namespace) -> None:
+    """Refuses a machine without the GPUs that the settings, or the recipe that they are from, ask for.
+
+    Raises:
+        UserError: if there are none, or fewer.
+    """
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return
+    there = CUDAAccelerator.auto_device_count()
+    if not there and not (trainer.accelerator == "gpu" and MPSAccelerator.is_available()):
+        raise UserError(
+            f"trainer.accelerator is {trainer.accelerator}, but torch finds no GPU on this machine; run it where there"
+            " is one, or leave the recipe out that names it (as --config trainer/gpu-80gb does)"
+        )
+    if str(trainer.devices).isdigit() and there < int(trainer.devices) and there:
+        raise UserError(
+            f"trainer.devices is {trainer.devices}, but torch finds {there} GPU{'s' * (there > 1)} on this machine;"
+            f" name at most {there}"
+        )

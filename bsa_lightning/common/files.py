@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.permissions import follow_umask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
-
-
 _PARTIAL, _OLD = "partial", "old"
 _ABANDONED = 3600.0
 """Seconds after which the process that writes a partial file on another machine is taken to be dead."""
@@ -41,7 +40,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     The context yields a temporary name beside ``path`` to write to, renames it to ``path`` at the end, and removes it
     if an exception is raised. A file replaces only a file, and a folder only a folder. Temporary files that a killed
-    process left beside ``path`` are removed.
+    process left beside ``path`` are removed. Permissions follow the umask, whatever library wrote a file.
 
     Args:
         path: the final name.
@@ -58,6 +57,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     try:
         yield partial
         _refuse_other_kind(path, is_folder=partial.is_dir())
+        follow_umask(partial, probe=_temporary_name(path, _PARTIAL))
         if durable:
             _to_disk(partial)
         if path.is_dir():

@@ -19,7 +19,7 @@ from bsa_lightning.distillation.draws import draw, seed_networks
 from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.models import provenance as origin
 from bsa_lightning.models.base import Denoiser
-from bsa_lightning.models.loading import load_denoiser, read_provenance
+from bsa_lightning.models.loading import load_denoiser, read_licence, read_provenance
 from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.registry import family_of, resolve_folder
@@ -29,6 +29,8 @@ from bsa_lightning.training.sharding import unsharded
 
 _CHECKED_TIMES = 100
 """The number of times at which a weighting is checked before the training."""
+_OF_THE_START = ("name", "source", "recipe")
+"""Entries of a provenance that are about the weights themselves, and not true of a model fine-tuned from them."""
 
 
 class Denoising(LatentModule):
@@ -144,10 +146,13 @@ class Denoising(LatentModule):
             return
         self._check_start()
         with atomic_write(folder) as partial:
-            shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network, ".*"))
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network, ".*", "*.md"))
             network.save(partial)
-            provenance = {**read_provenance(start), "fine_tuned_from": self.teacher_name, "updates": self.global_step}
-            origin.write(partial, provenance)
+            family_of(start).carry_pipeline(partial)
+            known = read_provenance(start)
+            kept = {name: value for name, value in known.items() if name not in _OF_THE_START}
+            made = {"fine_tuned_from": origin.described(known, start), "updates": self.global_step}
+            origin.write(partial, {**kept, "licence": read_licence(start), **made})
 
     def _check_start(self) -> None:
         """Refuses a starting folder whose files have changed since they were written."""

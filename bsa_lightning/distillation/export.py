@@ -40,7 +40,8 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
     load_parts(student)
     known = read_provenance(teacher)
     # A path of this machine would mean nothing to others.
-    provenance["teacher"] = known.get("source", known.get("name", teacher.name))
+    provenance["teacher"] = origin.described(known, teacher)
+    provenance |= origin.lineage_of_teacher(known)
     provenance |= {name: known[name] for name in ("seconds",) if name in known}
     with atomic_write(dst) as partial:
         partial.mkdir()

@@ -12,8 +12,9 @@ from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.models.base import Denoiser
-from bsa_lightning.models.loading import folder_sha256, read_licence
-from bsa_lightning.models.provenance import PROVENANCE
+from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
+from bsa_lightning.models.model_card import student_note
+from bsa_lightning.models.provenance import PROVENANCE, lineage_of_teacher
 from bsa_lightning.models.registry import pipeline_name, resolve_folder
 
 
@@ -56,9 +57,11 @@ def save_student(
         "guidance_scale": guidance.scale,
         "guidance_range": guidance.range,
         "data": data_fingerprint,
+        **lineage_of_teacher(read_provenance(teacher)),
         **({} if sampled_latents is None else {"sampled_latents": dict(sampled_latents)}),
     }
     with atomic_write(folder, durable=True) as partial:  # as durable as the checkpoint that refers to the folder
         student.save(partial)
         provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(student_note(provenance), encoding="utf-8")

@@ -30,11 +30,15 @@ class KeptSamples:
         self.num_samples = min(num_samples, len(clips))
         self.sample_rate = sample_rate
 
-    def written(self) -> tuple[list[Path], list[str]]:
-        """Returns the paths of the system's files, of all ranks, and their captions; writes ``captions.json``."""
+    def written(self, folder: str | None = None) -> tuple[list[Path], list[str]]:
+        """Returns the paths of the system's files, of all ranks, and their captions; writes ``captions.json``.
+
+        Args:
+            folder: another folder beside that of the system, such as "reference".
+        """
         captions = {self._name(clip): self.clips.captions(clip)[0] for clip in range(self.num_samples)}
         write_json(self.folder.parent / "captions.json", captions)
-        paths = sorted(self.folder.glob("*.wav"))
+        paths = sorted(self.folder.with_name(folder or self.folder.name).glob("*.wav"))
         return paths, [captions.get(path.name, path.stem) for path in paths]
 
     def _name(self, clip: int) -> str:

@@ -184,6 +184,8 @@ class Scoring(RoundObserver):
                 trainer.strategy.barrier("samples")
                 if is_first and trainer.is_global_zero:
                     log_samples(trainer.loggers, system.name, *keep.written())
+                    if (system, seed) == todo[0] and all(key[0] == "reference" for key in done):
+                        log_samples(trainer.loggers, "reference", *keep.written("reference"))
         torch.set_rng_state(generator_state)
         if trainer.is_global_zero:
             log_table(trainer.loggers, file.rows())

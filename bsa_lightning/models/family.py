@@ -18,6 +18,9 @@ from bsa_lightning.models.hashing import model_files
 from bsa_lightning.models.provenance import INDEX
 from bsa_lightning.models.sampling_settings import SamplingSettings
 
+PIPELINE_FILE = "pipeline.py"
+"""The name under which diffusers looks for the pipeline class of a folder."""
+
 
 def copy_part(part: Path, out: Path) -> None:
     """Copies the model files of a part to the folder ``out``, with the content of links in place of the links."""
@@ -34,6 +37,8 @@ class Family(ABC):
     """The subfolder of the denoiser's weights."""
     pipeline_options: str = ""
     """Further arguments of the pipeline's ``from_pretrained`` for a student's folder, as Python source."""
+    pipeline_file: Path | None = None
+    """The file of the pipeline class, which a folder carries, if diffusers does not have this class."""
     num_steps: int
     """The number of sampling steps of a model whose folder does not record it."""
     guidance_scale: float
@@ -80,8 +85,14 @@ class Family(ABC):
         index = self.student_index(index, sampling)
         for name in parts:
             copy_part((student if name in (self.network, "scheduler") else teacher) / name, out / name)
+        self.carry_pipeline(out)
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         return str(index["_class_name"])
+
+    def carry_pipeline(self, out: Path) -> None:
+        """Writes ``pipeline.py`` of a complete folder, for users of diffusers alone, if the family has such a file."""
+        if self.pipeline_file is not None:
+            shutil.copyfile(self.pipeline_file, out / PIPELINE_FILE)
 
     def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
         """The content of ``model_index.json`` for a student.

@@ -42,7 +42,7 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
     lines = ["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", f"# {_title(provenance)}", ""]
     if student:
         lines += [
-            f"A few-step student of `{provenance['teacher']}`, made by progressive distillation with bsa-lightning.",
+            f"A few-step student of {provenance['teacher']}, made by progressive distillation with bsa-lightning.",
             "",
             "| | |",
             "|---|---|",
@@ -55,6 +55,22 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
         lines += ["## Scores", "", *scores, ""]
     lines += ["## Licence", "", _licence(licence, student=student), ""]
     return "\n".join(lines)
+
+
+def student_note(provenance: Mapping[str, Any]) -> str:
+    """The README of a student in the ``rounds/`` of a run, which has a network and a scheduler and no more.
+
+    Args:
+        provenance: the content of the folder's ``provenance.json``.
+    """
+    name = f"{provenance['round']}-{provenance['num_steps']}steps"
+    return (
+        f"# {_title(provenance)}\n\nThe network and the scheduler of round {provenance['round']}. Codec and text"
+        " encoder are those of the teacher that `provenance.json` names, so that diffusers opens this folder only after"
+        " it is completed, from the folder of the run:\n\n"
+        f"```bash\nlightning export . path/to/a/new/folder --student {name}\n```\n\n"
+        "`lightning generate` and `bsa_lightning.load_model` take it as it is.\n"
+    )
 
 
 def licence_of(folder: Path) -> str | None:
@@ -100,12 +116,13 @@ def _sampled(provenance: Mapping[str, Any]) -> str:
 
 def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[str]:
     scale = 1.0 if provenance["guidance"] == "baked" else provenance["guidance_scale"]
-    ours = pipeline == "TangoPipeline"
-    settings = f"num_inference_steps={provenance['num_steps']}" + ("" if ours else f", guidance_scale={scale}")
+    carried = "custom_pipeline" in options  # its index has the default of each setting
+    settings = f"num_inference_steps={provenance['num_steps']}" + ("" if carried else f", guidance_scale={scale}")
+    pipeline = "DiffusionPipeline" if carried else pipeline
     settings += f", audio_end_in_s={provenance['seconds']}" if "seconds" in provenance else ""
     folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
     return [
-        f"from {'bsa_lightning' if ours else 'diffusers'} import {pipeline}",
+        f"from diffusers import {pipeline}",
         "",
         f"pipeline = {pipeline}.from_pretrained({folder})",
         f'audio = pipeline("A dog barks", {settings}).audios[0]',

@@ -55,6 +55,34 @@ def read_student(folder: Path) -> dict[str, Any]:
     return found
 
 
+def described(provenance: Mapping[str, Any], folder: Path) -> str:
+    """What a model is, for the records of models that are made from it: without paths of this machine.
+
+    Args:
+        provenance: the provenance of the model.
+        folder: the folder of the model, whose name is the last resort.
+    """
+    if named := provenance.get("source") or provenance.get("name"):
+        return str(named)
+    if "fine_tuned_from" in provenance:
+        return f"a model fine-tuned from {_portable(provenance['fine_tuned_from'])}"
+    if "weighting" in provenance and "teacher" in provenance:
+        return f"a {provenance.get('num_steps')}-step student of {_portable(provenance['teacher'])}"
+    return folder.name
+
+
+def lineage_of_teacher(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """The entries of a student's provenance on what its teacher was made from, empty for a teacher with a name."""
+    if "fine_tuned_from" not in provenance or provenance.get("source") or provenance.get("name"):
+        return {}
+    return {"teacher_fine_tuned_from": _portable(provenance["fine_tuned_from"])}
+
+
+def _portable(name: str) -> str:
+    """The last part of an absolute path, which would mean nothing to others; any other name as it is."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def write(folder: Path, provenance: Mapping[str, Any]) -> None:
     """Writes ``provenance.json`` of a complete model folder.
 
@@ -137,6 +165,8 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "name": _TEXT,
     "source": _TEXT,
+    "fine_tuned_from": _TEXT,
+    "teacher_fine_tuned_from": _TEXT,
     "licence": _TEXT,
     "weighting": _TEXT,
     "weighting_parameters": (lambda value: isinstance(value, dict), "an object of numbers"),

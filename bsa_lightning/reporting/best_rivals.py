@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from bsa_lightning.evaluation.rivals import best_of, is_comparable
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR
+from bsa_lightning.evaluation.system_name import DDIM_NAME
 from bsa_lightning.reporting.results import Result
 
+_FRECHET = ("fd_", "fad_")
 _UNKNOWN = (math.nan, math.nan)
 
 
@@ -45,6 +47,35 @@ def matches(results: Sequence[Result], metric: str, *, higher_is_better: bool) -
             for rival in best
             if rival is not None
         ]
+    return found
+
+
+def worse_than_teacher(results: Sequence[Result]) -> list[tuple[Result, list[str]]]:
+    """Returns each student that is worse than its teacher in as many steps of DDIM, and by which metrics.
+
+    Compared are the trajectory error and the Frechet distances, where the intervals do not overlap: distillation should
+    have made them better, though the guided teacher takes two evaluations a step.
+
+    Args:
+        results: all systems of a report.
+    """
+    found = []
+    for student in (result for result in results if result.model == "student"):
+        teachers = [
+            r
+            for r in results
+            if (r.model, r.sampler, r.num_steps, r.guidance_scale)
+            == ("teacher", DDIM_NAME, student.num_steps, student.guidance_scale)
+        ]
+        names = [name for name in student.metrics if name == TRAJECTORY_ERROR or name.startswith(_FRECHET)]
+        # In its full number of steps, the teacher is what trajectory errors are measured from.
+        teachers = [r for r in teachers if r.metrics.get(TRAJECTORY_ERROR, _UNKNOWN)[0] != 0]
+        worse = [
+            name
+            for name in names
+            if any(_verdict(student.metrics[name], r.metrics.get(name, _UNKNOWN), 1) == "worse" for r in teachers)
+        ]
+        found += [(student, worse)] if worse else []
     return found
 
 

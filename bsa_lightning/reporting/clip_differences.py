@@ -7,8 +7,8 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.lists import read_csv
 from bsa_lightning.evaluation.scores import finite
+from bsa_lightning.reporting.metric_titles import title_of
 from bsa_lightning.reporting.samples import friendly
-from bsa_lightning.reporting.table import TITLES
 
 BEST = "★"
 """The mark of a student's best rival."""
@@ -43,6 +43,6 @@ def _row(row: dict[str, str], where: str) -> list[str]:
         if finite(row[name]) is None:
             raise UserError(f"{where} has {row[name]!r} as its {name}; delete the file and run lightning test again")
     difference, low, high = (f"{float(row[name]):+.3g}" for name in _NUMBERS)
-    metric = TITLES.get(row["metric"], row["metric"])
+    metric = title_of(row["metric"])
     second = friendly(row["second"]) + (f" {BEST}" if row.get("best_rival") == "yes" else "")
     return [friendly(row["first"]), second, metric, difference, f"{low} to {high}", row["num_clips"]]

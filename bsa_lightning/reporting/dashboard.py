@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsa_lightning.reporting.metric_titles import title_of
 from bsa_lightning.reporting.results import REFERENCE, metrics_of, read_results
-from bsa_lightning.reporting.table import TITLES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -34,7 +34,7 @@ def workspace(runs: Sequence[Path], *, entity: str, project: str) -> Workspace:
     results = [result for result in read_results(runs) if result.model != REFERENCE]
     scores = [
         LinePlot(
-            title=TITLES.get(metric, metric),
+            title=title_of(metric),
             x="nfe",
             metric_regex=rf"scores/.*/{metric}",
             log_x=True,

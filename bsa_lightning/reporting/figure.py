@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsa_lightning.reporting import drawing
+from bsa_lightning.reporting.metric_titles import title_of
 from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
-from bsa_lightning.reporting.table import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
     axes.minorticks_off()
     axes.set_xlim(1.2 * evaluations[-1], evaluations[0] / 1.2)
     axes.set_xlabel("network evaluations a clip (log axis)")
-    title = TITLES.get(metric, metric).replace(" ↓", ", lower is better").replace(" ↑", ", higher is better")
+    title = title_of(metric).replace(" ↓", ", lower is better").replace(" ↑", ", higher is better")
     axes.set_title(title, loc="left")
     if log:
         drawing.log_y(axes, "log axis" + (", zeros left out" if len(drawn) < len(shown) else ""))

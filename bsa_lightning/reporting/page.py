@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bsa_lightning.reporting import clip_differences as differences
-from bsa_lightning.reporting import figure, listening, snr, table, training_seed_differences
+from bsa_lightning.reporting import figure, listening, loss_curve, snr, table, training_seed_differences
 from bsa_lightning.reporting.repeats import label
 from bsa_lightning.reporting.results import Result
 from bsa_lightning.reporting.run_details import Details, read_details
@@ -17,20 +17,29 @@ from bsa_lightning.reporting.samples import read_samples
 from bsa_lightning.reporting.training_seed_differences import TrainingSeedDifference
 
 _MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", ".": "┅", "x": "✕", "+": "+"}
+_MOST_NAMES = 8
+"""The most runs that the title of a page names."""
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """The policy with which browsers keep the page from loading anything from elsewhere."""
 
 
-def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[TrainingSeedDifference] = ()) -> str:
+def html(
+    runs: Sequence[Path],
+    results: Sequence[Result],
+    trained: Sequence[TrainingSeedDifference] = (),
+    *,
+    scored: Sequence[Path] = (),
+) -> str:
     """Returns the page as HTML, which contains all sounds, pictures, styles and scripts.
 
     Args:
         runs: the folders of the runs to show.
         results: all systems of all runs.
         trained: the differences between systems over training seeds.
+        scored: all runs that the results are from, for the title; ``runs`` if empty.
     """
     captions, systems = read_samples(runs, results)
-    title = escape(", ".join(label([run]) for run in runs))
+    title = escape(_title(scored or runs))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -53,7 +62,7 @@ def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[Trai
 <p class="note">{escape(table.note(results))}</p>
 {_trained(trained)}
 {"".join(_differences(run, named=len(runs) > 1) for run in runs)}
-<div class="figures">{_figure(results)}{"".join(_snr(run, named=len(runs) > 1) for run in runs)}</div>
+<div class="figures">{_figure(results)}{_loss(runs)}{"".join(_snr(run, named=len(runs) > 1) for run in runs)}</div>
 </section>
 {listening.section(captions, systems)}
 <section id="runs" aria-labelledby="runs-title"><h2 id="runs-title">Run details</h2>
@@ -64,6 +73,13 @@ def html(runs: Sequence[Path], results: Sequence[Result], trained: Sequence[Trai
 </body>
 </html>
 """
+
+
+def _title(runs: Sequence[Path]) -> str:
+    """Returns the names of all runs, or those of the first and the number of the others."""
+    names = [label([run]) for run in runs]
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_ours(path: Path) -> bool:
@@ -128,6 +144,7 @@ def _table(label: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, 
         for row in rows
     )
     return (
+        '<p class="hint" hidden>The table goes on to the right: scroll or swipe it sideways →</p>'
         f'<div class="wide" role="region" aria-label="{escape(label)}" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
@@ -137,6 +154,15 @@ def _figure(results: Sequence[Result]) -> str:
     legend = [(line.colour, _MARKERS[line.marker], line.name) for line in figure.lines(results)]
     caption = "Each metric over network evaluations of a clip; bars are the 95 % intervals of the table."
     return _panels(caption, legend, figure.panels(results))
+
+
+def _loss(runs: Sequence[Path]) -> str:
+    curves = loss_curve.read_curves(runs)
+    if not curves:
+        return ""
+    caption = "The training loss; each round has a target of its own, so that it rises where a round begins."
+    legend = [(colour, "■", name) for colour, name in loss_curve.legend(curves)] if len(curves) > 1 else []
+    return _panels(caption, legend, [loss_curve.panel(curves)])
 
 
 def _snr(run: Path, *, named: bool) -> str:

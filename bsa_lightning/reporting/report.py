@@ -44,7 +44,7 @@ def report(runs: list[Path], out: Path | None = None) -> None:
     files = {
         "table.md": text,
         "table.csv": table.comma_separated(results),
-        PAGE: page.html(shown, results, found),
+        PAGE: page.html(shown, results, found, scored=runs),
     }
     if found:
         files["differences.csv"] = training_seed_differences.comma_separated(found)

@@ -10,12 +10,27 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
-from bsa_lightning.reporting.repeats import label, readable
+from bsa_lightning.reporting.repeats import label, read_config, readable, section
 from bsa_lightning.reporting.results import REFERENCE, Result
 
 CAPTIONS = "captions.json"
 """The file in ``samples/`` with the caption of each file name; without it, captions are derived from file names."""
 _SLUG_LENGTH = 60
+_RECORDED = (
+    "AudioCapsManifest",
+    "CaptionedFolder",
+    "ClipList",
+    "HuggingFaceDataset",
+    "TangoManifest",
+    "TangoTestSet",
+    "WebDataset",
+)
+_ORIGINS = {
+    **dict.fromkeys(_RECORDED, "recorded"),
+    "Soundscapes": "synthesised",
+    "PreparedSound": "decoded from prepared latents",
+}
+"""What the reference is, by the class of the held-out clips."""
 
 
 @dataclass
@@ -55,11 +70,19 @@ def read_samples(runs: Sequence[Path], results: Sequence[Result]) -> tuple[list[
                 known.append((run, sounds))
     is_guided = any(name.model == "teacher" and not name.unguided for name in map(SystemName.from_folder, versions))
     systems = [
-        _system(name, sounds, results, run=label([run]) if len(known) > 1 else "", is_guided=is_guided)
+        _system(
+            name, sounds, results, run=label([run]) if len(known) > 1 else "", is_guided=is_guided, origin=_origin(run)
+        )
         for name, known in versions.items()
         for run, sounds in known
     ]
     return list(captions), sorted(systems, key=lambda system: _order(Path(system.id.partition("@")[0])))
+
+
+def _origin(run: Path) -> str:
+    """Returns where the reference of a run is from, by the class of its held-out clips; empty if that is not known."""
+    name = section(read_config(run), run, "scoring", "clips").get("class_path")
+    return _ORIGINS.get(name.rpartition(".")[2], "") if isinstance(name, str) else ""
 
 
 def friendly(folder: str) -> str:
@@ -102,13 +125,13 @@ def _order(folder: Path) -> tuple[int, str, int]:
 
 
 def _system(
-    folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str, is_guided: bool
+    folder: str, sounds: dict[str, Path], results: Sequence[Result], *, run: str, is_guided: bool, origin: str
 ) -> SampledSystem:
     system = SystemName.from_folder(folder)
     name = friendly(folder)
     counted = {result.nfe for result in results if result.system == system and system.num_steps}
     if system.model == REFERENCE:
-        detail = "recorded"
+        detail = origin
     else:
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)

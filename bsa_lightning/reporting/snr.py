@@ -48,7 +48,7 @@ def read_validations(run: Path) -> list[Validation]:
     found, num_steps = [], 0
     for line, row in read_csv(path, ("step",), may_be_empty=True, may_be_cut=True):
         numbers = {
-            name: _number(value, f"{path} line {line} has {value!r} as its {name}") for name, value in row.items()
+            name: number(value, f"{path} line {line} has {value!r} as its {name}") for name, value in row.items()
         }
         num_steps = int(numbers.get("val/num_steps") or numbers.get("num_steps") or num_steps)
         kinds = {
@@ -61,7 +61,7 @@ def read_validations(run: Path) -> list[Validation]:
     return found
 
 
-def _number(text: str, said: str) -> float | None:
+def number(text: str, said: str) -> float | None:
     """Returns the number in a cell, or ``None`` if the cell is empty or its number is not finite.
 
     Raises:
@@ -69,9 +69,9 @@ def _number(text: str, said: str) -> float | None:
     """
     if text.lower() in ("", "nan", "inf", "-inf"):
         return None
-    if (number := finite(text)) is None:
+    if (value := finite(text)) is None:
         raise UserError(f"{said}, which is not a number; correct it, or remove the file")
-    return number
+    return value
 
 
 def draw(runs: Sequence[Path], paths: Sequence[Path]) -> bool:

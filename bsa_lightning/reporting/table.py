@@ -9,32 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from bsa_lightning.evaluation.system_name import is_unguided
 from bsa_lightning.reporting import best_rivals
+from bsa_lightning.reporting.metric_titles import title_of
 from bsa_lightning.reporting.results import REFERENCE, Result, metrics_of
 
-TITLES = {
-    "fd_logmel": "FD log-mel ↓",
-    "trajectory_error": "Trajectory error ↓",
-    "fad_vggish": "FAD ↓",
-    "fd_pann": "FD ↓",
-    "fd_clap": "FD CLAP ↓",
-    "fd_logmel_inf": "FD∞ log-mel ↓",
-    "fad_vggish_inf": "FAD∞ ↓",
-    "fd_pann_inf": "FD∞ ↓",
-    "fd_clap_inf": "FD∞ CLAP ↓",
-    "kad_logmel": "KAD log-mel ↓",
-    "kad_vggish": "KAD VGGish ↓",
-    "kad_pann": "KAD PANN ↓",
-    "kad_clap": "KAD CLAP ↓",
-    "kadtk_logmel": "KAD of kadtk, log-mel ↓",
-    "kadtk_vggish": "KAD of kadtk, VGGish ↓",
-    "kadtk_pann": "KAD of kadtk, PANN ↓",
-    "kadtk_clap": "KAD of kadtk, CLAP ↓",
-    "kl_pann": "KL ↓",
-    "kl_sigmoid_pann": "KL of sigmoids ↓",
-    "is_pann": "IS ↑",
-    "clap_score": "CLAP score ↑",
-    "obedience": "Obedience ↑",
-}
+WHEN_WORSE = "docs/when-the-student-is-worse.md"
+"""The page of the documentation on students that are worse than their teacher."""
 MARK = "†"
 """The mark of rows that were scored with fewer sampling seeds than others."""
 TRAINED_ONCE = "‡"
@@ -58,7 +37,7 @@ def cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         unguided = is_unguided(result.guidance, result.guidance_scale)
         row.append("none" if unguided else f"{result.guidance} {result.guidance_scale:g}")
         rows.append(row + [_number(result.metrics.get(name)) for name in metrics])
-    return header + [TITLES.get(name, name) for name in metrics], rows
+    return header + [title_of(name) for name in metrics], rows
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -97,10 +76,10 @@ def note(results: Sequence[Result]) -> str:
         if any(result.training_seeds and len(result.seeds) == 1 for result in scored):
             text += ", where ± of one sampling seed is over training seeds alone"
         text += "; run lightning test to score the rest."
-    text += _best_rivals(results)
+    text += _best_rivals(results) + _worse_than_teacher(results)
     for result in results:
         if result.model == REFERENCE:
-            halves = ", ".join(f"{TITLES.get(name, name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
+            halves = ", ".join(f"{title_of(name)} {mean:.3g}" for name, (mean, _) in result.metrics.items())
             text += f" Two halves of the {result.num_clips} reference clips, of different captions: {halves}."
     return text
 
@@ -108,7 +87,7 @@ def note(results: Sequence[Result]) -> str:
 def _best_rivals(results: Sequence[Result]) -> str:
     """Returns a sentence on the best rivals for each number of network evaluations, by the main metric."""
     metric = metrics_of(results)[0]
-    title = TITLES.get(metric, metric)
+    title = title_of(metric)
     found: dict[int, dict[str, dict[str, list[str]]]] = {}
     for student, rival, verdict in best_rivals.matches(results, metric, higher_is_better=title.endswith("↑")):
         more = f" and {rival.nfe} evaluations" if rival.nfe > student.nfe else ""
@@ -123,6 +102,20 @@ def _best_rivals(results: Sequence[Result]) -> str:
     return (
         f" The best undistilled rivals by {title}, and which students are better or worse with intervals apart:"
         f" {'; '.join(told)}."
+    )
+
+
+def _worse_than_teacher(results: Sequence[Result]) -> str:
+    """Returns a sentence on the students that are worse than their teacher in as many steps; empty if none is."""
+    found = [
+        f"{student.name}, {_count(student.num_steps, 'step')} ({', '.join(map(title_of, metrics))})"
+        for student, metrics in best_rivals.worse_than_teacher(results)
+    ]
+    if not found:
+        return ""
+    return (
+        " Worse than the undistilled teacher in as many steps of DDIM, with intervals apart:"
+        f" {'; '.join(found)}. {WHEN_WORSE} says what to check."
     )
 
 

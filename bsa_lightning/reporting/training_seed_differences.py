@@ -11,8 +11,8 @@ from itertools import combinations
 from bsa_lightning.evaluation.scores import TRAJECTORY_ERROR, crossed_interval
 from bsa_lightning.evaluation.system_name import DDIM_NAME
 from bsa_lightning.reporting.best_rivals import is_rival
+from bsa_lightning.reporting.metric_titles import title_of
 from bsa_lightning.reporting.results import Result, crossed
-from bsa_lightning.reporting.table import TITLES
 
 HEADER = ["System", "Less", "Steps", "Metric", "Difference", "95 % interval", "Training seeds", "Sampling seeds"]
 NOTE = (
@@ -116,7 +116,7 @@ def cells(found: Sequence[TrainingSeedDifference]) -> list[list[str]]:
                 one.first.name,
                 one.second.name,
                 steps,
-                TITLES.get(one.metric, one.metric),
+                title_of(one.metric),
                 f"{one.mean:+.3g}{' *' if one.excludes_zero else ''}",
                 "{:+.3g} to {:+.3g}".format(*one.interval),
                 str(one.num_training_seeds),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,8 +11,10 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from bsa_lightning.common.errors import StoppedError, UserError
 from bsa_lightning.common.files import remove_partial, write_json
+from bsa_lightning.training.latent_module import RoundObserver
 from bsa_lightning.training.run_files import LAST_ERROR
 from bsa_lightning.training.run_folder import RunFolder
+from bsa_lightning.training.wandb_run import WandbRun
 
 _LONGEST = 500
 """The most characters of an error that are recorded."""
@@ -91,3 +94,13 @@ class RunRecord(Callback):
         self._is_started = True
         if trainer.is_global_zero:
             (self.folder.path / LAST_ERROR).unlink(missing_ok=True)
+
+
+class StudentRecord(RoundObserver):
+    """Registers the student of each round with W&B."""
+
+    def on_round_end(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
+        del pl_module
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_student(folder)

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.common.files import make_folder
+from bsa_lightning.common.files import make_folder, read_json
 
 _SECONDS = 10
 _LOGIN = "run `wandb login` once, or leave it out"
@@ -66,6 +66,24 @@ class WandbRun(WandbLogger):
             self._num_skipped -= 1
         else:
             super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_student(self, folder: Path) -> None:
+        """Registers the folder of a student as a version of an artifact of the run, with its provenance.
+
+        The artifact refers to the files where they are, and holds their digests; weights of gigabytes are not copied
+        into W&B's folder after each round, nor sent.
+
+        Args:
+            folder: the folder of the student, in ``rounds/`` of the run.
+        """
+        import wandb
+
+        artifact = wandb.Artifact(
+            f"student-{self.version}", type="model", metadata=read_json(folder / "provenance.json")
+        )
+        artifact.add_reference(folder.resolve().as_uri())
+        self.experiment.log_artifact(artifact, aliases=[folder.name])
 
 
 def wandb_mode() -> str:

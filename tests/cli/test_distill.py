@@ -1,5 +1,6 @@
 """``lightning distill``: from a model and captions to a student, its scores and a page."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,12 @@ def test_captions_become_a_student_a_table_and_a_page(teacher_folder, tmp_path, 
     assert "sampling 18 latents to train on: 8 steps, guidance 2" in said
     assert "KAD log-mel" in said
     assert "page to listen to: mine/report/index.html" in said
-    assert 'TangoPipeline.from_pretrained("mine/student")' in said
+    assert 'DiffusionPipeline.from_pretrained("mine/student", custom_pipeline="pipeline"' in said
     assert (tmp_path / "mine" / "report" / "index.html").is_file()
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in (tmp_path / "mine").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
     sound = bsa.load_model(tmp_path / "mine" / "student")(["rain"])
     assert np.isfinite(sound.audios).all()
 

@@ -11,7 +11,7 @@ from toys import TOY_CONFIG
 
 from bsa_lightning.cli import (
     classes,
-    fit,  # noqa: F401 - its log handlers must not hold a captured stream
+    fit,  # imported here, since its log handlers must not hold a captured stream
 )
 from bsa_lightning.cli.main import main
 
@@ -259,3 +259,10 @@ def test_settings_that_a_run_decides_are_refused(lightning, run, option, value, 
     assert code == 2
     assert text in message
     assert not run.exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "predict"])
+def test_commands_that_add_no_numbers_to_a_run_log_nothing(command):
+    one = fit.Command.__new__(fit.Command)
+    one.subcommand = command
+    assert one._loggers() == []

@@ -41,7 +41,8 @@ def test_training_lowers_the_loss_and_leaves_a_whole_model(teacher_folder, laten
     trained = module.ema.average.state_dict()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in teacher.denoiser.state_dict().items())
     provenance = json.loads((tmp_path / "after" / "model" / "provenance.json").read_text())
-    assert provenance["fine_tuned_from"] == str(teacher_folder)
+    assert provenance["fine_tuned_from"] == teacher_folder.name
+    assert "name" not in provenance
     assert provenance["updates"] == 30
     assert provenance["sha256"] == folder_sha256(tmp_path / "after" / "model")
     assert "vae/config.json" in provenance["files"]

@@ -9,6 +9,7 @@ from bsa_lightning.evaluation.scores import Score, ScoreFile
 
 RATE = 16000
 SYSTEMS = ("reference", "teacher-4steps", "student-bsa-4steps")
+CLIPS = "bsa_lightning.data.captions.TangoManifest"
 CAPTIONS = ("A dog barks", "A bell rings twice")
 
 
@@ -41,7 +42,8 @@ def write_scores(run):
 def write_run(run, *, captions=CAPTIONS):
     """Scores, details with a long line, and a sine of its own for every system and caption."""
     write_scores(run)
-    (run / "config.yaml").write_text(f"model:\n  init_args:\n    teacher: {'a-long-name' * 30}\n    seed: 0\n")
+    config = f"model:\n  init_args:\n    teacher: {'a-long-name' * 30}\n    seed: 0\n"
+    (run / "config.yaml").write_text(f"{config}scoring:\n  clips:\n    class_path: {CLIPS}\n")
     (run / "scores.json").write_text(json.dumps({"clips": "0" * 64}))
     (run / "differences.csv").write_text(
         "first,second,seed,metric,difference,low,high,num_clips,best_rival\n"

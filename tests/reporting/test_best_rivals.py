@@ -1,12 +1,14 @@
 """Which rival is the best, and what the note below the table says of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
+from command_lines import ROOT
 
 from bsa_lightning.evaluation.system_name import SystemName
 from bsa_lightning.reporting import table
-from bsa_lightning.reporting.best_rivals import matches
+from bsa_lightning.reporting.best_rivals import matches, worse_than_teacher
 from bsa_lightning.reporting.results import Result
 
 ERROR = "trajectory_error"
@@ -84,6 +86,35 @@ def test_the_note_says_it_in_one_sentence():
         " apart: Student (bsa)), and Teacher (DDIM), 2 steps and 4 evaluations, 0.500 ± 0.010 (worse: Student (bsa))."
     ) in table.note([*TEACHERS, *students])
     assert "rivals" not in table.note(students)
+
+
+@pytest.mark.parametrize(
+    ("results", "worse"),
+    [
+        ([student(4, 0.23)], ["Student (bsa), 4 steps (Trajectory error ↓)"]),
+        ([student(4, 0.21)], []),
+        ([student(4, 0.1)], []),
+        ([student(4, 0.23, half_width=math.nan)], []),
+        ([student(8, 0.1)], []),  # the teacher that errors are measured from
+        (
+            [student(4, 0.23), student(2, 0.4), student(2, 0.6, weighting="snr")],
+            ["Student (bsa), 4", "Student (snr), 2"],
+        ),
+    ],
+)
+def test_a_student_that_is_worse_than_its_teacher_in_as_many_steps_is_named_with_the_page(results, worse):
+    note = table.note([*TEACHERS, *results])
+    assert ("docs/when-the-student-is-worse.md says what to check." in note) == bool(worse)
+    sentence = note.partition("Worse than the undistilled teacher in as many steps of DDIM, with intervals apart: ")[2]
+    assert sentence.count("Student") == len(worse)
+    assert all(entry in sentence for entry in worse)
+    assert (ROOT / table.WHEN_WORSE).is_file()
+
+
+def test_worse_distances_are_named_too():
+    far, near = ({"fd_mine": (value, 0.1), "kad_mine": (value, 0.1)} for value in (9.0, 5.0))
+    results = [replace(teacher(4, 0.2), metrics=near), replace(student(4, 0.2), metrics=far)]
+    assert [metrics for _, metrics in worse_than_teacher(results)] == [["fd_mine"]]
 
 
 def test_the_table_names_guidance_and_leads_with_the_trajectory_error():

@@ -9,6 +9,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.reporting import table
 from bsa_lightning.reporting.clip_differences import read_differences
+from bsa_lightning.reporting.page import html
 from bsa_lightning.reporting.report import report
 from bsa_lightning.reporting.results import Result, read_results
 
@@ -63,6 +64,20 @@ def test_page_shows_the_digits_of_the_table(run):
     for name, *cells in rows[2:]:
         text = f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         assert text in page.replace(' class="number"', "")
+
+
+def test_the_title_names_all_runs_though_one_of_each_group_is_shown(run):
+    results = read_results([run])
+    others = [run.with_name(f"bsa-{i}") for i in range(12)]
+    assert '<body data-report="run">' in html([run], results)
+    assert "<h1>bsa-0, bsa-1, bsa-2</h1>" in html([run], results, scored=others[:3])
+    names = ", ".join(f"bsa-{i}" for i in range(8))
+    assert f"<h1>{names} and 4 more</h1>" in html([run], results, scored=others)
+
+
+def test_the_page_has_the_curve_of_the_training_loss(run):
+    (run / "metrics.csv").write_text("step,train/loss\n9,0.4\n19,0.2\n")
+    assert ">Training loss</text>" in html([run], read_results([run]))
 
 
 def test_paired_differences(run, tmp_path):

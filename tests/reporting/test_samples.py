@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from reporting.runs import sine, write_run, write_wav
+from reporting.runs import CLIPS, sine, write_run, write_wav
 
 from bsa_lightning.evaluation.scores import Score, ScoreFile
 from bsa_lightning.reporting.results import read_results
@@ -34,6 +34,23 @@ def test_systems_are_named_and_ordered(run):
     ]
     assert list(systems[1].sounds) == ["A dog barks"]
     assert [system.name for system in systems if not system.shown] == ["Teacher (DPM-Solver++, no guidance), 8 steps"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "detail"),
+    [
+        ("bsa_lightning.data.soundscapes.Soundscapes", "synthesised"),
+        ("bsa_lightning.data.prepared_sound.PreparedSound", "decoded from prepared latents"),
+        ("bsa_lightning.data.tar_shards.WebDataset", "recorded"),
+        ("mine.Clips", ""),
+    ],
+)
+def test_the_reference_is_what_the_held_out_clips_are(run, clips, detail):
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(CLIPS, clips))
+    assert read(run)[1][0].detail == detail
+    config.write_text("model: {}\n")
+    assert read(run)[1][0].detail == ""
 
 
 def test_evaluations_are_those_of_the_same_sampler_and_guidance(run):

@@ -99,7 +99,10 @@ def convert_tango(
         (partial / "model_index.json").write_text(
             json.dumps(_index(type(tokenizer).__name__), indent=2) + "\n", encoding="utf-8"
         )
-        (partial / "README.md").write_text(model_card(provenance, pipeline="TangoPipeline"), encoding="utf-8")
+        family = TangoFamily()
+        family.carry_pipeline(partial)
+        card = model_card(provenance, pipeline="TangoPipeline", options=family.pipeline_options)
+        (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def _check_front_end(path: Path) -> None:

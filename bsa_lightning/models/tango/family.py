@@ -29,6 +29,8 @@ def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
 class TangoFamily(Family):
     """Tango (Ghosal et al. 2023), sampled by default in 200 steps with guidance scale 3."""
 
+    pipeline_options = 'custom_pipeline="pipeline", trust_remote_code=True'
+    pipeline_file = Path(__file__).with_name("pipeline.py")
     num_steps = 200
     guidance_scale = 3.0
 

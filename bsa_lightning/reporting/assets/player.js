@@ -143,3 +143,14 @@ const player = (() => {
   });
   choose(kept);
 })();
+
+// A table that goes on beyond the edge says so, until it is scrolled to its end.
+all(".wide").forEach((box) => {
+  const hint = box.previousElementSibling;
+  const mark = () => {
+    box.classList.toggle("more", box.scrollWidth - box.clientWidth - box.scrollLeft > 1);
+    if (hint && hint.classList.contains("hint")) hint.hidden = box.scrollWidth - box.clientWidth <= 1;
+  };
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+});

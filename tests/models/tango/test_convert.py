@@ -230,3 +230,22 @@ def test_a_ladder_of_three_rounds_runs_on_a_converted_folder(converted, tmp_path
         waveform, rate = soundfile.read(path)
         assert (len(waveform), rate) == (64 * 160, 16_000)
         assert waveform.any()
+
+
+@pytest.mark.filterwarnings("ignore:.*low_cpu_mem_usage")
+def test_a_converted_teacher_opens_in_diffusers_through_the_file_that_it_carries(converted, tmp_path, monkeypatch):
+    from diffusers import DiffusionPipeline
+
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    options = {"custom_pipeline": "pipeline", "trust_remote_code": True, "low_cpu_mem_usage": False}
+    assert 'custom_pipeline="pipeline", trust_remote_code=True' in (converted / "README.md").read_text()
+    pipeline = DiffusionPipeline.from_pretrained(converted, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 8, 8, 16, generator=torch.Generator().manual_seed(0))
+    settings = {"num_inference_steps": 1, "latents": noise, "audio_length_in_s": 0.32}
+    latents = pipeline("rain", output_type="latent", **settings).audios
+    audio = pipeline("rain", output_type="pt", **settings).audios
+    codec = load_codec(converted)
+    assert type(codec.vocoder).__name__ == "SpeechT5HifiGan"
+    assert torch.equal(audio, codec.decode(latents)[:, : round(0.32 * 16_000)])
