@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.training.ema import EMA, copy_weights
 
 
@@ -46,3 +47,9 @@ def test_weights_are_copied_in_place_with_buffers():
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in target.parameters())
     source[0].weight.data.fill_(9.0)
     assert (target[0].weight == 3).all()
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_a_decay_that_averages_nothing_is_refused(decay):
+    with pytest.raises(UserError, match="ema_decay"):
+        EMA(torch.nn.Linear(2, 2), decay)
