@@ -40,7 +40,6 @@ class WandbRun(WandbLogger):
 
             wandb.setup(wandb.Settings(silent=True, mode="offline"))
         folder = folder.resolve()
-        make_folder(folder)
         super().__init__(
             project="bsa-lightning",
             name=folder.name,
@@ -51,6 +50,13 @@ class WandbRun(WandbLogger):
             config=config,
         )
         self._num_skipped = 0
+
+    @property
+    def experiment(self) -> Any:  # noqa: ANN401 - W&B's run, whose type Lightning does not import either
+        """The run of W&B, which begins, with its folder, when it is first used: a refused command leaves none."""
+        if self._experiment is None:
+            make_folder(Path(str(self.save_dir)))
+        return super().experiment
 
     def skip(self, rows: int) -> None:
         """Skips the next rows, which an earlier process of the run has logged already.

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 
-def pytest_runtest_logreport(report: Any) -> None:  # noqa: ANN401 - a TestReport, without importing pytest
+_workers: list[Any] = []
+"""This process, if pytest-xdist has started it; the one that starts it records for all."""
+
+
+def pytest_configure(config: Any) -> None:  # noqa: ANN401 - pytest's Config, without importing pytest
+    """Finds out whether this is a process of pytest-xdist."""
+    if hasattr(config, "workerinput"):
+        _workers.append(config)
+
+
+def pytest_runtest_logreport(report: Any) -> None:  # noqa: ANN401 - a TestReport
     """Appends the outcome of a test: with several processes, in the one that starts them."""
-    if "PYTEST_XDIST_WORKER" in os.environ or (report.when != "call" and report.passed):
+    if _workers or (report.when != "call" and report.passed):
         return
     why = ""
     if report.skipped:
