@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from bsa_lightning.models.registry import BUILT_IN
+
 FACTS = (
     "num_steps",
     "weighting",
@@ -121,11 +123,13 @@ def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[s
     pipeline = "DiffusionPipeline" if carried else pipeline
     settings += f", audio_end_in_s={provenance['seconds']}" if "seconds" in provenance else ""
     folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
+    # The built-in teacher knows few words.
+    caption = "Three short high beeps" if provenance.get("teacher") == BUILT_IN else "A dog barks"
     return [
         f"from diffusers import {pipeline}",
         "",
         f"pipeline = {pipeline}.from_pretrained({folder})",
-        f'audio = pipeline("A dog barks", {settings}).audios[0]',
+        f'audio = pipeline("{caption}", {settings}).audios[0]',
     ]
 
 

@@ -115,7 +115,7 @@ def _worse_than_teacher(results: Sequence[Result]) -> str:
         return ""
     return (
         " Worse than the undistilled teacher in as many steps of DDIM, with intervals apart:"
-        f" {'; '.join(found)}. {WHEN_WORSE} says what to check."
+        f" {'; '.join(found)}. {WHEN_WORSE}, in the documentation, says what to check."
     )
 
 

@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-
 _workers: list[Any] = []
 """This process, if pytest-xdist has started it; the one that starts it records for all."""
 

@@ -104,7 +104,7 @@ def test_the_note_says_it_in_one_sentence():
 )
 def test_a_student_that_is_worse_than_its_teacher_in_as_many_steps_is_named_with_the_page(results, worse):
     note = table.note([*TEACHERS, *results])
-    assert ("docs/when-the-student-is-worse.md says what to check." in note) == bool(worse)
+    assert ("docs/when-the-student-is-worse.md, in the documentation, says what to check." in note) == bool(worse)
     sentence = note.partition("Worse than the undistilled teacher in as many steps of DDIM, with intervals apart: ")[2]
     assert sentence.count("Student") == len(worse)
     assert all(entry in sentence for entry in worse)
