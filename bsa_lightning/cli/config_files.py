@@ -38,6 +38,8 @@ def prepare_parser(words: Sequence[str]) -> None:
             read_yaml(Path(name))
             if not Path(name).read_bytes().strip():
                 raise UserError(f"config is {name}, which is empty; write a setting, such as `seed_everything: 0`")
+    # The parsers of classes complete shortened options; no setting of theirs can be reached from here.
+    warnings.filterwarnings("error", message=r"\s*Option '[^']+' was expanded to")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     for mode in (PLAIN_MODE, PARSER_MODE):
         ArgumentParser(parser_mode=mode).parse_string("{}")  # makes the mode's loader

@@ -24,6 +24,9 @@ _MOST = 12
 """The most times that a command line is read again."""
 _UNKNOWN, _REQUIRED = "unrecognized arguments: ", "are required"
 _OTHER = re.compile(r"does not accept option '([\w.]+)'")
+_SHORTENED = re.compile(
+    r"(?:ambiguous option: |Option ')--([\w.]+)(?:\S* could match |' was expanded to ')--([\w.]+)", re.DOTALL
+)
 
 
 def read_all(parse: Callable[[list[str]], Parsed], words: Sequence[str], parser: ArgumentParser) -> Parsed:
@@ -90,6 +93,9 @@ def _mistakes(error: ArgumentError, parser: ArgumentParser, command: str) -> lis
     options = _options(parser)
     if other := _OTHER.search(text):
         return [(f"there is no option --{other[1]}{did_you_mean(f'--{other[1]}', options)}", other[1])]
+    if short := _SHORTENED.search(text):  # of a class, whose parser does not know where the class is
+        within = f"{refusal(error)[1]}." if refusal(error)[1] else ""
+        return [(f"there is no option --{within}{short[1]}, did you mean --{within}{short[2]}?", within + short[1])]
     if not text.startswith(_UNKNOWN):
         said = sentence(error) or ""
         return [(said, refusal(error)[1])]

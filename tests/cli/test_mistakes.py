@@ -37,6 +37,10 @@ TOY = ("fit", "--config", "toy.yaml", "--run", "run")
     ("words", "text"),
     [
         ((*TOY, "--trainer.max_step", "3"), "there is no option --trainer.max_step, did you mean --trainer.max_steps?"),
+        (
+            (*TOY, "--model.steps.num_step", "4"),
+            "there is no option --model.steps.num_step, did you mean --model.steps.num_steps?",
+        ),
         ((*TOY, "--scoring.num_caption=3"), "there is no option --scoring.num_caption, did you mean --scoring.num_cap"),
         (("generate", "x", "--step", "3"), "there is no option --step, did you mean --steps?"),
         (("distill", "tiny", "--update", "3"), "there is no option --update, did you mean --updates?"),
