@@ -99,6 +99,7 @@ def distill(
         "model.optimizer.init_args.lr": learning_rate,
         "trainer.devices": devices,
     }
+    _refuse_twice({**named, "model.plan.updates": updates}, settings or {})
     further = {name: value for name, value in named.items() if value is not None} | (settings or {})
     way = CaptionsAlone(
         model,
@@ -119,6 +120,21 @@ def distill(
     print((out / "report" / "table.md").read_text(encoding="utf-8"))
     print(f"page to listen to: {out / 'report' / 'index.html'}")
     print(f"student: {student}, which opens with\n\n{_usage(student)}")
+
+
+def _refuse_twice(options: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuses a setting that an option of the command and ``settings`` give differently.
+
+    Raises:
+        UserError: if there is one.
+    """
+    for name, value in settings.items():
+        ours = options.get(name.replace("model.init_args", "model").replace("data.init_args", "data"))
+        if ours is not None and ours != value:
+            raise UserError(
+                f"settings has {name} = {value}, for which the command has an option of its own that says {ours}; give"
+                " one of the two"
+            )
 
 
 def _usage(student: Path) -> str:

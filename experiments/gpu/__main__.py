@@ -42,7 +42,13 @@ def parts(out: Path, *, has_gpu: bool) -> list[Part]:
     """The parts in their order. A compiled network of full size is the last of its part, for it takes minutes."""
     pytest = ["-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "experiments.gpu.record", "-p", "no:cacheprovider"]
     if has_gpu:
-        pytest += ["-p", "no:benchmark", "--numprocesses", str(max(1, (os.cpu_count() or 1) - 4))]
+        pytest += [
+            "tests/distillation/test_draws.py",
+            "-p",
+            "no:benchmark",
+            "--numprocesses",
+            str(max(1, (os.cpu_count() or 1) - 4)),
+        ]
     else:  # the rest compares the device with the CPU, which takes minutes where both are one
         pytest += ["-k", "mathematics or waiting or mixed or sharded or compiled"]
     return [

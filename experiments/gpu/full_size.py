@@ -33,50 +33,17 @@ from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_denoiser, without_weights
 from bsa_lightning.models.predictor import predictor
-from bsa_lightning.models.tango.shapes import FLAN_T5_LARGE, SCHEDULER, UNET, VAE, VOCODER, vae_config
 from bsa_lightning.models.unet import UNetDenoiser
 from bsa_lightning.training.bad_updates import BadUpdates
 from bsa_lightning.training.latent_module import NetworkOptions
 from experiments.benchmarks.training import bare_step
+from experiments.gpu.model_folder import CUDA, DEVICE, FULL, SMALL, Size, write_model
 
-CUDA = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if CUDA else "cpu")
 MODES: dict[str, GuidanceMode] = {
     "outside": Outside(3.0),
     "baked": Baked(3.0),
     "embedded": Embedded(3.0),
 }
-
-
-class Size(NamedTuple):
-    """Widths, and how much of everything is done."""
-
-    unet: dict[str, Any]
-    text: dict[str, Any]
-    vae_width: int
-    vocoder_width: int
-    batch_sizes: tuple[int, ...]
-    num_clips: tuple[int, int]
-    updates: int
-    steps: tuple[int, ...]
-
-
-FULL = Size({}, {}, VAE["ch"], VOCODER["upsample_initial_channel"], (32, 8), (32, 320), 5, (25, 200))
-SMALL = Size(
-    {
-        "block_out_channels": [32, 32, 64, 64],
-        "attention_head_dim": [1, 1, 2, 2],
-        "cross_attention_dim": 24,
-        "sample_size": [32, 16],
-    },
-    {"d_model": 24, "d_kv": 6, "num_heads": 4, "d_ff": 40, "num_layers": 2},
-    32,
-    64,
-    (2,),
-    (2, 4),
-    1,
-    (2,),
-)
 
 
 class Variant(NamedTuple):
@@ -93,48 +60,6 @@ def variants(size: Size) -> list[Variant]:
     compiled = [Variant("baked", large, True)] if CUDA else []
     eager = [Variant(mode, batch, False) for batch in (large, *others) for mode in ("baked", "outside", "embedded")]
     return [eager[0], *compiled, *eager[1:]]
-
-
-def write_model(folder: Path, size: Size) -> None:
-    """Writes a whole model folder of Tango's family with random weights, drawn on the device."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, SpeechT5HifiGan, SpeechT5HifiGanConfig, T5Config, T5EncoderModel
-
-    torch.manual_seed(0)
-    widths = {"ch": size.vae_width, "ch_mult": VAE["ch_mult"], "num_res_blocks": 2, "z_channels": 8}
-    words = sorted({word for i in range(max(size.num_clips)) for word in _CLIPS.captions(i)[0].split()})
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
-    with DEVICE:
-        unet = UNet2DConditionModel.from_config(UNET | size.unet)
-        text_encoder = T5EncoderModel(T5Config(**FLAN_T5_LARGE | size.text))
-        vae = AutoencoderKL(**_vae(widths))
-        vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(**VOCODER | {"upsample_initial_channel": size.vocoder_width}))
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    named = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-    )
-    parts = {"unet": unet, "text_encoder": text_encoder, "vae": vae, "vocoder": vocoder, "tokenizer": named}
-    parts["scheduler"] = DDIMScheduler.from_config(SCHEDULER)
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-    index = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "TangoPipeline", **index}))
-
-
-def _vae(widths: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the autoencoder, as ``lightning convert`` finds them from the shapes of weights."""
-    shapes = {"encoder.conv_in.weight": torch.zeros(widths["ch"]), "post_quant_conv.weight": torch.zeros(8)}
-    for level, factor in enumerate(widths["ch_mult"]):
-        shapes[f"encoder.down.{level}.block.0.conv1.weight"] = torch.zeros(widths["ch"] * factor)
-        shapes |= {f"encoder.down.{level}.block.{i}.conv1.weight": torch.zeros(1) for i in range(level, 2)}
-        shapes[f"encoder.down.{level}.block.0.conv1.weight"] = torch.zeros(widths["ch"] * factor)
-    return vae_config({"scale_factor": 0.2, "ddconfig": widths}, shapes)
 
 
 class Clock(Callback):
@@ -335,9 +260,6 @@ def peak_flops() -> dict[str, Any]:
         a @ b
     seconds = statistics.median(timed(lambda: a @ b) for _ in range(10))
     return {"what": "peak", "tflops": 2 * length**3 / seconds / 1e12}
-
-
-_CLIPS = Soundscapes(max(FULL.num_clips), seed=7)
 
 
 def main() -> None:

@@ -159,3 +159,10 @@ def test_the_command_that_fits_a_recipe_is_named(monkeypatch, capsys, tmp_path, 
     monkeypatch.setattr(sys, "argv", ["lightning", command, *words])
     assert main() == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_setting_of_two_values_is_refused(refused):
+    words = ("distill", "tiny", "--captions", "toy.yaml", "--steps", "4", "1", "--out", "o", "--updates", "3")
+    text = refused(*words, "--settings", "{model.init_args.plan.updates: 9}")
+    assert "settings has model.init_args.plan.updates = 9" in text
+    assert "says 3; give one of the two" in text

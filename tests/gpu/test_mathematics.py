@@ -11,7 +11,7 @@ from bsa_lightning.diffusion.losses import denoising_loss, distillation_loss
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
 from bsa_lightning.diffusion.weighting import BSA
-from bsa_lightning.distillation.draws import draw, seed_networks
+from bsa_lightning.distillation.draws import draw
 from bsa_lightning.generation.samplers import DDIM, DPMSolver
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.predictor import predictor
@@ -32,17 +32,6 @@ def test_draws_are_those_of_the_cpu(device):
         "uniform": "cpu", "eps": device.type, "posterior_noise": device.type, "keep_caption": "cpu", "guidance": "cpu"
     }  # fmt: skip
     assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(here[:-1], there[:-1], strict=True))
-
-
-def test_a_seed_decides_what_a_network_drops(device):
-    dropout, x = torch.nn.Dropout(0.5), torch.ones(64, device=device)
-
-    def dropped(seed):
-        seed_networks(seed, x.device)
-        return dropout(x)
-
-    assert dropped(3).equal(dropped(3))
-    assert not dropped(3).equal(dropped(4))
 
 
 @schedules
