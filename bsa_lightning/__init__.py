@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from bsa_lightning.data.recordings import Columns
     from bsa_lightning.data.soundscapes import Soundscapes
     from bsa_lightning.data.tar_shards import WebDataset
+    from bsa_lightning.diffusion.flow import LogitNormalTimes
     from bsa_lightning.diffusion.weighting import (
         BSA,
         SNR,
+        FlowBSA,
         MinSNR,
         OwnWeighting,
         SNRPlusOne,
         Tango,
         TruncatedSNR,
         Uniform,
+        VelocityMSE,
         Weighting,
     )
     from bsa_lightning.distillation.denoising import Denoising
@@ -59,15 +62,18 @@ _PLACES = {
     "data.recordings": ("Columns",),
     "data.soundscapes": ("Soundscapes",),
     "data.tar_shards": ("WebDataset",),
+    "diffusion.flow": ("LogitNormalTimes",),
     "diffusion.weighting": (
         "BSA",
         "SNR",
+        "FlowBSA",
         "MinSNR",
         "OwnWeighting",
         "SNRPlusOne",
         "Tango",
         "TruncatedSNR",
         "Uniform",
+        "VelocityMSE",
         "Weighting",
     ),
     "distillation.denoising": ("Denoising",),
@@ -101,8 +107,10 @@ __all__ = [
     "Embedded",
     "Embedding",
     "Family",
+    "FlowBSA",
     "HuggingFaceDataset",
     "LogMelStatistics",
+    "LogitNormalTimes",
     "MinSNR",
     "NetworkOptions",
     "Outside",
@@ -124,6 +132,7 @@ __all__ = [
     "TruncatedSNR",
     "Uniform",
     "UserError",
+    "VelocityMSE",
     "WebDataset",
     "Weighting",
     "distill",

@@ -2,9 +2,23 @@
 
 import torch
 
+from bsa_lightning.diffusion.flow import FlowSchedule, Identity, LogSNR, Shift
 from bsa_lightning.diffusion.process import Prediction, expand
+from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
+
+FLOWS = {
+    "flow": FlowSchedule(Identity()),
+    "shifted flow": FlowSchedule(Shift(3.0)),
+    "log-SNR flow": FlowSchedule(LogSNR()),
+}
+SCHEDULES = {
+    "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
+    "cosine": CosineSchedule(),
+    **FLOWS,
+}
+"""The schedules that the mathematics must hold on."""
 
 
 class GaussianTeacher:

@@ -40,7 +40,10 @@ SHORT = {
 """Files of the package that may be shorter, each with its reason."""
 
 MAX_PARAMETERS = 8
-MANY_PARAMETERS = {"pipeline.TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own"}
+MANY_PARAMETERS = {
+    "pipeline.TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own",
+    "denoising.Denoising": "the parts of the loss and those of the optimizer are settings of their own",
+}
 """Classes whose constructors may take more, each with its reason; dataclasses are options or records themselves."""
 
 

@@ -18,7 +18,7 @@ from bsa_lightning.models import registry
 from docs.tools import settings
 
 PAGE = ROOT / "docs" / "own-parts.md"
-LIMITS = [row for row in tables(ROOT / "docs" / "mathematics.md") if len(row) == 5]
+LIMITS = [row for row in tables(ROOT / "docs" / "mathematics.md") if len(row) == 6]
 
 
 @pytest.fixture
@@ -89,8 +89,9 @@ def test_every_setting_has_a_meaning():
 @pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
 def test_limits_of_weightings_are_those_of_the_code(row):
     weight = getattr(weighting, row[0].split("`")[1])()
-    snr = torch.tensor([1e-12, 1e12], dtype=torch.float64)
-    for cell, values in zip(row[2:], (weight(snr), weight.in_eps(snr), weight.in_v(snr)), strict=True):
+    snr = torch.tensor([1e-24, 1e24], dtype=torch.float64)
+    spaces = (weight(snr), weight.in_eps(snr), weight.in_v(snr), weight.in_u(snr))
+    for cell, values in zip(row[2:], spaces, strict=True):
         stated = [weighting._GAMMA if word == "gamma" else float(word) for word in cell.split(";")[0].split(", ")]
         found = [0.0 if value < 1e-9 else float("inf") if value > 1e9 else value for value in values.tolist()]
         assert found == pytest.approx(stated, rel=1e-9)

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.diffusion.process import Prediction, add_noise
-from bsa_lightning.diffusion.schedule import Schedule, trailing_grid
+from bsa_lightning.diffusion.schedule import Schedule
 
 
 def ddim_step(*, prediction: Prediction, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
-    """z_s = alpha_s x + sigma_s eps: the deterministic step to time s (Song et al. 2021; Liu et al., Algorithm 1)."""
+    """z_s = alpha_s x + sigma_s eps: the deterministic step to time s (Song et al. 2021; Liu et al., Algorithm 1).
+
+    On a flow schedule it is an Euler step of the velocity.
+    """
     return add_noise(x=prediction.x, eps=prediction.eps, alpha=alpha_s, sigma=sigma_s)
 
 
@@ -36,7 +39,7 @@ def sample(
         on_step: called after each step with its number, from 1.
     """
     z = noise
-    for step, (t, s) in enumerate(pairwise(trailing_grid(num_steps)), start=1):
+    for step, (t, s) in enumerate(pairwise(schedule.grid(num_steps)), start=1):
         prediction = denoise(z, t.expand(len(z)))
         alpha_s, sigma_s = schedule.alpha_sigma(s, dtype=z.dtype)
         z = ddim_step(prediction=prediction, alpha_s=alpha_s, sigma_s=sigma_s)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bsa_lightning.diffusion.ddim import ddim_step
+from bsa_lightning.diffusion.flow import TrainingTimes
 from bsa_lightning.diffusion.process import Prediction, add_noise, expand
 from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.diffusion.weighting import Weighting
@@ -93,6 +94,7 @@ def denoising_loss(
     schedule: Schedule,
     network: Predictor,
     weighting: Weighting,
+    times: TrainingTimes | None = None,
 ) -> Errors:
     """Equation 1 of Liu et al.: the loss that a teacher is trained with, at the times of its schedule.
 
@@ -105,8 +107,9 @@ def denoising_loss(
         schedule: the noise schedule of the network.
         network: x^_theta(z_n, tau).
         weighting: w(SNR) of the squared error in x.
+        times: the distribution of the times of a flow; ``None`` is uniform, over all times of the schedule.
     """
-    t = schedule.trained_times(uniform)
+    t = schedule.trained_times(uniform) if times is None else times(uniform)
     alpha, sigma = schedule.alpha_sigma(t, dtype=x.dtype)
     z_t = add_noise(x=x, eps=eps, alpha=alpha, sigma=sigma)
     snr = schedule.snr(t)

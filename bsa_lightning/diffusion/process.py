@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.schedule import Schedule
+
 
 class Prediction(NamedTuple):
     """A denoiser's estimate of the clean latent ``x`` and of the noise ``eps``, each (batch, ...)."""
@@ -36,6 +39,13 @@ def add_noise(*, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor
 class Parametrization(ABC):
     """What a network's output stands for."""
 
+    def check_schedule(self, schedule: Schedule) -> None:  # noqa: B027
+        """Refuses a schedule for which x and eps do not follow from the output.
+
+        Raises:
+            UserError: if it is such a schedule.
+        """
+
     @abstractmethod
     def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
         """The network's output at ``z_t`` as (x, eps)."""
@@ -48,12 +58,36 @@ class Parametrization(ABC):
 class V(Parametrization):
     """v = alpha_t eps - sigma_t x (Salimans & Ho 2022); for schedules with alpha^2 + sigma^2 = 1."""
 
+    def check_schedule(self, schedule: Schedule) -> None:
+        if not schedule.is_variance_preserving:
+            raise UserError(
+                f"the network predicts v, but {type(schedule).__name__} is not variance preserving, so that x does not"
+                " follow from it; a flow network predicts the velocity u = eps - x"
+            )
+
     def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
         alpha, sigma = expand(alpha, z_t), expand(sigma, z_t)
         return Prediction(x=alpha * z_t - sigma * output, eps=sigma * z_t + alpha * output)
 
     def output(self, *, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return expand(alpha, x) * eps - expand(sigma, x) * x
+
+
+class Velocity(Parametrization):
+    """u = eps - x; for rectified flows, with alpha = 1 - sigma (Liu, Gong & Liu 2023)."""
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        if schedule.is_variance_preserving:
+            raise UserError(
+                f"the network predicts the velocity u = eps - x, but {type(schedule).__name__} is not that of a"
+                " rectified flow, so that x does not follow from it; name v_prediction, epsilon or sample"
+            )
+
+    def prediction(self, *, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+        return Prediction(x=z_t - expand(sigma, z_t) * output, eps=z_t + expand(alpha, z_t) * output)
+
+    def output(self, *, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        return eps - x
 
 
 class Eps(Parametrization):

@@ -14,7 +14,10 @@ from torch import Tensor
 
 
 class Schedule(ABC):
-    """Variance preserving: alpha_t^2 + sigma_t^2 = 1."""
+    """alpha_t falls from 1 at t = 0, and sigma_t rises from 0."""
+
+    is_variance_preserving: bool = True
+    """Whether alpha_t^2 + sigma_t^2 = 1, which the prediction of v relies on."""
 
     @abstractmethod
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,6 +35,10 @@ class Schedule(ABC):
     @abstractmethod
     def trained_times(self, uniform: Tensor) -> Tensor:
         """Times in (0, 1], as a teacher is trained at, from numbers uniform in [0, 1)."""
+
+    def grid(self, num_steps: int) -> Tensor:
+        """The times of a sampler of ``num_steps`` steps, (num_steps + 1,) float64: the trailing grid."""
+        return trailing_grid(num_steps)
 
     def alpha_sigma(self, t: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Signal and noise scale at times ``t`` of any shape, on the CPU."""

@@ -1,7 +1,8 @@
 """Loss weightings w(SNR) of the x-space error ||x - x_student||^2, the one thing that weighting studies vary.
 
-The same loss in another space has another weight: errors relate by ||eps||^2 = SNR ||x||^2 and
-||v||^2 = (SNR + 1) ||x||^2, so the weight there is w / SNR and w / (SNR + 1).
+The same loss in another space has another weight: errors relate by ||eps||^2 = SNR ||x||^2; on schedules with
+alpha^2 + sigma^2 = 1 by ||v||^2 = (SNR + 1) ||x||^2; on rectified flows by ||u||^2 = (1 + sqrt(SNR))^2 ||x||^2. The
+weight there is w divided by that factor.
 """
 
 from __future__ import annotations
@@ -47,8 +48,12 @@ class Weighting(ABC):
         return self(snr) / snr
 
     def in_v(self, snr: Tensor) -> Tensor:
-        """Weight of the squared error in v that gives the same loss."""
+        """Weight of the squared error in v that gives the same loss, on a variance-preserving schedule."""
         return self(snr) / (snr + 1)
+
+    def in_u(self, snr: Tensor) -> Tensor:
+        """Weight of the squared error in u that gives the same loss, on a rectified flow: w sigma^2."""
+        return self(snr) / (1 + snr.sqrt()) ** 2
 
 
 class Uniform(Weighting):
@@ -87,6 +92,15 @@ class SNRPlusOne(Weighting):
         return snr + 1
 
 
+class VelocityMSE(Weighting):
+    """w = (1 + sqrt(SNR))^2 = 1 / sigma^2 on a rectified flow: plain u-MSE."""
+
+    name = "u-mse"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return (1 + snr.sqrt()) ** 2
+
+
 class _Capped(Weighting):
     """A weighting with a cap.
 
@@ -117,6 +131,19 @@ class BSA(_Capped):
 
     def __call__(self, snr: Tensor) -> Tensor:
         return (snr + 1).clamp(max=self.gamma)
+
+
+class FlowBSA(_Capped):
+    """w = min((1 + sqrt(SNR))^2, gamma): plain u-MSE of a rectified flow, capped as BSA caps plain v-MSE.
+
+    The cap is reached at sigma = 1 / sqrt(gamma). BSA itself, min(SNR + 1, gamma), gives the error in u half that
+    weight at sigma = 1/2, where neither is capped.
+    """
+
+    name = "flow-bsa"
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return ((1 + snr.sqrt()) ** 2).clamp(max=self.gamma)
 
 
 class Tango(_Capped):
@@ -152,7 +179,7 @@ class OwnWeighting(Weighting):
         self.name = function.__name__.strip("_").replace("_", "-") if name is None else name
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise UserError(f'name is "{self.name}", but must be of letters, digits, and . + - _; choose another one')
-        others = (Uniform, SNR, TruncatedSNR, SNRPlusOne, MinSNR, BSA, Tango)
+        others = (Uniform, SNR, TruncatedSNR, SNRPlusOne, VelocityMSE, MinSNR, BSA, FlowBSA, Tango)
         if taken := [kind.__name__ for kind in others if kind.name == self.name]:
             raise UserError(
                 f'name is "{self.name}", by which reports know the results of {taken[0]}; choose another one'
@@ -171,6 +198,11 @@ class OwnWeighting(Weighting):
                 " shape"
             )
         return weights
+
+
+def plain_weighting(schedule: Schedule) -> Weighting:
+    """The weighting with which the loss is a plain mean squared error in v, or in u on a rectified flow."""
+    return SNRPlusOne() if schedule.is_variance_preserving else VelocityMSE()
 
 
 def check_weights(weighting: Weighting, schedule: Schedule, times: Tensor, *, where: str) -> None:

@@ -13,8 +13,9 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.datamodule import LatentBatch
+from bsa_lightning.diffusion.flow import TrainingTimes
 from bsa_lightning.diffusion.losses import Errors, denoising_loss
-from bsa_lightning.diffusion.weighting import SNRPlusOne, Weighting, check_weights
+from bsa_lightning.diffusion.weighting import Weighting, check_weights, plain_weighting
 from bsa_lightning.distillation.draws import draw, seed_networks
 from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.models import provenance as origin
@@ -34,14 +35,14 @@ _OF_THE_START = ("name", "source", "recipe")
 
 
 class Denoising(LatentModule):
-    """Trains a denoiser to predict the clean latent from z_t, at times t that are uniform in [0, 1).
+    """Trains a denoiser to predict the clean latent from z_t, at random times t.
 
     At the end of a fit, ``<run>/model/`` is a copy of the starting folder with the new network.
 
     Args:
         teacher: the model folder to start from, or "tiny" for the built-in one.
-        weighting: the weight w(SNR) of the squared error in x; ``None`` is SNR + 1, which makes the loss a plain mean
-            squared error in v.
+        weighting: the weight w(SNR) of the squared error in x; ``None`` makes the loss a plain mean squared error in v
+            (SNR + 1), or in the velocity u of a flow teacher ((1 + sqrt(SNR))^2).
         optimizer: makes the optimizer of the network's parameters; the learning rate falls linearly to zero over the
             fit.
         warmup: the number of updates over which the learning rate rises at the start, at least 0.
@@ -50,6 +51,7 @@ class Denoising(LatentModule):
             needs.
         seed: the seed of noise, times and caption dropout, at least 0.
         compile: whether to run the network through ``torch.compile``, which takes minutes at the start.
+        times: the distribution of the times t of a flow teacher; ``None`` is uniform, over all times of the schedule.
 
     Raises:
         UserError: if a setting is out of its range.
@@ -65,19 +67,27 @@ class Denoising(LatentModule):
         caption_dropout: float = 0.1,
         seed: int = 0,
         compile: bool = False,
+        times: TrainingTimes | None = None,
     ) -> None:
         super().__init__(teacher, compiled=compile)
         check_number("caption_dropout", caption_dropout, at_least=0, at_most=1)
         check_number("warmup", warmup, whole=True, at_least=0)
         check_training(optimizer, seed=seed, ema_decay=ema_decay)
-        self.weighting = SNRPlusOne() if weighting is None else weighting
         self.optimizer = optimizer
         self.warmup = warmup
         self.caption_dropout = caption_dropout
         self.seed = seed
         self.network = load_denoiser(teacher).train()
-        times = self.network.schedule.trained_times(torch.linspace(0, 1, _CHECKED_TIMES + 1)[:-1])
-        check_weights(self.weighting, self.network.schedule, times, where="of the schedule")
+        self.times = times
+        schedule = self.network.schedule
+        if times is not None and schedule.is_variance_preserving:
+            raise UserError(
+                f"times is {type(times).__name__}, but {teacher} is no flow teacher, whose times these are; leave times"
+                " out"
+            )
+        self.weighting = plain_weighting(schedule) if weighting is None else weighting
+        checked = schedule.trained_times(torch.linspace(0, 1, _CHECKED_TIMES + 1)[:-1])
+        check_weights(self.weighting, schedule, checked, where="of the schedule")
         self.ema = EMA(self.network, ema_decay) if ema_decay is not None else None
         self._val_loss = WeightedMean()
 
@@ -172,7 +182,7 @@ class Denoising(LatentModule):
         seed_networks(draws.seed, self.device)
         conditioning = batch.conditioning
         if caption_dropout:
-            conditioning = conditioning.where(draws.keep_caption, self._null())
+            conditioning = conditioning.where(draws.keep_caption, self.network.null_beside(self._null(), conditioning))
         return denoising_loss(
             x=batch.posterior.sample(draws.posterior_noise),
             eps=draws.eps,
@@ -180,4 +190,5 @@ class Denoising(LatentModule):
             schedule=self.network.schedule,
             network=predictor(network, conditioning),
             weighting=self.weighting,
+            times=self.times,
         )

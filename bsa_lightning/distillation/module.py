@@ -156,7 +156,7 @@ class ProgressiveDistillation(LatentModule):
         seed_networks(draws.seed, self.device)
         conditioning = batch.conditioning
         if self.guidance.caption_dropout:
-            conditioning = conditioning.where(draws.keep_caption, self._null())
+            conditioning = conditioning.where(draws.keep_caption, self.student.null_beside(self._null(), conditioning))
         loss = self._errors_of(self.student, batch, draws, conditioning).loss()
         self.log("train/loss", loss, prog_bar=True)
         # As tensors on the CPU: Lightning would move numbers to the device, and wait for it.

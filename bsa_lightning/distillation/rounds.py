@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
-from bsa_lightning.diffusion.schedule import Schedule, trailing_grid
+from bsa_lightning.diffusion.schedule import Schedule
 from bsa_lightning.diffusion.weighting import Weighting, check_weights
 
 
@@ -112,7 +112,7 @@ class Plan:
             UserError: if the weighting is zero at all times of a round.
         """
         for round_ in self.rounds:
-            times = trailing_grid(round_.num_steps)[:-1]
+            times = schedule.grid(round_.num_steps)[:-1]
             check_weights(weighting, schedule, times, where=f"in the round of {round_.num_steps} steps")
 
     def _budgets(self) -> list[int]:

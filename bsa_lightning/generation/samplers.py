@@ -6,14 +6,13 @@ import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.diffusion.process import Prediction
-from bsa_lightning.diffusion.schedule import Schedule, trailing_grid
+from bsa_lightning.diffusion.schedule import Schedule
 
 _LEAST_SIGNAL = 2.0**-12
 """The least alpha that DPM-Solver++ computes with, so that its largest sigma / alpha is 4096.
@@ -55,14 +54,14 @@ class Sampler(ABC):
                 (batch,) float64 on the CPU; it is called :meth:`evaluations` times.
             schedule: the noise schedule of the denoiser.
             noise: the standard normal latents z_1, (batch, ...).
-            num_steps: the number of steps N on the trailing grid 1, 1 - 1/N, ..., 0; at least 1.
+            num_steps: the number of steps N on the grid of the schedule, 1, 1 - 1/N, ..., 0; at least 1.
             on_step: a function that is called after each step with its number, from 1; ``None`` calls nothing.
         """
 
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """DDIM (Song et al. 2021): deterministic first-order steps, which students are trained for."""
+    """DDIM (Song et al. 2021): deterministic first-order steps, which students are trained for; Euler's on a flow."""
 
     name = "ddim"
 
@@ -86,7 +85,8 @@ class DPMSolver(Sampler):
     """DPM-Solver++ (Lu et al. 2022), second order and multistep, by diffusers' ``DPMSolverMultistepScheduler``.
 
     All settings are the scheduler's defaults, except for the grid, which is that of DDIM. The first and the last step
-    are of first order, so that sampling in one or two steps is DDIM.
+    are of first order, so that sampling in one or two steps is DDIM. The scheduler steps through a variance-preserving
+    process; latents of another one are scaled to it by 1 / sqrt(alpha^2 + sigma^2).
     """
 
     name = "dpm-solver++"
@@ -107,15 +107,16 @@ class DPMSolver(Sampler):
         from diffusers import DPMSolverMultistepScheduler
 
         solver = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, prediction_type="sample")
-        grid = trailing_grid(num_steps)
+        grid = schedule.grid(num_steps)
         alpha, sigma = schedule.alpha_sigma(grid, dtype=torch.float64)
+        scales = (alpha**2 + sigma**2).sqrt().to(noise.dtype)
         solver.set_timesteps(num_steps)
         # The scheduler steps by position, so that its timesteps need not be those of the schedule.
         solver.timesteps, solver.sigmas = grid[:-1], sigma / alpha.clamp(min=_LEAST_SIGNAL)
         solver.set_begin_index(0)
-        z = noise
-        for step, (t, _) in enumerate(pairwise(grid), start=1):
-            x = denoise(z, t.expand(len(z))).x
+        z = noise / scales[0]
+        for step, (t, scale) in enumerate(zip(grid[:-1], scales, strict=False), start=1):
+            x = denoise(scale * z, t.expand(len(z))).x
             z = solver.step(x, t, z, return_dict=False)[0]
             if on_step is not None:
                 on_step(step)

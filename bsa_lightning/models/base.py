@@ -73,6 +73,18 @@ class Denoiser(nn.Module, ABC):
     def save(self, folder: Path) -> None:
         """Writes the network and its scheduler to subfolders of ``folder``, in the layout of diffusers."""
 
+    def null_beside(self, null: Conditioning, conditioning: Conditioning) -> Conditioning:
+        """The conditioning of the empty caption for each clip of a batch, which may depend on the caption it replaces.
+
+        Args:
+            null: the conditioning of the empty caption, one clip.
+            conditioning: the conditioning of the batch.
+
+        Returns:
+            As many clips as ``conditioning`` has; here ``null`` for each.
+        """
+        return null.repeat(len(conditioning))
+
     def blocks(self) -> Sequence[nn.Module]:
         """Disjoint modules that hold most of the weights; FSDP shards each of them as a unit."""
         return ()

@@ -116,10 +116,11 @@ class Conditioning:
 
         Args:
             keep: whether each clip keeps its own conditioning, (batch,), bool, on the CPU.
-            null: the conditioning of the empty caption, one clip.
+            null: the conditioning of the empty caption for each clip, see ``Denoiser.null_beside``.
         """
         device = next(iter(self.tensors.values())).device
-        at = torch.where(keep, torch.arange(len(self)), len(self))
+        own = torch.arange(len(self))
+        at = torch.where(keep, own, own + len(self))
         return Conditioning.cat([self, null])[at.to(device, non_blocking=True)]
 
     def digest(self, *others: Tensor) -> str:

@@ -44,7 +44,7 @@ def predictor(
             " empty caption; pass null, or set the scale to 1"
         )
 
-    both = Conditioning.cat([conditioning, null.repeat(len(conditioning))])
+    both = Conditioning.cat([conditioning, denoiser.null_beside(null, conditioning)])
 
     def guided(z_t: Tensor, t: Tensor) -> Prediction:
         x, eps = denoiser(torch.cat([z_t, z_t]), torch.cat([t, t]), both)

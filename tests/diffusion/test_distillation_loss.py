@@ -2,17 +2,23 @@
 
 import pytest
 import torch
-from gaussian import GaussianTeacher, noise
+from gaussian import SCHEDULES, GaussianTeacher, noise
 from tolerances import IDENTITY
 
 from bsa_lightning.diffusion.losses import Errors, denoising_loss, distillation_loss, distillation_target
-from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
-from bsa_lightning.diffusion.weighting import BSA, SNR, MinSNR, SNRPlusOne, Tango, TruncatedSNR, Uniform
+from bsa_lightning.diffusion.schedule import CosineSchedule
+from bsa_lightning.diffusion.weighting import (
+    BSA,
+    SNR,
+    FlowBSA,
+    MinSNR,
+    SNRPlusOne,
+    Tango,
+    TruncatedSNR,
+    Uniform,
+    VelocityMSE,
+)
 
-SCHEDULES = {
-    "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
-    "cosine": CosineSchedule(),
-}
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 FORMULAS = [
     (Uniform(), lambda snr: 1.0),
@@ -21,6 +27,8 @@ FORMULAS = [
     (SNRPlusOne(), lambda snr: snr + 1),
     (MinSNR(5), lambda snr: min(snr, 5)),
     (BSA(5), lambda snr: min(snr + 1, 5)),
+    (VelocityMSE(), lambda snr: (1 + snr**0.5) ** 2),
+    (FlowBSA(5), lambda snr: min((1 + snr**0.5) ** 2, 5)),
     (Tango(5), lambda snr: min(snr, 5) / snr * (snr + 1) if snr else 1.0),
 ]
 NUM_STEPS = 10

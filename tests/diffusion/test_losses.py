@@ -1,17 +1,13 @@
 import pytest
 import torch
-from gaussian import GaussianTeacher, noise
+from gaussian import SCHEDULES, GaussianTeacher, noise
 from tolerances import IDENTITY
 
 from bsa_lightning.diffusion.ddim import ddim_step, sample
 from bsa_lightning.diffusion.losses import distillation_target, mix_coefficient
 from bsa_lightning.diffusion.process import Prediction, expand
-from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
+from bsa_lightning.diffusion.schedule import CosineSchedule
 
-SCHEDULES = {
-    "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
-    "cosine": CosineSchedule(),
-}
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 

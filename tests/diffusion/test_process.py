@@ -5,18 +5,29 @@ from tolerances import IDENTITY
 
 from bsa_lightning.diffusion.ddim import ddim_step
 from bsa_lightning.diffusion.guidance import guide
-from bsa_lightning.diffusion.process import Eps, Prediction, V, X, add_noise, expand
+from bsa_lightning.diffusion.process import Eps, Prediction, V, Velocity, X, add_noise, expand
 
 ANGLE = torch.tensor([0.1, 0.8, 1.5], dtype=torch.float64)
 ALPHA, SIGMA = ANGLE.cos(), ANGLE.sin()
+FLOW = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("parametrization", [Eps(), V(), X()], ids=["eps", "v", "x"])
-def test_output_and_prediction_are_inverse(parametrization):
+@pytest.mark.parametrize(
+    ("parametrization", "alpha", "sigma"),
+    [
+        (Eps(), ALPHA, SIGMA),
+        (V(), ALPHA, SIGMA),
+        (X(), ALPHA, SIGMA),
+        (Velocity(), 1 - FLOW, FLOW),
+        (Eps(), 1 - FLOW, FLOW),
+    ],
+    ids=["eps", "v", "x", "u", "eps of a flow"],
+)
+def test_output_and_prediction_are_inverse(parametrization, alpha, sigma):
     x, eps = noise(3, 2, 4), noise(3, 2, 4, seed=1)
-    z_t = add_noise(x=x, eps=eps, alpha=ALPHA, sigma=SIGMA)
-    output = parametrization.output(x=x, eps=eps, alpha=ALPHA, sigma=SIGMA)
-    prediction = parametrization.prediction(output=output, z_t=z_t, alpha=ALPHA, sigma=SIGMA)
+    z_t = add_noise(x=x, eps=eps, alpha=alpha, sigma=sigma)
+    output = parametrization.output(x=x, eps=eps, alpha=alpha, sigma=sigma)
+    prediction = parametrization.prediction(output=output, z_t=z_t, alpha=alpha, sigma=sigma)
     torch.testing.assert_close(prediction.x, x, **IDENTITY)
     torch.testing.assert_close(prediction.eps, eps, **IDENTITY)
 

@@ -7,36 +7,51 @@ from gaussian import noise
 from tolerances import IDENTITY
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.diffusion.flow import FlowSchedule, Identity
 from bsa_lightning.diffusion.losses import Errors, squared_error
-from bsa_lightning.diffusion.process import Eps, V, add_noise
+from bsa_lightning.diffusion.process import Eps, V, Velocity, add_noise
+from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.diffusion.weighting import (
     BSA,
     SNR,
+    FlowBSA,
     MinSNR,
     OwnWeighting,
     SNRPlusOne,
     Tango,
     TruncatedSNR,
     Uniform,
+    VelocityMSE,
     Weighting,
+    plain_weighting,
 )
 
 SNRS = torch.tensor([0.0047, 0.5, 1.0, 4.0, 5.0, 5.1, 1175.0], dtype=torch.float64)
+
+
+def sigma_of(snr):
+    """sigma of a rectified flow, whose SNR is ((1 - sigma) / sigma)^2."""
+    return 1 / (1 + snr**0.5)
+
+
 FORMULAS = [
     (Uniform(), lambda s: 1.0),
     (SNR(), lambda s: s),
     (TruncatedSNR(), lambda s: max(s, 1)),
     (SNRPlusOne(), lambda s: s + 1),
+    (VelocityMSE(), lambda s: (1 + s**0.5) ** 2),
     (MinSNR(5), lambda s: min(s, 5)),
     (BSA(5), lambda s: min(s + 1, 5)),
     (BSA(20), lambda s: min(s + 1, 20)),
+    (FlowBSA(5), lambda s: min(1 / sigma_of(s) ** 2, 5)),
     (Tango(5), lambda s: min(s, 5) / s * (s + 1)),
 ]
 weightings = pytest.mark.parametrize("weighting", [weighting for weighting, _ in FORMULAS], ids=lambda w: w.name)
 
 
 def test_the_cap_of_the_papers_is_5_and_another_cap_is_another_name():
-    assert [kind().gamma for kind in (BSA, MinSNR, Tango)] == [5.0] * 3
+    assert [kind().gamma for kind in (BSA, FlowBSA, MinSNR, Tango)] == [5.0] * 4
+    assert [FlowBSA().name, FlowBSA(20).name] == ["flow-bsa", "flow-bsa-gamma20"]
     assert [BSA().name, BSA(20).name, MinSNR(0.5).name] == ["bsa", "bsa-gamma20", "min-snr-gamma0.5"]
 
 
@@ -101,18 +116,35 @@ def loss(x, target, weight):
     return Errors(weight, squared_error(x, target), weight).loss()
 
 
+VARIANCE_PRESERVING = {"alpha": (SNRS / (1 + SNRS)).sqrt(), "sigma": (1 / (1 + SNRS)).sqrt()}
+FLOW = {"alpha": 1 - sigma_of(SNRS), "sigma": sigma_of(SNRS)}
+
+
 @weightings
-def test_the_loss_is_the_same_in_every_space(weighting):
-    alpha, sigma = (SNRS / (1 + SNRS)).sqrt(), (1 / (1 + SNRS)).sqrt()
-    scales = {"alpha": alpha, "sigma": sigma}
+@pytest.mark.parametrize(
+    ("scales", "space", "weight_there"),
+    [
+        (VARIANCE_PRESERVING, Eps(), Weighting.in_eps),
+        (VARIANCE_PRESERVING, V(), Weighting.in_v),
+        (FLOW, Eps(), Weighting.in_eps),
+        (FLOW, Velocity(), Weighting.in_u),
+    ],
+    ids=["eps", "v", "eps of a flow", "u"],
+)
+def test_the_loss_is_the_same_in_every_space(weighting, scales, space, weight_there):
+    alpha, sigma = scales["alpha"], scales["sigma"]
     x, eps = noise(len(SNRS), 6), noise(len(SNRS), 6, seed=1)
     z_t = add_noise(x=x, eps=eps, **scales)
     student_x = x + noise(len(SNRS), 6, seed=2)
     student_eps = (z_t - alpha[:, None] * student_x) / sigma[:, None]
     in_x = loss(student_x, x, weighting(SNRS))
-    for space, weight in ((Eps(), weighting.in_eps(SNRS)), (V(), weighting.in_v(SNRS))):
-        ours, truth = (space.output(x=a, eps=b, **scales) for a, b in ((student_x, student_eps), (x, eps)))
-        torch.testing.assert_close(loss(ours, truth, weight), in_x, **IDENTITY)
+    ours, truth = (space.output(x=a, eps=b, **scales) for a, b in ((student_x, student_eps), (x, eps)))
+    torch.testing.assert_close(loss(ours, truth, weight_there(weighting, SNRS)), in_x, **IDENTITY)
+
+
+def test_plain_is_one_in_the_space_of_the_network():
+    torch.testing.assert_close(plain_weighting(CosineSchedule()).in_v(SNRS), torch.ones_like(SNRS), **IDENTITY)
+    torch.testing.assert_close(plain_weighting(FlowSchedule(Identity())).in_u(SNRS), torch.ones_like(SNRS), **IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +154,10 @@ def test_the_loss_is_the_same_in_every_space(weighting):
         (SNR(), 0, math.inf),
         (TruncatedSNR(), 1, math.inf),
         (SNRPlusOne(), 1, math.inf),
+        (VelocityMSE(), 1, math.inf),
         (MinSNR(5), 0, 5),
         (BSA(5), 1, 5),
+        (FlowBSA(5), 1, 5),
         (Tango(5), 1, 5),
     ],
     ids=lambda item: getattr(item, "name", str(item)),
@@ -132,7 +166,7 @@ def test_limits(weighting, at_zero, at_infinity):
     assert weighting(torch.tensor([0.0, math.inf])).tolist() == [at_zero, at_infinity]
 
 
-@pytest.mark.parametrize("weighting", [MinSNR, BSA, Tango])
+@pytest.mark.parametrize("weighting", [MinSNR, BSA, FlowBSA, Tango])
 def test_a_cap_must_be_positive(weighting):
     with pytest.raises(UserError, match="gamma is 0"):
         weighting(0)

@@ -56,7 +56,7 @@ def test_a_training_step_is_equation_1_on_the_draws_of_its_seed_step_and_micro_b
     conditioning = batch.conditioning
     if share:
         assert 0 < int(draws.keep_caption.sum()) < len(draws.keep_caption)
-        conditioning = conditioning.where(draws.keep_caption, module.data.null)
+        conditioning = conditioning.where(draws.keep_caption, module.data.null.repeat(len(conditioning)))
     assert torch.equal(loss, expected_loss(module, module.network, batch, draws, conditioning, BSA()))
     assert told == [("train/loss", loss, {"prog_bar": True})]
 

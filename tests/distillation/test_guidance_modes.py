@@ -4,22 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from gaussian import COND, NULL, Gaussian, noise
+from gaussian import COND, NULL, SCHEDULES, Gaussian, noise
 from tolerances import IDENTITY
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.diffusion.losses import distillation_target
 from bsa_lightning.diffusion.process import Prediction, expand
-from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
+from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.models.predictor import CountEvaluations, predictor
 from bsa_lightning.models.sampling_settings import SamplingSettings
 
-SCHEDULES = {
-    "tango": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
-    "cosine": CosineSchedule(),
-}
 G = 3.0
 
 

@@ -55,7 +55,7 @@ def test_a_training_step_is_algorithm_1_on_the_draws_of_its_seed_step_and_micro_
     assert 0 < int(draws.keep_caption.sum()) < len(draws.keep_caption)
     loss = module.training_step(batch, 5)  # the second of the third update
     assert torch.initial_seed() == draws.seed
-    conditioning = batch.conditioning.where(draws.keep_caption, module.data.null)
+    conditioning = batch.conditioning.where(draws.keep_caption, module.data.null.repeat(len(batch.conditioning)))
     assert torch.equal(loss, expected_errors(module, batch, draws, conditioning).loss())
     assert told == [("train/loss", loss, {"prog_bar": True}), ("round", 1.0, {}), ("num_steps", 4.0, {})]
     assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for _, value, _ in told[1:])

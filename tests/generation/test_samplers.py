@@ -1,6 +1,6 @@
 import pytest
 import torch
-from gaussian import GaussianTeacher, noise
+from gaussian import FLOWS, GaussianTeacher, noise
 from tolerances import FLOAT32
 
 from bsa_lightning.diffusion.process import Prediction
@@ -9,7 +9,7 @@ from bsa_lightning.generation.samplers import DDIM, DPMSolver
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 TABLE = TableSchedule(scaled_linear(**BETAS, num_timesteps=1000))
-SCHEDULES = {"table": TABLE, "cosine": CosineSchedule()}
+SCHEDULES = {"table": TABLE, "cosine": CosineSchedule(), "flow": FLOWS["flow"]}
 
 
 def curved(z, t):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gaussian import GaussianTeacher, noise
+from gaussian import FLOWS, GaussianTeacher, noise
 from no_float64 import NoFloat64
 from tolerances import FLOAT32
 
@@ -19,6 +19,7 @@ from bsa_lightning.models.predictor import predictor
 SCHEDULES = {
     "table": TableSchedule(scaled_linear(beta_start=0.00085, beta_end=0.012, num_timesteps=1000)),
     "cosine": CosineSchedule(),
+    "flow": FLOWS["flow"],
 }
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 UNIFORM = torch.linspace(0, 0.999, 6, dtype=torch.float64)
@@ -72,7 +73,7 @@ def test_conditioning_is_chosen_and_repeated_as_on_the_cpu(device):
     own = Conditioning({"states": torch.randn(4, 5, 3)}, {"states": torch.ones(4, 5, dtype=torch.bool)})
     null = own[:1]
     keep = torch.tensor([True, False, True, False])
-    for change in (lambda c, n: c.where(keep, n), lambda c, _: c.repeat(3)):
+    for change in (lambda c, n: c.where(keep, n.repeat(4)), lambda c, _: c.repeat(3)):
         there = change(own.to(device), null.to(device))
         assert there.tensors["states"].device.type == device.type
         assert torch.equal(there.tensors["states"].cpu(), change(own, null).tensors["states"])
@@ -91,7 +92,8 @@ def test_no_float64_reaches_the_device(scale, cuda, teacher_folder):
         draws = draw(seed=0, step=0, micro_batch=0, rank=0, latents=z_t, caption_dropout=0.5)
         errors = distillation_loss(
             x=z_t, eps=draws.eps, uniform=draws.uniform, num_steps=4, schedule=denoiser.schedule, teacher=denoise,
-            student=predictor(denoiser, conditioning.where(draws.keep_caption, conditioning[:1])), weighting=BSA(),
+            student=predictor(denoiser, conditioning.where(draws.keep_caption, conditioning[:1].repeat(3))),
+            weighting=BSA(),
         )  # fmt: skip
         errors.loss().backward()
         sample(denoise=denoise, schedule=denoiser.schedule, noise=draws.eps, num_steps=2)

@@ -46,7 +46,8 @@ def test_where_takes_the_null_for_dropped_captions(conditioning):
     null = Conditioning(
         {"states": torch.full((1, 1, 4), -1.0), "label": torch.zeros(1, 5)}, {"states": torch.ones(1, 1).bool()}
     )
-    mixed = conditioning.where(torch.tensor([True, False]), null)
+    own = Conditioning({name: 9 * tensor for name, tensor in null.tensors.items()}, null.masks)
+    mixed = conditioning.where(torch.tensor([True, False]), Conditioning.cat([own, null]))
     assert torch.equal(mixed.tensors["states"][0], conditioning.tensors["states"][0])
     assert mixed.tensors["states"][1, 0].tolist() == [-1.0] * 4
     assert mixed.masks["states"].tolist() == [[True, True, True], [True, False, False]]
