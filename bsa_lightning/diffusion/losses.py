@@ -73,7 +73,7 @@ def distillation_loss(
     """
     # t = i/N, i ~ Cat[1, 2, ..., N]; t' = t - 0.5/N, t'' = t - 1/N
     i = (uniform * num_steps).floor() + 1
-    times = [(i - k / factor) / num_steps for k in range(factor + 1)]
+    times = _grid_times(schedule, i, num_steps=num_steps, factor=factor)
     t = times[0]
     # z_t = alpha_t z_0 + sigma_t eps
     alpha, sigma = schedule.alpha_sigma(t, dtype=x.dtype)
@@ -134,6 +134,16 @@ def distillation_target(*, teacher: Predictor, schedule: Schedule, z_t: Tensor, 
         lam = expand(mix_coefficient(schedule=schedule, t=t, mid=mid, s=s).to(z_t.dtype), z_t)
         x = (1 - lam) * x + lam * prediction.x
     return x
+
+
+def _grid_times(schedule: Schedule, i: Tensor, *, num_steps: int, factor: int) -> list[Tensor]:
+    """The ``factor`` + 1 times of a step from i/N, each (batch,): as student and teacher sample, to the last bit.
+
+    Student and teacher walk different grids, which need not agree in the last bit where they meet.
+    """
+    grid, finer = schedule.grid(num_steps), schedule.grid(factor * num_steps)
+    start = num_steps - i.long()
+    return [grid[start], *(finer[factor * start + k] for k in range(1, factor)), grid[start + 1]]
 
 
 def mix_coefficient(*, schedule: Schedule, t: Tensor, mid: Tensor, s: Tensor) -> Tensor:
