@@ -8,7 +8,8 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 READY := .venv/ready
-DEMO := runs/demo
+TEACHER ?= tiny
+DEMO := runs/demo$(TEACHER:tiny%=%)
 GPU_PYTHON ?= 3.12
 
 help: ## show this text
@@ -16,9 +17,9 @@ help: ## show this text
 
 setup: $(READY) ## make the environment in .venv, with the locked versions
 
-demo: $(READY) ## distil the built-in teacher with BSA, score it, draw the figure (in runs/demo)
-	$(BIN)/lightning fit --config configs/demo.yaml --run $(DEMO) --overwrite true
-	$(BIN)/lightning test --config configs/demo.yaml --run $(DEMO)
+demo: $(READY) ## distil the built-in teacher with BSA, score it, draw the figure (TEACHER=tiny-flow: the flow)
+	$(BIN)/lightning fit --config configs/demo.yaml --config configs/teacher/$(TEACHER).yaml --run $(DEMO) --overwrite true
+	$(BIN)/lightning test --config $(DEMO)/config.yaml
 	$(BIN)/lightning report $(DEMO)
 
 test: $(READY) ## run the tests (what is slow or needs a GPU or a download is left out)

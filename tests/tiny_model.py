@@ -21,9 +21,12 @@ INDEX = {
 }
 
 
-def write_model(folder, *, seed=0, num_train_timesteps=64):
-    """Writes unet/, scheduler/, vae/, text_encoder/, tokenizer/ and provenance.json; no vocoder."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+def write_model(folder, *, seed=0, num_train_timesteps=64, flow_shift=None):
+    """Writes unet/, scheduler/, vae/, text_encoder/, tokenizer/ and provenance.json; no vocoder.
+
+    With ``flow_shift``, the model is a rectified flow with that shift of its grid.
+    """
+    from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
@@ -40,13 +43,18 @@ def write_model(folder, *, seed=0, num_train_timesteps=64):
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
     ).save_pretrained(folder / "unet")
-    DDIMScheduler(
-        num_train_timesteps=num_train_timesteps,
-        beta_schedule="scaled_linear",
-        beta_start=0.0085,
-        beta_end=0.2,
-        prediction_type="v_prediction",
-    ).save_pretrained(folder / "scheduler")
+    scheduler = (
+        DDIMScheduler(
+            num_train_timesteps=num_train_timesteps,
+            beta_schedule="scaled_linear",
+            beta_start=0.0085,
+            beta_end=0.2,
+            prediction_type="v_prediction",
+        )
+        if flow_shift is None
+        else FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=flow_shift)
+    )
+    scheduler.save_pretrained(folder / "scheduler")
     AutoencoderKL(
         in_channels=1,
         out_channels=1,
@@ -69,6 +77,7 @@ def write_model(folder, *, seed=0, num_train_timesteps=64):
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder / "tokenizer")
     provenance = {"num_steps": 8, "guidance": "outside", "guidance_scale": 2.0, "licence": "Apache-2.0"}
-    (folder / "model_index.json").write_text(json.dumps(INDEX))
+    index = INDEX | {"scheduler": ["diffusers", type(scheduler).__name__]}
+    (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder

@@ -185,7 +185,7 @@ class CaptionsAlone:
             val=held_out,
             weighting=self.weighting,
             guidance=self._guidance,
-            learning_rate=1e-4 if self.teacher == BUILT_IN else 3e-5,
+            learning_rate=1e-4 if self.teacher in BUILT_IN else 3e-5,
             scoring=scoring,
             seed=self.seed,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.recording import Recording
-from bsa_lightning.models.base import Codec, Conditioner, Posterior
+from bsa_lightning.models.base import Codec, Conditioner, Posterior, device_of
 
 Encoder: TypeAlias = Callable[[Sequence[int]], Posterior]
 """A function from the places of clips in their list to the posterior over their latents, on the codec's device."""
@@ -74,7 +74,7 @@ class Clips(ABC):
 
         def encode(places: Sequence[int]) -> Posterior:
             waves = [self.waveform(i, **size, num_channels=codec.num_channels) for i in places]
-            return codec.encode(torch.stack(waves).to(next(codec.parameters()).device))
+            return codec.encode(torch.stack(waves).to(device_of(codec)))
 
         return encode
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader
-from bsa_lightning.models.base import Codec
+from bsa_lightning.models.base import Codec, device_of
 from bsa_lightning.models.loading import load_codec
 
 
@@ -63,7 +63,7 @@ class PreparedSound(Clips):
                 f"{self.folder} decodes to clips of {ours[0]} samples at {ours[1]} Hz and {ours[2]} channels, where"
                 f" {num_samples} at {sample_rate} Hz and {num_channels} are needed; use the teacher that prepared it"
             )
-        return codec.decode(self._reader[i].mean[None].to(next(codec.parameters()).device))[0].cpu()
+        return codec.decode(self._reader[i].mean[None].to(device_of(codec)))[0].cpu()
 
     def fingerprint(self) -> str:
         decoded = f"{self._reader.index['clips']} decoded by {self._codec.fingerprint}"

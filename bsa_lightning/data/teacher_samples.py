@@ -18,7 +18,7 @@ from bsa_lightning.data.captions import read_captions
 from bsa_lightning.data.clips import Clips, Encoder
 from bsa_lightning.data.order import seeded
 from bsa_lightning.diffusion.ddim import sample
-from bsa_lightning.models.base import Codec, Conditioner, Posterior
+from bsa_lightning.models.base import Codec, Conditioner, Posterior, device_of
 from bsa_lightning.models.loading import folder_sha256, load_codec, load_conditioner, load_denoiser, read_sampling
 from bsa_lightning.models.predictor import predictor
 
@@ -129,7 +129,7 @@ class TeacherSamples(Clips):
                     f'clips.teacher is "{self.teacher}", whose {part} is another than that of the model that prepares'
                     " the latents; name the same model for both"
                 )
-        device = next(codec.parameters()).device
+        device = device_of(codec)
         denoiser, null = load_denoiser(self.teacher).to(device).eval(), conditioner.null().to(device)
         check_number("num_steps", self._steps, at_most=denoiser.schedule.most_steps)
 

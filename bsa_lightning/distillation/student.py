@@ -15,7 +15,7 @@ from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
 from bsa_lightning.models.model_card import student_note
 from bsa_lightning.models.provenance import PROVENANCE, lineage_of_teacher
-from bsa_lightning.models.registry import pipeline_name, resolve_folder
+from bsa_lightning.models.registry import BUILT_IN, pipeline_name, resolve_folder
 
 
 def save_student(
@@ -45,7 +45,7 @@ def save_student(
     """
     provenance = {
         "pipeline": pipeline_name(teacher),
-        "teacher": teacher if teacher == "tiny" else str(resolve_folder(teacher).resolve()),
+        "teacher": teacher if teacher in BUILT_IN else str(resolve_folder(teacher).resolve()),
         "teacher_sha256": folder_sha256(teacher),
         "licence": read_licence(teacher),
         "weighting": weighting.name,

@@ -6,6 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,6 +162,11 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
         """The waveforms, in [-1, 1], of scaled latents ``x`` (batch, *latent_shape)."""
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters and buffers; the CPU for one that has none."""
+    return next((tensor.device for tensor in chain(module.parameters(), module.buffers())), torch.device("cpu"))
 
 
 @contextmanager

@@ -34,7 +34,9 @@ class Family(ABC):
     """A family of models: how the three parts of a model folder are read, and how its models are sampled by default."""
 
     network: str = "unet"
-    """The subfolder of the denoiser's weights."""
+    """The subfolder of the denoiser's weights: "unet" or "transformer"."""
+    parts: tuple[str, ...] = ("vae", "text_encoder", "tokenizer")
+    """The subfolders of a complete folder beside those of network and scheduler; a student's has none of them."""
     pipeline_options: str = ""
     """Further arguments of the pipeline's ``from_pretrained`` for a student's folder, as Python source."""
     pipeline_file: Path | None = None

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
 _PATH = "scheduler/scheduler_config.json"
-_CLASS = "FlowMatchEulerDiscreteScheduler"
+FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+"""The class of diffusers that steps through a rectified flow."""
 _PREDICTIONS = (None, "flow_prediction")
 """The prediction types of a velocity; the scheduler's own configuration has no such entry."""
 _OFF = (
@@ -41,8 +42,8 @@ def flow_shift(model: ModelFolder, *, num_train_timesteps: int, shift: float | N
     """
     config, path = model.json(_PATH), model.path / _PATH
     model.verify("scheduler")
-    if (kind := config.get("_class_name")) != _CLASS:
-        raise UserError(f'_class_name is "{kind}" in {path}, but only a {_CLASS} can be read; name a flow model')
+    if (kind := config.get("_class_name")) != FLOW_SCHEDULER:
+        raise UserError(f'_class_name is "{kind}" in {path}, but must be {FLOW_SCHEDULER}; name a flow model')
     if (predicted := config.get("prediction_type")) not in _PREDICTIONS:
         raise UserError(f'prediction_type is "{predicted}" in {path}, but must be flow_prediction; name a flow model')
     if (found := config.get("num_train_timesteps", 1000)) != num_train_timesteps:

@@ -127,7 +127,7 @@ def load_parts(model: str | Path) -> ModelParts:
         UserError: if a part cannot be read, was changed since it was written, or does not belong to the others.
     """
     folder = resolve_folder(model)
-    complete = folder if (folder / "vae").is_dir() else teacher_of(folder)
+    complete = folder if (folder / family_of(folder).parts[0]).is_dir() else teacher_of(folder)
     teacher = ModelParts(
         denoiser=load_denoiser(folder),
         conditioner=load_conditioner(complete),
@@ -229,7 +229,7 @@ def _check_fit(teacher: ModelParts) -> None:
 
 
 def _whole(folder: Path) -> Path:
-    for name in ("vae", "text_encoder", "tokenizer"):
+    for name in family_of(folder).parts:
         if not (folder / name).is_dir():
             raise UserError(f"{folder} is not a complete model folder: it has no {name}/; name the teacher's folder")
     return folder

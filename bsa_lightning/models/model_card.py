@@ -123,8 +123,8 @@ def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[s
     pipeline = "DiffusionPipeline" if carried else pipeline
     settings += f", audio_end_in_s={provenance['seconds']}" if "seconds" in provenance else ""
     folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
-    # The built-in teacher knows few words.
-    caption = "Three short high beeps" if provenance.get("teacher") == BUILT_IN else "A dog barks"
+    # The built-in teachers know few words.
+    caption = "Three short high beeps" if provenance.get("teacher") in BUILT_IN else "A dog barks"
     return [
         f"from diffusers import {pipeline}",
         "",

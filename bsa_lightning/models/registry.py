@@ -14,8 +14,8 @@ from bsa_lightning.models.family import Family
 from bsa_lightning.models.hub import fetch_model
 from bsa_lightning.models.provenance import INDEX
 
-BUILT_IN = "tiny"
-"""What the built-in teacher is called wherever a model folder is named."""
+BUILT_IN = ("tiny", "tiny-flow")
+"""What the built-in teachers are called wherever a model folder is named: one predicts v, one is a rectified flow."""
 ENTRY_POINTS = "bsa_lightning.families"
 """Group of entry points in which an installed package names its families, pipeline class = "module:Family"."""
 
@@ -42,19 +42,19 @@ def register_family(pipeline: str, family: type[Family]) -> None:
 
 
 def resolve_folder(model: str | Path) -> Path:
-    """The folder of ``model``: a path, a hub id, or "tiny" for the built-in teacher.
+    """The folder of ``model``: a path, a hub id, or the name of a built-in teacher.
 
     What looks like a hub id is one where there is no folder of its first part; its files are fetched once.
 
     Raises:
         UserError: if there is no such folder, and no such repository on the hub that can be had.
     """
-    folder = Path(__file__).parent / "tiny" if str(model) == BUILT_IN else Path(model)
+    folder = Path(__file__).parent / str(model) if str(model) in BUILT_IN else Path(model)
     if folder.is_dir():
         return folder
     if isinstance(model, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not folder.parent.exists():
         return fetch_model(model)
-    raise UserError(f'model is "{model}", but no such folder exists; name a model folder, or "{BUILT_IN}"')
+    raise UserError(f'model is "{model}", but no such folder exists; name a model folder, or "tiny"')
 
 
 def pipeline_name(model: str | Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,21 +47,38 @@ class UNetDenoiser(Denoiser):
     """
 
     unet_class = "UNet2DConditionModel"
-    schedule: TableSchedule
 
-    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
+    def __init__(self, unet: UNet2DConditionModel, scheduler: Any) -> None:  # noqa: ANN401 - of the subclass
         super().__init__()
         self.unet = unet
-        self.parametrization = _parametrization(scheduler)
-        self.schedule = TableSchedule(scheduler.alphas_cumprod)
+        self.use_scheduler(scheduler)
         if (width := unet.config.time_cond_proj_dim) not in (None, _GUIDANCE_EMBEDDING):
             raise UserError(
                 f"time_cond_proj_dim is {width}, but only {_GUIDANCE_EMBEDDING} are supported; name another model"
             )
+
+    def use_scheduler(self, scheduler: DDIMScheduler) -> None:
+        """Takes the schedule, the parametrization and the scheduler to save from the scheduler of a folder."""
+        self.parametrization = _parametrization(scheduler)
+        self.table = TableSchedule(scheduler.alphas_cumprod)
+        self.schedule = self.table
         # The settings with which diffusers samples on the grid that students are trained on.
-        self._scheduler = type(scheduler).from_config(
+        self.scheduler = type(scheduler).from_config(
             scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
         )
+
+    @staticmethod
+    def read_scheduler(model: ModelFolder) -> Any:  # noqa: ANN401 - of the subclass
+        """The scheduler of a model folder.
+
+        Raises:
+            UserError: if it cannot be read, or is not of the class that this denoiser is for.
+        """
+        return _scheduler(model)
+
+    def timesteps(self, t: Tensor) -> Tensor:
+        """What the network is told of times ``t`` (batch,), on the CPU."""
+        return self.table.position(t) - 1
 
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
@@ -80,7 +97,7 @@ class UNetDenoiser(Denoiser):
         model = ModelFolder(folder)
         model.require("unet/config.json", _SCHEDULER)
         sample_size(model)
-        scheduler = _scheduler(model)
+        scheduler = cls.read_scheduler(model)
         unet_class = getattr(diffusers, cls.unet_class)
         unet = (
             model.network(unet_class, "unet", dtype=dtype) if weights else model.shapes(unet_class, "unet", dtype=dtype)
@@ -100,7 +117,7 @@ class UNetDenoiser(Denoiser):
         dtype = self.unet.conv_in.weight.dtype  # unet.dtype iterates over all parameters
         output = self.unet(
             z_t.to(dtype),
-            (self.schedule.position(t) - 1).to(z_t.device, non_blocking=True),
+            self.timesteps(t).to(z_t.device, non_blocking=True),
             timestep_cond=None if guidance_scale is None else guidance_embedding(guidance_scale).to(dtype),
             **self.inputs(conditioning.padded(self.length_multiple).to(dtype=dtype)),
         ).sample
@@ -130,7 +147,7 @@ class UNetDenoiser(Denoiser):
 
     def save(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")
-        self._scheduler.save_pretrained(folder / "scheduler")
+        self.scheduler.save_pretrained(folder / "scheduler")
 
     def blocks(self) -> list[nn.Module]:
         levels = (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks)

@@ -1,6 +1,6 @@
-"""Step 3 of the built-in teacher: a model folder with an untrained UNet, and at last the packaged copy in float16.
+"""Step 3 of the built-in teachers: the folders that training starts from, and at last the packaged copy in float16.
 
-Run as ``python -m experiments.builtin_teacher.assemble start MODEL`` and ``... package MODEL OUT``.
+Run as ``python -m experiments.builtin_teacher.assemble start MODEL``, ``... flow OUT`` and ``... package MODEL OUT``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from diffusers import UNet2DConditionModel
 
 NUM_TIMESTEPS = 1024  # a power of two, so that diffusers samples 64, 32, ..., 1 steps on exactly our grid
 PROVENANCE = {
@@ -27,7 +28,7 @@ PROVENANCE = {
 def start(folder: Path) -> None:
     """Adds an untrained UNet, the scheduler and the index to the codec and text encoder of steps 1 and 2."""
     import diffusers
-    from diffusers import DDIMScheduler, UNet2DConditionModel
+    from diffusers import DDIMScheduler
 
     torch.manual_seed(0)
     width = json.loads((folder / "text_encoder" / "config.json").read_text())["d_model"]
@@ -68,18 +69,34 @@ def start(folder: Path) -> None:
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE, indent=2) + "\n")
 
 
+def flow(out: Path) -> None:
+    """Copies the built-in teacher with the scheduler of a rectified flow, which its network has yet to learn."""
+    from bsa_lightning.models import provenance
+    from bsa_lightning.models.flow_scheduler import FLOW_SCHEDULER, flow_scheduler
+    from bsa_lightning.models.registry import resolve_folder
+
+    teacher = resolve_folder("tiny")
+    shutil.copytree(teacher, out, ignore=shutil.ignore_patterns("scheduler", "unet"))
+    UNet2DConditionModel.from_pretrained(teacher / "unet").float().save_pretrained(out / "unet")
+    flow_scheduler(num_train_timesteps=1000).save_pretrained(out / "scheduler")
+    index = json.loads((out / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", FLOW_SCHEDULER]
+    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    provenance.write(out, PROVENANCE)
+
+
 def package(folder: Path, out: Path) -> None:
     """Copies a model folder with its UNet in float16; the other parts are in float16 already."""
-    from diffusers import UNet2DConditionModel
-
     from bsa_lightning.models import provenance
 
-    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet"))
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet", "pipeline.py"))
     UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(out / "unet")
-    provenance.write(out, provenance.read(out))
+    index = json.loads((out / "model_index.json").read_text())
+    name = "the built-in flow teacher" if "Flow" in index["scheduler"][1] else PROVENANCE["name"]
+    provenance.write(out, {**PROVENANCE, **provenance.read(out), "name": name})
 
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]
-    commands: dict[str, Callable[..., None]] = {"start": start, "package": package}
+    commands: dict[str, Callable[..., None]] = {"start": start, "flow": flow, "package": package}
     commands[command](*map(Path, paths))

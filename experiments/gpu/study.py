@@ -17,7 +17,7 @@ import torch
 
 from experiments.weightings.gather import write_scores
 from experiments.weightings.grid import RATES, Run, validated, weighting_options
-from experiments.weightings.study import NUM_ROUNDS, Study
+from experiments.weightings.study import Study
 
 CUDA = torch.cuda.is_available()
 NAMES = ("bsa", "min-snr", "truncated-snr", "snr+1") if CUDA else ("bsa",)
@@ -66,9 +66,9 @@ def main() -> None:
     trained = time.monotonic()
     with ThreadPoolExecutor(study.jobs) as pool:
         list(pool.map(study.run, runs("trial", TRIAL, scored=False)))
-    speed = TRIAL * NUM_ROUNDS / (time.monotonic() - trained)
+    speed = TRIAL * Run.num_rounds / (time.monotonic() - trained)
     left = arguments.seconds - (time.monotonic() - began)
-    updates = max(TRIAL, int(speed * left * FOR_UPDATES / NUM_ROUNDS))
+    updates = max(TRIAL, int(speed * left * FOR_UPDATES / Run.num_rounds))
     print(f"{updates} updates a round", flush=True)
     todo, done = runs("study", updates, scored=True), list[Run]()
     with ThreadPoolExecutor(study.jobs) as pool:

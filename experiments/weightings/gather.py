@@ -38,13 +38,13 @@ def write_scores(runs: Iterable[Run], root: Path, out: Path) -> None:
     _write(rows, out)
 
 
-def write_rates(runs: Iterable[Run], root: Path, out: Path, num_rounds: int) -> None:
+def write_rates(runs: Iterable[Run], root: Path, out: Path) -> None:
     """What the learning rates were chosen by."""
     rows = []
     for run in runs:
         errors = errors_at_round_ends(run.folder(root))
         steps = {f"trajectory_error_{steps}_steps": f"{error:.6g}" for steps, error in errors.items()}
-        rows.append({"setting": run.setting, "geometric_mean": f"{badness(errors, num_rounds):.6g}"} | steps)
+        rows.append({"setting": run.setting, "geometric_mean": f"{badness(errors, run.num_rounds):.6g}"} | steps)
     _write(rows, out)
 
 

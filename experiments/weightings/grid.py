@@ -32,6 +32,15 @@ FURTHER = {
 }
 """Two training seeds each. BSA with gamma 1 is uniform."""
 
+FLOW = {
+    "bsa": ("BSA", None),
+    "flow-bsa": ("FlowBSA", None),
+    "u-mse": ("VelocityMSE", None),
+    "uniform": ("Uniform", None),
+    "min-snr": ("MinSNR", None),
+}
+"""From the built-in flow teacher, three training seeds each."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -44,6 +53,8 @@ class Run:
         options: of the command line, beyond the two configurations.
         weighting: whose tuned rate it takes; none takes what its options say.
         scored: whether ``lightning test`` is run too.
+        rates: the part whose runs tune it, one of ``TUNING``.
+        num_rounds: how many rounds it has.
     """
 
     part: str
@@ -52,6 +63,8 @@ class Run:
     options: tuple[str, ...] = ()
     weighting: str | None = None
     scored: bool = True
+    rates: str = "rates"
+    num_rounds: int = 4
 
     def folder(self, root: Path) -> Path:
         return root / self.part / self.setting / str(self.seed)
@@ -59,7 +72,7 @@ class Run:
 
 def weighting_options(name: str) -> tuple[str, ...]:
     """The command line's words for a weighting."""
-    class_name, gamma = {**MAIN, **FURTHER}[name]
+    class_name, gamma = {**MAIN, **FURTHER, **FLOW}[name]
     words = ("--model.weighting", class_name)
     return words if gamma is None else (*words, "--model.weighting.gamma", str(gamma))
 
@@ -85,6 +98,32 @@ def weightings() -> Iterator[Run]:
                 yield Run("weightings", name, seed, weighting_options(name), _tuned_as(name))
     for seed in range(5):
         yield Run("weightings", "min-snr-bsa-rate", seed, weighting_options("min-snr"), "bsa")
+
+
+def flow_options(name: str) -> tuple[tuple[str, ...], int]:
+    """The words for a weighting on the flow teacher, and how many rounds it can be distilled for.
+
+    A flow has no signal at t = 1, where min-SNR gives no weight, so that a round of one step would train nothing.
+    """
+    words = ("--model.teacher", "tiny-flow", *weighting_options(name))
+    return ((*words, "--model.plan.end_steps", "2"), 3) if name == "min-snr" else (words, 4)
+
+
+def flow_tuning() -> Iterator[Run]:
+    """As ``tuning``, on the flow teacher."""
+    for name in FLOW:
+        words, num_rounds = flow_options(name)
+        for rate in RATES:
+            options = (*words, "--model.optimizer.init_args.lr", rate)
+            yield Run("flow-rates", f"{name}-{rate}", TUNING_SEED, options, scored=False, num_rounds=num_rounds)
+
+
+def flow() -> Iterator[Run]:
+    """The question on a rectified flow, with plain u-MSE and BSA's analogue of it."""
+    for name in FLOW:
+        words, num_rounds = flow_options(name)
+        for seed in range(3):
+            yield Run("flow", name, seed, words, name, rates="flow-rates", num_rounds=num_rounds)
 
 
 def guidance() -> Iterator[Run]:
@@ -138,8 +177,10 @@ def small() -> Iterator[Run]:
             yield Run("small", name, seed, (*weighting_options(name), *plan, "--model.optimizer.init_args.lr", "1e-4"))
 
 
+TUNING = {"rates": tuning, "flow-rates": flow_tuning}
 PARTS = {
     "weightings": weightings,
+    "flow": flow,
     "guidance": guidance,
     "ladder": ladder,
     "esc10": esc10,

@@ -15,10 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.weightings.gather import badness, errors_at_round_ends, write_rates, write_scores
-from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, Run, tuning
+from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, TUNING, Run
 
 ROOT = Path("runs/weightings")
-NUM_ROUNDS = 4
 ESC10 = Path("runs/esc10/teacher/model")
 REFUSED = 2
 """Exit code of a command that says in a sentence why it stopped."""
@@ -80,7 +79,7 @@ class Study:
         began = time.monotonic()
         folder = run.folder(self.root)
         log = folder.with_name(f"{run.seed}.log")
-        rate = () if run.weighting is None else ("--model.optimizer.init_args.lr", tuned_rate(run.weighting))
+        rate = () if run.weighting is None else ("--model.optimizer.init_args.lr", tuned_rate(run.weighting, run.rates))
         words = ["--config", DEMO, "--config", STUDY, *run.options, *rate, "--seed_everything", str(run.seed)]
         code = self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
         if code == 0 and run.scored:
@@ -98,12 +97,12 @@ def last_line(log: Path) -> str:
     return log.read_text().strip().replace("\r", "\n").splitlines()[-1]
 
 
-def tuned_rate(weighting: str) -> str:
+def tuned_rate(weighting: str, rates: str) -> str:
     """The rate whose trajectory errors have the lowest geometric mean over the rounds, on the held-out seed."""
 
     def of(rate: str) -> float:
-        run = next(run for run in tuning() if run.setting == f"{weighting}-{rate}")
-        return badness(errors_at_round_ends(run.folder(ROOT)), NUM_ROUNDS)
+        run = next(run for run in TUNING[rates]() if run.setting == f"{weighting}-{rate}")
+        return badness(errors_at_round_ends(run.folder(ROOT)), run.num_rounds)
 
     best = min(RATES, key=of)
     if math.isinf(of(best)):
@@ -121,14 +120,14 @@ def main() -> None:
     if unknown := [part for part in parts if part not in PARTS]:
         raise SystemExit(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)}")
     study = Study(arguments.jobs)
-    if parts != ["small"]:
-        study.run_all(list(tuning()))
-        write_rates(tuning(), ROOT, ROOT / "rates" / "rates.csv", NUM_ROUNDS)
     for part in parts:
         if part == "esc10" and not ESC10.is_dir():
             print(f"esc10 is left out: {ESC10} is not there; experiments/esc10/README.md says how it is made")
             continue
         runs = list(PARTS[part]())
+        for rates in sorted({run.rates for run in runs if run.weighting is not None}):
+            study.run_all(tuned := list(TUNING[rates]()))
+            write_rates(tuned, ROOT, ROOT / rates / "rates.csv")
         study.run_all(runs)
         folders = [str(run.folder(ROOT)) for run in runs]
         report = ROOT / part / "report"

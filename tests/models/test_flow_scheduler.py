@@ -24,7 +24,7 @@ def test_what_is_saved_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"_class_name": "DDIMScheduler"}, '_class_name is "DDIMScheduler" in .* only a FlowMatchEuler'),
+        ({"_class_name": "DDIMScheduler"}, '_class_name is "DDIMScheduler" in .* must be FlowMatchEuler'),
         ({"prediction_type": "epsilon"}, 'prediction_type is "epsilon" in .* must be flow_prediction'),
         ({"num_train_timesteps": 1}, "num_train_timesteps is 1 in .* set it to 1000"),
         ({"shift": 3.0}, r"shift is 3\.0 in .* sampled with 1; correct it"),

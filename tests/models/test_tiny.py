@@ -1,4 +1,4 @@
-"""The built-in teacher is small, and does what captions say."""
+"""The built-in teachers are small, and do what captions say."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ import torch
 from bsa_lightning.data import synthesis
 from bsa_lightning.generation.from_noise import generate, noise_of
 from bsa_lightning.models.loading import load_parts
-from bsa_lightning.models.registry import resolve_folder
+from bsa_lightning.models.registry import BUILT_IN, resolve_folder
 
 
-@pytest.fixture(scope="module")
-def sound():
+@pytest.fixture(scope="module", params=BUILT_IN)
+def sound(request):
     """Four clips of a caption, in the steps and guidance that the teacher is meant to be used with."""
-    teacher = load_parts("tiny")
+    teacher = load_parts(request.param)
     teacher.denoiser.eval()
 
     def make(caption):
@@ -30,9 +30,16 @@ def sound():
     return make
 
 
-def test_it_is_small_enough_to_ship():
-    size = sum(path.stat().st_size for path in resolve_folder("tiny").rglob("*") if path.is_file())
-    assert size <= 20e6
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_they_are_small_enough_to_ship(name):
+    size = sum(path.stat().st_size for path in resolve_folder(name).rglob("*") if path.is_file())
+    assert size <= 13e6
+
+
+def test_both_train_on_the_same_latents():
+    first, second = (load_parts(name) for name in BUILT_IN)
+    assert first.codec.fingerprint == second.codec.fingerprint
+    assert first.conditioner.fingerprint == second.conditioner.fingerprint
 
 
 @pytest.mark.parametrize("pitch", ["low", "high"])

@@ -1,4 +1,4 @@
-"""The Tango family: a UNet conditioned on T5 states, and a mel codec. The built-in teacher belongs to it."""
+"""The Tango family: a UNet conditioned on T5 states, and a mel codec. The built-in teachers belong to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 
 from bsa_lightning.models.base import shapes_only
 from bsa_lightning.models.family import Family
+from bsa_lightning.models.flow_unet import FlowUNetDenoiser, is_flow
 from bsa_lightning.models.mel_codec import MelCodec
+from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.models.t5 import T5Conditioner
 from bsa_lightning.models.tango.shapes import SCHEDULER, UNET
@@ -27,7 +29,7 @@ def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
 
 
 class TangoFamily(Family):
-    """Tango (Ghosal et al. 2023), sampled by default in 200 steps with guidance scale 3."""
+    """Tango (Ghosal et al. 2023), sampled by default in 200 steps with guidance scale 3, also as a rectified flow."""
 
     pipeline_options = 'custom_pipeline="pipeline", trust_remote_code=True'
     pipeline_file = Path(__file__).with_name("pipeline.py")
@@ -35,7 +37,8 @@ class TangoFamily(Family):
     guidance_scale = 3.0
 
     def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> UNetDenoiser:
-        return UNetDenoiser.from_folder(folder, dtype=dtype, weights=weights)
+        kind = FlowUNetDenoiser if is_flow(ModelFolder(folder)) else UNetDenoiser
+        return kind.from_folder(folder, dtype=dtype, weights=weights)
 
     def conditioner(self, folder: Path) -> T5Conditioner:
         return T5Conditioner.from_folder(folder)

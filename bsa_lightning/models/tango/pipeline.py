@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.pipeline_utils import AudioPipelineOutput
+from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, SpeechT5HifiGan, T5EncoderModel
@@ -65,7 +66,7 @@ class TangoPipeline(DiffusionPipeline):
         text_encoder: T5EncoderModel,
         tokenizer: PreTrainedTokenizerBase,
         unet: UNet2DConditionModel,
-        scheduler: DDIMScheduler,
+        scheduler: DDIMScheduler | FlowMatchEulerDiscreteScheduler,
         vocoder: SpeechT5HifiGan | None = None,
         num_inference_steps: int = 200,
         guidance: str = "outside",
@@ -156,9 +157,12 @@ class TangoPipeline(DiffusionPipeline):
         embedding = _guidance_embedding(scale, num_clips, device).to(z.dtype) if embedded else None
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generator} if takes_generator else {}
-        self.scheduler.set_timesteps(num_steps, device=device)
+        flow = isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler)  # whose own grid would end elsewhere
+        grid = {"sigmas": [1 - i / num_steps for i in range(num_steps)]} if flow else {"num_inference_steps": num_steps}
+        self.scheduler.set_timesteps(**grid, device=device)
+        scaled = (lambda sample, _: sample) if flow else self.scheduler.scale_model_input
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            both = self.scheduler.scale_model_input(torch.cat([z, z]) if outside else z, timestep)
+            both = scaled(torch.cat([z, z]) if outside else z, timestep)
             output = self.unet(
                 both,
                 timestep,
@@ -254,8 +258,7 @@ class TangoPipeline(DiffusionPipeline):
     def _noise(self, num_clips: int, seconds: float, generator: Generators | None, latents: Tensor | None) -> Tensor:
         if not 0 < seconds < math.inf:
             raise ValueError(f"audio_length_in_s is {seconds}, but must be above 0")
-        # The network halves the number of frames at each level but the last.
-        multiple = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        multiple = 2 ** (len(self.unet.config.block_out_channels) - 1)  # frames are halved at each level but the last
         frames = math.ceil(seconds * _SAMPLE_RATE / _HOP_LENGTH / self.frame_factor / multiple) * multiple
         shape = (num_clips, self.unet.config.in_channels, frames, _NUM_BANDS // self.frame_factor)
         if isinstance(generator, list) and len(generator) != num_clips:
@@ -264,7 +267,8 @@ class TangoPipeline(DiffusionPipeline):
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         elif tuple(latents.shape) != shape:
             raise ValueError(f"latents are of shape {tuple(latents.shape)}, but must be {shape}")
-        noise: Tensor = latents.to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
+        scale = getattr(self.scheduler, "init_noise_sigma", 1.0)  # which a flow's scheduler does not have
+        noise: Tensor = latents.to(self._execution_device, self.unet.dtype) * scale
         return noise
 
     def _decode(self, x: Tensor, num_samples: int) -> Tensor:
