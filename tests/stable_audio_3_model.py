@@ -11,6 +11,7 @@ SAMPLE_RATE = 44_100
 FRAME = 16
 """The number of samples that a frame of the latent represents."""
 SECONDS = 0.005
+"""The longest duration, and so the default."""
 NUM_SAMPLES = int(SECONDS * SAMPLE_RATE)
 LATENT_SHAPE = (CHANNELS, 14)
 WIDTH = 16
@@ -35,7 +36,6 @@ def write_model(folder, *, seed=0, bos=False):
         tokenizer=tokenizer(padding_side="right" if bos else "left", bos=bos),
         scheduler=scheduler(),
     ).save_pretrained(folder)
-    (folder / "provenance.json").write_text(json.dumps({"seconds": SECONDS}))
     return folder
 
 
@@ -114,7 +114,7 @@ def _networks():
             ff_mult=2,
             sampling_rate=SAMPLE_RATE,
         ),
-        "duration_embedder": StableAudio3DurationEmbedder(output_dim=WIDTH, fourier_dim=8),
+        "duration_embedder": StableAudio3DurationEmbedder(output_dim=WIDTH, fourier_dim=8, max_val=SECONDS),
         "text_encoder": T5GemmaEncoderModel(
             T5GemmaConfig(encoder=text, decoder=dict(text), is_encoder_decoder=False)
         ).eval(),

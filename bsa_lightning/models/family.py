@@ -37,6 +37,10 @@ class Family(ABC):
     """The subfolder of the denoiser's weights."""
     pipeline_options: str = ""
     """Further arguments of the pipeline's ``from_pretrained`` for a student's folder, as Python source."""
+    length_argument: str = "audio_end_in_s"
+    """The argument of the pipeline that is the length of a clip in seconds, for the model card."""
+    card_notes: str = ""
+    """Further sections of the model card of a student, in Markdown."""
     pipeline_file: Path | None = None
     """The file of the pipeline class, which a folder carries, if diffusers does not have this class."""
     num_steps: int

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CONFIGS = ("vae/config.json", "duration_embedder/config.json")
 SECONDS = 10.0
-"""The length of the clips of a folder whose provenance does not record it; it is the pipeline's default, too."""
+"""The length of the clips of a folder whose provenance does not record it, which is the pipeline's default, too."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ClipLength:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The length in the folder's provenance (``seconds``), else 10 s, rounded as the pipeline does.
+        """The length in the folder's provenance (``seconds``), else 10 s or the longest embedded duration, in whole frames.
 
         Raises:
             UserError: if that is more than the longest embedded duration, or a configuration does not say what a frame
@@ -64,7 +64,7 @@ class ClipLength:
                 f"max_val is {longest} in {folder / _CONFIGS[1]}, but must be the longest duration in seconds, above 0;"
                 " correct it"
             )
-        seconds = provenance.read(folder).get("seconds", SECONDS)
+        seconds = provenance.read(folder).get("seconds", min(SECONDS, longest))
         if not is_number(seconds, at_least=1 / rate) or seconds > longest:
             raise UserError(
                 f"seconds is {seconds} in {folder / provenance.PROVENANCE}, but must be above 0 and at most {longest:g}"

@@ -15,6 +15,22 @@ from bsa_lightning.models.stable_audio_3.codec import ClipLength, StableAudio3Co
 from bsa_lightning.models.stable_audio_3.conditioner import StableAudio3Conditioner
 from bsa_lightning.models.stable_audio_3.denoiser import StableAudio3Denoiser
 
+_NOTES = """## Sampling
+
+The student was trained on the noise levels of `StableAudio3Pipeline` at its own number of steps, and its teacher was
+sampled as that pipeline samples. Stability AI's own sampler of Stable Audio 3 differs in that it
+
+- gives zeros for the input of inpainting, which the pipeline leaves out;
+- takes zeros for all states of the unguided branch, where the pipeline encodes the empty caption and keeps the duration;
+- projects the guidance by default, where the pipeline adds it as it is;
+- generates six seconds more than it is asked for, and masks them;
+- adds a little noise before it decodes, and normalizes with an epsilon of 1e-5 in place of 1e-6.
+
+## Terms of Stable Audio 3
+
+Stability AI publishes the weights under the Stability AI Community License and the text encoder is under the Gemma
+terms of use; a student is a derivative of both. A copy carries these terms, and says "Powered by Stability AI"."""
+
 
 class StableAudio3Family(Family):
     """Stable Audio 3's base checkpoints, as diffusers' pipeline samples them: in 100 steps, without guidance.
@@ -25,6 +41,8 @@ class StableAudio3Family(Family):
     network = "transformer"
     num_steps = 100
     guidance_scale = 1.0
+    length_argument = "duration"
+    card_notes = _NOTES
 
     def denoiser(self, folder: Path, *, dtype: torch.dtype, weights: bool = True) -> StableAudio3Denoiser:
         return StableAudio3Denoiser.from_folder(folder, dtype=dtype, weights=weights)
