@@ -43,7 +43,7 @@ class ClipLength:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The length in the folder's provenance (``seconds``), else 10 s or the longest embedded duration, in whole frames.
+        """The length in the folder's provenance (``seconds``), else 10 s or the longest duration, in whole frames.
 
         Raises:
             UserError: if that is more than the longest embedded duration, or a configuration does not say what a frame
@@ -53,7 +53,12 @@ class ClipLength:
         model.require(*_CONFIGS)
         vae, embedder = (model.json(name) for name in _CONFIGS)
         rate, patch, strides = vae.get("sampling_rate"), vae.get("patch_size"), vae.get("encoder_strides")
-        if not isinstance(strides, list) or not all(is_integer(size, at_least=1) for size in (rate, patch, *strides)):
+        if not (
+            is_integer(rate, at_least=1)
+            and is_integer(patch, at_least=1)
+            and isinstance(strides, list)
+            and all(is_integer(stride, at_least=1) for stride in strides)
+        ):
             raise UserError(
                 f"sampling_rate is {rate}, patch_size is {patch} and encoder_strides is {strides} in"
                 f" {folder / _CONFIGS[0]}, but they must be whole numbers of at least 1; correct them"

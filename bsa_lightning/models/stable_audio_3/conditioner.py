@@ -50,9 +50,7 @@ class StableAudio3Conditioner(Conditioner):
     ) -> None:
         super().__init__()
         self.encoder, self.tokenizer, self.embedder = encoder, tokenizer, embedder
-        self.tokens = CaptionTokens(
-            tokenizer, name="the T5Gemma text encoder", longest=NUM_TOKENS, pad_to_longest=True
-        )
+        self.tokens = CaptionTokens(tokenizer, name="the T5Gemma text encoder", longest=NUM_TOKENS, pad_to_longest=True)
         self.seconds = seconds
         self.fingerprint = fingerprint
 

@@ -121,8 +121,8 @@ def _check_scheduler(model: ModelFolder) -> None:
     """Refuses a scheduler that adds noise, or whose steps are not those of :class:`StableAudio3Schedule`."""
     if model.json(_SCHEDULER).get("stochastic_sampling"):
         raise UserError(
-            f"stochastic_sampling is true in {model.path / _SCHEDULER}: this is a post-trained checkpoint, whose sampler"
-            " adds new noise at each step and so has no trajectory to distill; name a base checkpoint"
+            f"stochastic_sampling is true in {model.path / _SCHEDULER}, as for post-trained checkpoints, whose sampler"
+            " adds new noise at each step, so that no student can learn where its steps lead; name a base checkpoint"
         )
     flow_shift(model, num_train_timesteps=_TRAIN_TIMESTEPS, shift=1.0)
 

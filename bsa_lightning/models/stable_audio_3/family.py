@@ -21,7 +21,7 @@ The student was trained on the noise levels of `StableAudio3Pipeline` at its own
 sampled as that pipeline samples. Stability AI's own sampler of Stable Audio 3 differs in that it
 
 - gives zeros for the input of inpainting, which the pipeline leaves out;
-- takes zeros for all states of the unguided branch, where the pipeline encodes the empty caption and keeps the duration;
+- takes zeros for all states of the unguided branch, where the pipeline takes the empty caption with the duration;
 - projects the guidance by default, where the pipeline adds it as it is;
 - generates six seconds more than it is asked for, and masks them;
 - adds a little noise before it decodes, and normalizes with an epsilon of 1e-5 in place of 1e-6.

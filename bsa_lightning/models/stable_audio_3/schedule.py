@@ -1,4 +1,4 @@
-"""The noise schedule of Stable Audio 3: a flow uniform in log-SNR, on exactly the noise levels of diffusers' pipeline."""
+"""The noise schedule of Stable Audio 3: a flow uniform in log-SNR, on exactly the noise levels of its pipeline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def _grid(num_steps: int) -> Tensor:
     from diffusers.pipelines.stable_audio_3.pipeline_stable_audio_3 import logsnr_sigma_schedule
 
     warp = LogSNR()
-    # The first is 1 and the 0 at the end is missing: both ends are set, not computed.
-    sigma = torch.tensor(logsnr_sigma_schedule(num_steps, warp.low, warp.high)[1:], dtype=torch.float64)
-    inner = (torch.logit(sigma) + warp.high) / (warp.high - warp.low)
-    return torch.cat([torch.ones(1, dtype=torch.float64), inner, torch.zeros(1, dtype=torch.float64)])
+    sigma = torch.tensor(logsnr_sigma_schedule(num_steps, warp.low, warp.high), dtype=torch.float64)
+    # The first is set to 1, and the scheduler adds a last one of 0: no function of time gives these.
+    return torch.cat([torch.ones(1, dtype=torch.float64), time_of(sigma[1:]), torch.zeros(1, dtype=torch.float64)])
+
+
+def time_of(sigma: Tensor) -> Tensor:
+    """The times in (0, 1) at which the noise level is ``sigma``, of any shape, float64 and between the warp's ends."""
+    warp = LogSNR()
+    return (torch.logit(sigma) + warp.high) / (warp.high - warp.low)

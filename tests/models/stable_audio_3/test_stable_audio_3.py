@@ -64,7 +64,9 @@ def test_the_network_gets_what_the_pipeline_gives_it(teacher, folder):
     """But for the order and the content of masked tokens, which it does not see."""
     given, ours, noise = [], [], torch.randn(2, *LATENT_SHAPE)
     pipeline = stable_audio_3_model.read_pipeline(folder)
-    pipeline.transformer.register_forward_pre_hook(lambda _m, args, named: given.append((*args, named)), with_kwargs=True)
+    pipeline.transformer.register_forward_pre_hook(
+        lambda _m, args, named: given.append((*args, named)), with_kwargs=True
+    )
     pipeline(CAPTIONS, duration=SECONDS, num_inference_steps=2, guidance_scale=2.0, latents=noise)
     handle = teacher.denoiser.network.register_forward_pre_hook(
         lambda _m, args, named: ours.append((*args, named)), with_kwargs=True
@@ -92,9 +94,7 @@ def test_each_clip_may_have_its_own_time_and_does_not_depend_on_the_others(teach
     z_t, t, conditioning = torch.randn(4, *LATENT_SHAPE), torch.tensor([0.1, 0.4, 0.7, 1.0]), both(teacher)
     with torch.no_grad():
         together = teacher.denoiser(z_t, t, conditioning).x
-        alone = [
-            teacher.denoiser(z_t[i : i + 1], t[i : i + 1], clip).x for i, clip in enumerate(conditioning.split())
-        ]
+        alone = [teacher.denoiser(z_t[i : i + 1], t[i : i + 1], clip).x for i, clip in enumerate(conditioning.split())]
     torch.testing.assert_close(together, torch.cat(alone), **FLOAT32)
     assert (together[0] - together[2]).abs().max() > 0.01
 
@@ -133,7 +133,9 @@ def test_codec_is_the_librarys_with_its_end_padded(teacher, folder):
     torch.testing.assert_close(teacher.codec.decode(theirs), decoded[..., :NUM_SAMPLES].clamp(-1, 1), **FLOAT32)
 
 
-@pytest.mark.parametrize(("seconds", "num_samples", "num_frames"), [(16 / 44100, 16, 1), (16.5 / 44100, 16, 2), (0.004, 176, 12)])
+@pytest.mark.parametrize(
+    ("seconds", "num_samples", "num_frames"), [(16 / 44100, 16, 1), (16.5 / 44100, 16, 2), (0.004, 176, 12)]
+)
 def test_a_length_is_rounded_as_in_the_pipeline(copy, seconds, num_samples, num_frames):
     (copy / "provenance.json").write_text(json.dumps({"seconds": seconds}))
     codec, conditioner, denoiser = load_codec(copy), load_conditioner(copy), load_denoiser(copy)
@@ -185,7 +187,11 @@ def test_another_scheduler_is_refused(copy, changes, message):
         ("vae", {"patch_size": 0}, "sampling_rate is 44100, patch_size is 0 and encoder_strides is"),
         ("duration_embedder", {"max_val": None}, "max_val is None in .* longest duration"),
         ("text_encoder", {"model_type": "t5"}, 'model_type is "t5" in .* only t5gemma'),
-        ("vae", {"_class_name": "AutoencoderOobleck"}, '_class_name is "AutoencoderOobleck" in .* only AutoencoderSAME'),
+        (
+            "vae",
+            {"_class_name": "AutoencoderOobleck"},
+            '_class_name is "AutoencoderOobleck" in .* only AutoencoderSAME',
+        ),
     ],
 )
 def test_parts_of_something_else_are_refused(copy, part, changes, message):
@@ -249,5 +255,3 @@ def test_checkpointing_changes_no_gradient(folder, teacher):
         gradients.append(denoiser.transformer.proj_in.weight.grad)
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(*gradients, **FLOAT32)
-
-

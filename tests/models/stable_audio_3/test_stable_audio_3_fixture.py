@@ -15,6 +15,7 @@ from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_parts
 from bsa_lightning.models.predictor import predictor
+from bsa_lightning.models.stable_audio_3.schedule import time_of
 
 FIXTURE = Path(__file__).parents[4] / "shared" / "data" / "stable-audio-3-tiny"
 SECONDS = 0.5
@@ -78,7 +79,9 @@ def test_the_network_is_given_the_expected_context(model, conditioning, expected
     """But for the place of valid tokens, which it does not tell apart."""
     clips = model.conditioner.null() if prefix else conditioning
     given, z_t = {}, expected["noise"][: len(clips)]
-    handle = model.denoiser.network.register_forward_pre_hook(lambda _m, _a, named: given.update(named), with_kwargs=True)
+    handle = model.denoiser.network.register_forward_pre_hook(
+        lambda _m, _a, named: given.update(named), with_kwargs=True
+    )
     with torch.no_grad():
         model.denoiser(z_t, torch.ones(len(clips)), clips)
     handle.remove()
@@ -87,7 +90,9 @@ def test_the_network_is_given_the_expected_context(model, conditioning, expected
     for (states, valid), their_states, their_valid in zip(ours, contexts, masks, strict=True):
         assert valid.shape == their_valid.shape
         torch.testing.assert_close(states[valid], their_states[their_valid], **FLOAT32)
-    torch.testing.assert_close(given["global_hidden_states"], expected["duration_state"].expand(len(clips), -1), **FLOAT32)
+    torch.testing.assert_close(
+        given["global_hidden_states"], expected["duration_state"].expand(len(clips), -1), **FLOAT32
+    )
 
 
 @pytest.mark.parametrize("num_steps", [4, 8])
@@ -101,7 +106,7 @@ def test_noise_levels_are_the_expected_ones_to_the_last_bit(model, expected, num
 def test_single_predictions_are_the_expected_ones(model, conditioning, expected):
     """At noise levels of no grid; the times at which float64 sigma is the fixture's."""
     sigma, z_t = expected["sigma"].double(), expected["z"]
-    t = (torch.logit(sigma) + 2) / 8.2
+    t = time_of(sigma)
     null = model.conditioner.null().repeat(2)
     for clips, name in ((conditioning, "u_text"), (null, "u_null")):
         with torch.no_grad():
@@ -149,7 +154,9 @@ def test_whole_runs_are_the_expected_ones(model, conditioning, expected, num_ste
 
 @pytest.mark.parametrize("guidance", ["plain", "guided"])
 @pytest.mark.parametrize("num_steps", [4, 8])
-def test_whole_runs_are_those_of_the_pipeline_here(model, folder, captions, conditioning, expected, num_steps, guidance):
+def test_whole_runs_are_those_of_the_pipeline_here(
+    model, folder, captions, conditioning, expected, num_steps, guidance
+):
     schedule, scale = model.denoiser.schedule, GUIDANCE[guidance]
     settings = {"num_inference_steps": num_steps, "guidance_scale": scale, "output_type": "latent"}
     theirs = read_pipeline(folder)(captions, duration=SECONDS, latents=expected["noise"], **settings).audios
