@@ -28,8 +28,8 @@ sampled as that pipeline samples. Stability AI's own sampler of Stable Audio 3 d
 
 ## Terms of Stable Audio 3
 
-Stability AI publishes the weights under the Stability AI Community License and the text encoder is under the Gemma
-terms of use; a student is a derivative of both. A copy carries these terms, and says "Powered by Stability AI"."""
+The published weights of Stable Audio 3 are under the Stability AI Community License, and their text encoder is under the
+Gemma terms of use. A student of them is a derivative: it carries both, and says "Powered by Stability AI"."""
 
 
 class StableAudio3Family(Family):

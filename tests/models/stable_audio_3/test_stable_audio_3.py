@@ -220,7 +220,7 @@ def test_an_incomplete_folder_is_refused_in_a_sentence(copy, tmp_path, missing):
 
 def test_a_tokenizer_that_cuts_captions_earlier_is_refused(copy):
     stable_audio_3_model.tokenizer(padding_side="left", num_tokens=100).save_pretrained(copy / "tokenizer")
-    with pytest.raises(UserError, match="model_max_length is 100 in .* must be at least 256"):
+    with pytest.raises(UserError, match=r"model_max_length is 100 in .* must be at least 256"):
         load_conditioner(copy)
 
 

@@ -54,7 +54,7 @@ def test_a_stored_clip_is_both_channels_of_its_sound_and_its_valid_states(store,
 class Silent(ToyClips):
     """Clips with empty captions, which have no token."""
 
-    def captions(self, index):  # noqa: ARG002
+    def captions(self, index):
         return [""]
 
 
