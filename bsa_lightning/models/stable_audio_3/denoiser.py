@@ -42,6 +42,9 @@ class StableAudio3Denoiser(Denoiser):
     def __init__(self, transformer: StableAudio3DiTModel, *, frames: int) -> None:
         super().__init__()
         self.transformer = transformer
+        for block in transformer.transformer_blocks:
+            # Inpainting's input, which the pipeline leaves out: DDP waits for the gradient of each other parameter.
+            block.to_local_embed.requires_grad_(False)
         self.frames = frames
         self.schedule = StableAudio3Schedule()
 

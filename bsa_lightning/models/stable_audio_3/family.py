@@ -28,7 +28,7 @@ sampled as that pipeline samples. Stability AI's own sampler of Stable Audio 3 d
 
 ## Terms of Stable Audio 3
 
-The published weights of Stable Audio 3 are under the Stability AI Community License, and their text encoder is under the
+The published weights of Stable Audio 3 are under the Stability AI Community License, and their text encoder under the
 Gemma terms of use. A student of them is a derivative: it carries both, and says "Powered by Stability AI"."""
 
 

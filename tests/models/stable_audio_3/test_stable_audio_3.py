@@ -253,5 +253,21 @@ def test_checkpointing_changes_no_gradient(folder, teacher):
         assert denoiser.transformer.is_gradient_checkpointing is checkpointing
         denoiser(z_t, t, conditioning).x.square().mean().backward()
         gradients.append(denoiser.transformer.proj_in.weight.grad)
+        # DDP waits for the gradient of each parameter that is trained.
+        assert all((weight.grad is not None) == weight.requires_grad for weight in denoiser.parameters())
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(*gradients, **FLOAT32)
+
+
+def test_under_autocast_the_network_is_told_exact_times(teacher):
+    z_t, conditioning, told = torch.randn(2, *LATENT_SHAPE), both(teacher)[1:3], []
+    t = teacher.denoiser.schedule.grid(8)[[3, 5]]
+    with torch.no_grad():
+        exact = teacher.denoiser(z_t, t, conditioning)
+        handle = teacher.denoiser.network.register_forward_pre_hook(lambda _m, args: told.append(args[1]))
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = teacher.denoiser(z_t, t, conditioning)
+    handle.remove()
+    assert torch.equal(told[0], teacher.denoiser.schedule.alpha_sigma(t)[1])
+    u = [prediction.eps - prediction.x for prediction in (exact, rounded)]
+    assert 0 < (u[0] - u[1]).norm() < LOW_PRECISION * u[0].norm()
