@@ -13,7 +13,7 @@ from model_faults import FAULTS, HARMLESS
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.loading import load_parts
 
-FAMILIES = ["tango", "audioldm", "audioldm2", "stable_audio", "stable_audio_3"]
+FAMILIES = ["tango", "audioldm", "audioldm2", "stable_audio", pytest.param("stable_audio_3", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ class StableAudio3Denoiser(Denoiser):
         super().__init__()
         self.transformer = transformer
         for block in transformer.transformer_blocks:
-            # Inpainting's input, which the pipeline leaves out: DDP waits for the gradient of each other parameter.
+            # They take an input of inpainting, which the pipeline leaves out; DDP would wait for their gradients.
             block.to_local_embed.requires_grad_(False)
         self.frames = frames
         self.schedule = StableAudio3Schedule()

@@ -33,9 +33,13 @@ def _grid(num_steps: int) -> Tensor:
     from diffusers.pipelines.stable_audio_3.pipeline_stable_audio_3 import logsnr_sigma_schedule
 
     warp = LogSNR()
-    sigma = torch.tensor(logsnr_sigma_schedule(num_steps, warp.low, warp.high), dtype=torch.float64)
-    # The first is set to 1, and the scheduler adds a last one of 0: no function of time gives these.
-    return torch.cat([torch.ones(1, dtype=torch.float64), time_of(sigma[1:]), torch.zeros(1, dtype=torch.float64)])
+    # A tensor that was made in inference mode, as in validation, cannot be used in training.
+    with torch.inference_mode(False):
+        sigma = torch.tensor(logsnr_sigma_schedule(num_steps, warp.low, warp.high), dtype=torch.float64)
+        # The first is 1 and the scheduler appends a 0, where the warp is set to its ends.
+        times = torch.zeros(num_steps + 1, dtype=torch.float64)
+        times[0], times[1:-1] = 1, time_of(sigma[1:])
+        return times
 
 
 def time_of(sigma: Tensor) -> Tensor:

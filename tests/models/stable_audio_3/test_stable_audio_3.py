@@ -4,6 +4,7 @@ import shutil
 import pytest
 import stable_audio_3_model
 import torch
+from safetensors.torch import load_file, save_file
 from stable_audio_3_model import FRAME, LATENT_SHAPE, NUM_SAMPLES, SAMPLE_RATE, SECONDS
 from tolerances import FLOAT32, LOW_PRECISION
 
@@ -17,10 +18,16 @@ from bsa_lightning.models.registry import family_of
 CAPTIONS = ["a dog barks", "rain"]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["left padding, no start token", "right, with one"])
+BOTH = pytest.mark.parametrize(
+    "folder", [False, True], indirect=True, ids=["left padding, no start token", "right, with one"]
+)
+
+
+@pytest.fixture(scope="module")
 def folder(request, tmp_path_factory):
     """Nobody writes to it."""
-    return stable_audio_3_model.write_model(tmp_path_factory.mktemp("stable-audio-3"), bos=request.param)
+    bos = getattr(request, "param", False)
+    return stable_audio_3_model.write_model(tmp_path_factory.mktemp("stable-audio-3"), bos=bos)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,7 @@ def test_shapes_and_defaults(teacher, folder):
     assert len(teacher.denoiser.blocks()) == 2
 
 
+@BOTH
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 @pytest.mark.parametrize("num_steps", [4, 8])
 def test_a_run_is_the_pipelines(teacher, folder, num_steps, guidance_scale):
@@ -60,6 +68,7 @@ def test_a_run_is_the_pipelines(teacher, folder, num_steps, guidance_scale):
     torch.testing.assert_close(ours, theirs, **FLOAT32)
 
 
+@BOTH
 def test_the_network_gets_what_the_pipeline_gives_it(teacher, folder):
     """But for the order and the content of masked tokens, which it does not see."""
     given, ours, noise = [], [], torch.randn(2, *LATENT_SHAPE)
@@ -90,6 +99,7 @@ def test_the_network_gets_what_the_pipeline_gives_it(teacher, folder):
         torch.testing.assert_close(my_states[my_mask], their_states[their_mask], **FLOAT32)
 
 
+@BOTH
 def test_each_clip_may_have_its_own_time_and_does_not_depend_on_the_others(teacher):
     z_t, t, conditioning = torch.randn(4, *LATENT_SHAPE), torch.tensor([0.1, 0.4, 0.7, 1.0]), both(teacher)
     with torch.no_grad():
@@ -99,6 +109,7 @@ def test_each_clip_may_have_its_own_time_and_does_not_depend_on_the_others(teach
     assert (together[0] - together[2]).abs().max() > 0.01
 
 
+@BOTH
 def test_captions_keep_their_valid_states_alone_wherever_the_padding_is(teacher):
     conditioning = teacher.conditioner([*CAPTIONS, ""])
     marks = len(teacher.conditioner.tokenizer("")["input_ids"])
@@ -109,6 +120,7 @@ def test_captions_keep_their_valid_states_alone_wherever_the_padding_is(teacher)
     torch.testing.assert_close(null.tensors["duration"], conditioning.tensors["duration"][:1], **FLOAT32)
 
 
+@BOTH
 def test_dropout_and_padding_cope_with_a_null_without_states(teacher):
     conditioning, null = teacher.conditioner(CAPTIONS), teacher.conditioner.null()
     dropped = conditioning.where(torch.tensor([False, True]), null).padded(64)
@@ -181,7 +193,6 @@ def test_another_scheduler_is_refused(copy, changes, message):
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        # As diffusers builds the last convolution of the small models' decoder, their shape differs from the file's.
         ("vae", {"latent_dim": 6}, "has, in another shape, .* weights and configuration do not belong together"),
         ("transformer", {"depth": 3}, "lacks transformer_blocks.2"),
         ("vae", {"patch_size": 0}, "sampling_rate is 44100, patch_size is 0 and encoder_strides is"),
@@ -218,6 +229,15 @@ def test_an_incomplete_folder_is_refused_in_a_sentence(copy, tmp_path, missing):
         load_parts(copy)
 
 
+def test_the_codec_of_the_small_models_is_refused(copy):
+    """Its decoder ends in a convolution of three frames, where diffusers builds one of a single frame."""
+    path, name = copy / "vae/diffusion_pytorch_model.safetensors", "decoder.blocks.0.mapping.weight_v"
+    weights = load_file(path)
+    save_file({**weights, name: weights[name].repeat(1, 1, 3)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=f"has, in another shape, {name}, so weights and configuration do not belong"):
+        load_codec(copy)
+
+
 def test_a_tokenizer_that_cuts_captions_earlier_is_refused(copy):
     stable_audio_3_model.tokenizer(padding_side="left", num_tokens=100).save_pretrained(copy / "tokenizer")
     with pytest.raises(UserError, match=r"model_max_length is 100 in .* must be at least 256"):
@@ -225,7 +245,7 @@ def test_a_tokenizer_that_cuts_captions_earlier_is_refused(copy):
 
 
 def test_a_network_in_half_precision_knows_exact_times_and_positions(copy):
-    """Told bfloat16 times or positions, the network would be a third off at times and from frame 256 on."""
+    """Rounding them would move every frame, and all frames from 256 on."""
     single, half = load_denoiser(copy), load_denoiser(copy, dtype=torch.bfloat16)
     assert half.transformer.proj_in.weight.dtype == torch.bfloat16
     z_t, conditioning = torch.randn(2, LATENT_SHAPE[0], 700), load_conditioner(copy)(CAPTIONS)

@@ -118,6 +118,14 @@ def test_single_predictions_are_the_expected_ones(model, conditioning, expected)
 
 def test_without_the_inpainting_input_as_diffusers_samples(model, conditioning, expected):
     """Stability's own sampler gives zeros for it, which the network does not ignore: the model card says so."""
+    sigma, z_t = expected["sigma"].double(), expected["z"]
+    handle = model.denoiser.network.register_forward_pre_hook(
+        lambda _m, args, named: (args, {**named, "local_add_cond": torch.zeros(2, 9, 6)}), with_kwargs=True
+    )
+    with torch.no_grad():
+        x, eps = model.denoiser(z_t, time_of(sigma), conditioning)
+    handle.remove()
+    torch.testing.assert_close(eps - x, expected["u_text_inpaint_zeros"], **FLOAT32)
     assert (expected["u_text"] - expected["u_text_inpaint_zeros"]).abs().max() > 1
 
 

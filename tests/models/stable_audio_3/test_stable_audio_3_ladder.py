@@ -18,6 +18,7 @@ from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.distillation.cost import sampling_flops
 from bsa_lightning.distillation.export import export_student
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.generation.from_noise import generate
 from bsa_lightning.generation.wav_writer import WavWriter
 from bsa_lightning.models.loading import load_denoiser, load_parts, without_weights
@@ -127,7 +128,7 @@ def test_the_length_of_clips_is_carried_and_on_the_card(folder, store, tmp_path)
     teacher = tmp_path / "teacher"
     shutil.copytree(folder, teacher)
     (teacher / "provenance.json").write_text(json.dumps({"seconds": SECONDS, "licence": "stability"}))
-    trainer_of(tmp_path / "run").fit(module_of(teacher), data_of(store))
+    trainer_of(tmp_path / "run").fit(module_of(teacher, plan=Plan(8, 4, 1)), data_of(store))
     export_student(tmp_path / "run" / "rounds" / "1-4steps", tmp_path / "exported")
     card = (tmp_path / "exported" / "README.md").read_text()
     assert f"num_inference_steps=4, guidance_scale=1.0, duration={SECONDS})" in card
@@ -135,7 +136,7 @@ def test_the_length_of_clips_is_carried_and_on_the_card(folder, store, tmp_path)
 
 
 def test_a_scale_that_the_pipeline_leaves_out_is_not_exported(folder, store, tmp_path):
-    trainer_of(tmp_path / "run").fit(module_of(folder, guidance=Outside(0.5)), data_of(store))
+    trainer_of(tmp_path / "run").fit(module_of(folder, guidance=Outside(0.5), plan=Plan(8, 4, 1)), data_of(store))
     with pytest.raises(UserError, match=r"guidance_scale is 0.5, but StableAudio3Pipeline applies no scale below 1"):
         export_student(tmp_path / "run" / "rounds" / "1-4steps", tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
