@@ -35,6 +35,7 @@ import config_faults
 import data_faults
 import model_faults
 import run_faults
+import stable_audio_3_model
 import stable_audio_model
 import word_faults
 from fault_case import Build, Case
@@ -73,6 +74,7 @@ def kinds(home: Path) -> dict[str, Kind]:
     models = [write_model(home / "tango"), audioldm_models.write_audioldm(home / "audioldm")]
     models += [audioldm_models.write_audioldm2(home / "audioldm2")]
     models += [stable_audio_model.write_model(home / "stable_audio", models[0])]
+    models += [stable_audio_3_model.write_model(home / "stable_audio_3")]
     prepare_folder(ToyClips(24), store, str(models[0]), batch_size=4, shard_size=9)
     write_run(runs)
     template.mkdir()

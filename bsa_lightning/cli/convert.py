@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsa_lightning.cli.call import call
+from bsa_lightning.common.errors import UserError
 
 
 def run(words: list[str]) -> None:
@@ -27,7 +28,10 @@ def convert(
             the codec of src.
         licence: the licence of the weights; ``None`` takes the one on the card of src.
     """
+    from bsa_lightning.models.provenance import INDEX
     from bsa_lightning.models.tango.convert import convert_tango
 
+    if (Path(src) / INDEX).is_file():
+        raise UserError(f"{src} is in diffusers' layout already, and needs no conversion; name it as it is")
     convert_tango(src, dst, text_encoder=text_encoder, vae=vae, licence=licence, on_part=print)
     print(dst)

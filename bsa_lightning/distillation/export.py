@@ -47,5 +47,12 @@ def export_student(student: Path, dst: Path, *, scores: Sequence[str] = ()) -> N
         partial.mkdir()
         pipeline = family.complete(student, teacher, partial, read_sampling(student))
         origin.write(partial, provenance)
-        card = model_card(provenance, pipeline=pipeline, options=family.pipeline_options, scores=scores)
+        card = model_card(
+            provenance,
+            pipeline=pipeline,
+            options=family.pipeline_options,
+            length_argument=family.length_argument,
+            notes=family.card_notes,
+            scores=scores,
+        )
         (partial / "README.md").write_text(card, encoding="utf-8")

@@ -39,6 +39,10 @@ class Family(ABC):
     """The subfolders of a complete folder beside those of network and scheduler; a student's has none of them."""
     pipeline_options: str = ""
     """Further arguments of the pipeline's ``from_pretrained`` for a student's folder, as Python source."""
+    length_argument: str = "audio_end_in_s"
+    """The argument of the pipeline that is the length of a clip in seconds, for the model card."""
+    card_notes: str = ""
+    """Further sections of the model card of a student, in Markdown."""
     pipeline_file: Path | None = None
     """The file of the pipeline class, which a folder carries, if diffusers does not have this class."""
     num_steps: int

@@ -24,13 +24,23 @@ FACTS = (
 """The entries of a student's provenance that its card shows."""
 
 
-def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "", scores: Sequence[str] = ()) -> str:
+def model_card(
+    provenance: Mapping[str, Any],
+    *,
+    pipeline: str,
+    options: str = "",
+    length_argument: str = "audio_end_in_s",
+    notes: str = "",
+    scores: Sequence[str] = (),
+) -> str:
     """The Markdown of a model card, with the YAML metadata that the Hugging Face hub reads.
 
     Args:
         provenance: the content of the folder's ``provenance.json``.
         pipeline: the name of the pipeline class that opens the folder.
         options: further arguments of its ``from_pretrained``, as Python source.
+        length_argument: the argument of the pipeline that is the length of a clip in seconds.
+        notes: further sections in Markdown, before the licence.
         scores: the lines of a table of measured scores.
     """
     licence = str(provenance["licence"])
@@ -52,9 +62,10 @@ def model_card(provenance: Mapping[str, Any], *, pipeline: str, options: str = "
         ]
     else:
         lines += [f"`{provenance.get('source', 'a local folder')}`, converted by bsa-lightning to diffusers' layout."]
-    lines += ["", "```python", *_usage(provenance, pipeline, options), "```", ""]
+    lines += ["", "```python", *_usage(provenance, pipeline, options, length_argument), "```", ""]
     if scores:
         lines += ["## Scores", "", *scores, ""]
+    lines += [notes, ""] if notes else []
     lines += ["## Licence", "", _licence(licence, student=student), ""]
     return "\n".join(lines)
 
@@ -116,12 +127,12 @@ def _sampled(provenance: Mapping[str, Any]) -> str:
     )
 
 
-def _usage(provenance: Mapping[str, Any], pipeline: str, options: str) -> list[str]:
+def _usage(provenance: Mapping[str, Any], pipeline: str, options: str, length_argument: str) -> list[str]:
     scale = 1.0 if provenance["guidance"] == "baked" else provenance["guidance_scale"]
     carried = "custom_pipeline" in options  # its index has the default of each setting
     settings = f"num_inference_steps={provenance['num_steps']}" + ("" if carried else f", guidance_scale={scale}")
     pipeline = "DiffusionPipeline" if carried else pipeline
-    settings += f", audio_end_in_s={provenance['seconds']}" if "seconds" in provenance else ""
+    settings += f", {length_argument}={provenance['seconds']}" if "seconds" in provenance else ""
     folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
     # The built-in teachers know few words.
     caption = "Three short high beeps" if provenance.get("teacher") in BUILT_IN else "A dog barks"

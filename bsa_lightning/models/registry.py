@@ -24,6 +24,7 @@ _families: dict[str, type[Family] | str] = {
     "AudioLDMPipeline": "bsa_lightning.models.audioldm:AudioLDMFamily",
     "AudioLDM2Pipeline": "bsa_lightning.models.audioldm2:AudioLDM2Family",
     "StableAudioPipeline": "bsa_lightning.models.stable_audio.family:StableAudioFamily",
+    "StableAudio3Pipeline": "bsa_lightning.models.stable_audio_3.family:StableAudio3Family",
 }
 """By pipeline class; those named by "module:Family" are imported when such a folder is read, since that is slow."""
 

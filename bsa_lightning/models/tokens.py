@@ -88,12 +88,12 @@ def _beginning(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, where: object) -> None:
-    """Checks that a tokenizer has a vocabulary and that its tokens are those of a text encoder.
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, where: object) -> None:
+    """Checks that a tokenizer has a vocabulary and that its tokens are among those of a text encoder.
 
     Args:
         tokenizer: the tokenizer.
-        config: the configuration of the encoder, with the size of its vocabulary and its special tokens.
+        config: the configuration of the encoder, with the size of its vocabulary.
         where: the folder of the tokenizer, for the message.
 
     Raises:
@@ -118,6 +118,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
             f"model_max_length is {longest} in {where}, but must be a whole number above {special}, the tokens that"
             " each caption gets; correct it in tokenizer_config.json"
         )
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, where: object) -> None:
+    """Checks that a tokenizer has a vocabulary and that its tokens are those of a text encoder.
+
+    Args:
+        tokenizer: the tokenizer.
+        config: the configuration of the encoder, with the size of its vocabulary and its special tokens.
+        where: the folder of the tokenizer, for the message.
+
+    Raises:
+        UserError: if the tokenizer is incomplete, or does not belong to the encoder.
+    """
+    check_vocabulary(tokenizer, config, where)
     if tokenizer("", verbose=False)["input_ids"][-1:] != [config.eos_token_id]:
         raise UserError(
             f"{where} does not end a caption with token {config.eos_token_id}, as its text encoder expects; put the"

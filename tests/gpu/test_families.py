@@ -3,6 +3,7 @@
 import pytest
 import torch
 from audioldm_models import write_audioldm, write_audioldm2
+from stable_audio_3_model import write_model as write_stable_audio_3
 from stable_audio_model import write_model as write_stable_audio
 from tiny_model import CAPTIONS
 from tolerances import DEVICES, LOW_PRECISION
@@ -12,7 +13,7 @@ from bsa_lightning.models.loading import load_denoiser, load_parts
 from bsa_lightning.models.mel_codec import GriffinLim
 from bsa_lightning.models.predictor import predictor
 
-FAMILIES = ("tango", "audioldm", "audioldm2", "stable-audio", "tiny")
+FAMILIES = ("tango", "audioldm", "audioldm2", "stable-audio", "sa3", "tiny")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -21,6 +22,7 @@ def folder(request, teacher_folder, tmp_path_factory):
         "audioldm": write_audioldm,
         "audioldm2": write_audioldm2,
         "stable-audio": lambda out: write_stable_audio(out, teacher_folder),
+        "sa3": write_stable_audio_3,
         "tango": lambda _: teacher_folder,
         "tiny": lambda _: "tiny",
     }

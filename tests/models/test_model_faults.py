@@ -5,6 +5,7 @@ import shutil
 
 import audioldm_models
 import pytest
+import stable_audio_3_model
 import stable_audio_model
 import torch
 from model_faults import FAULTS, HARMLESS
@@ -12,7 +13,7 @@ from model_faults import FAULTS, HARMLESS
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.models.loading import load_parts
 
-FAMILIES = ["tango", "audioldm", "audioldm2", "stable_audio"]
+FAMILIES = ["tango", "audioldm", "audioldm2", "stable_audio", pytest.param("stable_audio_3", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,7 @@ def folders(tmp_path_factory, teacher_folder):
         "audioldm": audioldm_models.write_audioldm(root / "audioldm"),
         "audioldm2": audioldm_models.write_audioldm2(root / "audioldm2"),
         "stable_audio": stable_audio_model.write_model(root / "stable_audio", teacher_folder),
+        "stable_audio_3": stable_audio_3_model.write_model(root / "stable_audio_3"),
     }
 
 
