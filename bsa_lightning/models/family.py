@@ -20,6 +20,8 @@ from bsa_lightning.models.sampling_settings import SamplingSettings
 
 PIPELINE_FILE = "pipeline.py"
 """The name under which diffusers looks for the pipeline class of a folder."""
+_LICENCES = ("license", "licence", "notice", "stability_ai_community_license")
+"""The beginnings of the names of licence and notice files, in lower case."""
 
 
 def copy_part(part: Path, out: Path) -> None:
@@ -28,6 +30,13 @@ def copy_part(part: Path, out: Path) -> None:
         copy = out / path.relative_to(part)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+
+
+def copy_licences(source: Path, out: Path) -> None:
+    """Copies the licence and notice files of a folder, which some licences ask every copy and derivative to carry."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name.lower().startswith(_LICENCES):
+            shutil.copyfile(path, out / path.name)
 
 
 class Family(ABC):
@@ -71,7 +80,7 @@ class Family(ABC):
     def complete(self, student: Path, teacher: Path, out: Path, sampling: SamplingSettings) -> str:
         """Writes the complete folder of a student: its network and scheduler, the teacher's other parts, and an index.
 
-        Files that do not belong to a model are not copied.
+        Files that do not belong to a model are not copied, but for licences and notices.
 
         Args:
             student: the student's folder, with network and scheduler.
@@ -92,6 +101,7 @@ class Family(ABC):
         for name in parts:
             copy_part((student if name in (self.network, "scheduler") else teacher) / name, out / name)
         self.carry_pipeline(out)
+        copy_licences(teacher, out)
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         return str(index["_class_name"])
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from bsa_lightning.data.soundscapes import Soundscapes
-from bsa_lightning.models.tango.shapes import FLAN_T5_LARGE, SCHEDULER, UNET, VAE, VOCODER, vae_config
+from bsa_lightning.models.conversion import FLAN_T5_LARGE
+from bsa_lightning.models.tango.shapes import SCHEDULER, UNET, VAE, VOCODER, vae_config
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor
-
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.models.conversion import Config, Weights, count
 from bsa_lightning.models.provenance import is_number
-
-Config = dict[str, Any]
-Weights = Mapping[str, Tensor]
 
 PUBLISHED = (
     "tango",
@@ -50,17 +43,6 @@ UNET: Config = {
     "norm_num_groups": 32,
 }
 """The UNet of Stable Diffusion 2.1 for latents of 8 channels, 256 frames (10.24 s) and 16 bands."""
-
-FLAN_T5_LARGE: Config = {
-    "vocab_size": 32_128,
-    "d_model": 1024,
-    "d_kv": 64,
-    "d_ff": 2816,
-    "num_layers": 24,
-    "num_heads": 16,
-    "feed_forward_proj": "gated-gelu",
-    "tie_word_embeddings": False,
-}
 
 VAE: Config = {"ch": 128, "ch_mult": [1, 2, 4], "num_res_blocks": 2, "z_channels": 8}
 """The ``ddconfig`` of AudioLDM's autoencoder, with its original names."""
@@ -102,13 +84,13 @@ def unet_config(config: Config, weights: Weights, *, vae: Weights) -> Config:
     Raises:
         UserError: if the number of attention heads is neither in the configuration nor can be inferred.
     """
-    blocks = _count(weights, "down_blocks.{}.resnets.0.conv2.weight")
+    blocks = count(weights, "down_blocks.{}.resnets.0.conv2.weight")
     widths = [len(weights[f"down_blocks.{i}.resnets.0.conv2.weight"]) for i in range(blocks)]
     inferred: Config = {
         "in_channels": weights["conv_in.weight"].shape[1],
         "out_channels": len(weights["conv_out.weight"]),
         "block_out_channels": widths,
-        "layers_per_block": _count(weights, "down_blocks.0.resnets.{}.conv2.weight"),
+        "layers_per_block": count(weights, "down_blocks.0.resnets.{}.conv2.weight"),
         "cross_attention_dim": weights["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1],
     }
     if "attention_head_dim" not in config and widths != UNET["block_out_channels"]:
@@ -119,7 +101,7 @@ def unet_config(config: Config, weights: Weights, *, vae: Weights) -> Config:
             )
         inferred["attention_head_dim"] = [width // _CHANNELS_OF_A_HEAD for width in widths]
     own = {name: value for name, value in config.items() if not name.startswith("_")}
-    bands = MEL["n_mel_channels"] // 2 ** (_count(vae, "encoder.down.{}.block.0.conv1.weight") - 1)
+    bands = MEL["n_mel_channels"] // 2 ** (count(vae, "encoder.down.{}.block.0.conv1.weight") - 1)
     return UNET | inferred | own | {"sample_size": [UNET["sample_size"][0], bands]}
 
 
@@ -136,12 +118,12 @@ def vae_config(config: Config, weights: Weights) -> Config:
         raise UserError(f"scale_factor is {factor} in vae_config.json, but must be a number above 0; restore it")
     if not isinstance(config.get("ddconfig", {}), dict):
         raise UserError("ddconfig in vae_config.json is not an object; restore it")
-    levels = _count(weights, "encoder.down.{}.block.0.conv1.weight")
+    levels = count(weights, "encoder.down.{}.block.0.conv1.weight")
     width = len(weights["encoder.conv_in.weight"])
     inferred: Config = {
         "ch": width,
         "ch_mult": [len(weights[f"encoder.down.{i}.block.0.conv1.weight"]) // width for i in range(levels)],
-        "num_res_blocks": _count(weights, "encoder.down.0.block.{}.conv1.weight"),
+        "num_res_blocks": count(weights, "encoder.down.0.block.{}.conv1.weight"),
         "z_channels": len(weights["post_quant_conv.weight"]),
     }
     dd = VAE | inferred | config.get("ddconfig", {})
@@ -163,26 +145,3 @@ def vocoder_config(weights: Weights) -> Config:
         "model_in_dim": weights["conv_pre.weight"].shape[1],
         "upsample_initial_channel": len(weights["conv_pre.weight"]),
     }
-
-
-def t5_config(weights: Weights) -> Config:
-    """The arguments of ``T5Config`` for a checkpoint without a configuration of the text encoder."""
-    heads = weights["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].shape[1]
-    gated = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in weights
-    return FLAN_T5_LARGE | {
-        "vocab_size": len(weights["shared.weight"]),
-        "d_model": weights["shared.weight"].shape[1],
-        "d_kv": len(weights["encoder.block.0.layer.0.SelfAttention.q.weight"]) // heads,
-        "d_ff": weights["encoder.block.0.layer.1.DenseReluDense.wo.weight"].shape[1],
-        "num_layers": _count(weights, "encoder.block.{}.layer.0.SelfAttention.q.weight"),
-        "num_heads": heads,
-        "feed_forward_proj": "gated-gelu" if gated else "relu",
-    }
-
-
-def _count(weights: Weights, name: str) -> int:
-    """The number of keys name.format(0), name.format(1), ... up to the first that is missing."""
-    number = 0
-    while name.format(number) in weights:
-        number += 1
-    return number

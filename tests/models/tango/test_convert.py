@@ -17,6 +17,7 @@ from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.distillation.guidance_modes import Baked
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.generation.wav_writer import WavWriter
+from bsa_lightning.models.conversion import FLAN_T5_LARGE
 from bsa_lightning.models.loading import load_codec, load_conditioner, load_denoiser, load_parts
 from bsa_lightning.models.tango import shapes
 from bsa_lightning.models.tango.convert import convert_tango
@@ -116,7 +117,7 @@ def test_the_full_tango_has_its_published_size(network, parameters):
     weights |= {"encoder.conv_in.weight": torch.empty(128, 1), "post_quant_conv.weight": torch.empty(8, 1)}
     make = {
         "unet": lambda: UNet2DConditionModel.from_config(shapes.UNET),
-        "text": lambda: T5EncoderModel(T5Config(**shapes.FLAN_T5_LARGE)),
+        "text": lambda: T5EncoderModel(T5Config(**FLAN_T5_LARGE)),
         "vae": lambda: AutoencoderKL.from_config(shapes.vae_config({"scale_factor": 1.0}, weights)),
         "vocoder": lambda: SpeechT5HifiGan(SpeechT5HifiGanConfig(**shapes.VOCODER)),
     }
