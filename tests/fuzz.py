@@ -37,6 +37,7 @@ import model_faults
 import run_faults
 import stable_audio_3_model
 import stable_audio_model
+import tangoflux_checkpoint
 import word_faults
 from fault_case import Build, Case
 from reporting.runs import write_run
@@ -75,6 +76,7 @@ def kinds(home: Path) -> dict[str, Kind]:
     models += [audioldm_models.write_audioldm2(home / "audioldm2")]
     models += [stable_audio_model.write_model(home / "stable_audio", models[0])]
     models += [stable_audio_3_model.write_model(home / "stable_audio_3")]
+    models += [tangoflux_checkpoint.write_model(home / "tangoflux", text_folder=models[0])]
     prepare_folder(ToyClips(24), store, str(models[0]), batch_size=4, shard_size=9)
     write_run(runs)
     template.mkdir()

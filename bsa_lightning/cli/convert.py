@@ -1,4 +1,4 @@
-"""``lightning convert SRC DST``: a checkpoint in Tango's original layout to a model folder."""
+"""``lightning convert SRC DST``: a checkpoint in Tango's or TangoFlux's original layout to a model folder."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ def run(words: list[str]) -> None:
 def convert(
     src: str, dst: Path, text_encoder: str | None = None, vae: str | None = None, licence: str | None = None
 ) -> None:
-    """Converts a checkpoint in Tango's original layout to a model folder that this project and diffusers open.
+    """Converts a checkpoint of Tango or TangoFlux, in its original layout, to a folder that we and diffusers open.
+
+    Which of them it is, the files of the folder say (tangoflux.safetensors, vae.safetensors), or the hub id.
 
     Args:
-        src: the folder or hub id of the checkpoint, or tango, tango-full, tango-full-ft-audiocaps, tango2 or
-            tango2-full.
+        src: the folder or hub id of the checkpoint, or tango, tango-full, tango-full-ft-audiocaps, tango2, tango2-full,
+            TangoFlux or TangoFlux-base.
         dst: the folder to write, which must not exist.
         text_encoder: the folder or hub id of T5's tokenizer (and configuration); ``None`` takes the one that the
             checkpoint names.
-        vae: the checkpoint to take the codec from, for a checkpoint of Tango's train.py, which has none; ``None`` takes
-            the codec of src.
-        licence: the licence of the weights; ``None`` takes the one on the card of src.
+        vae: the checkpoint to take the codec from, for a checkpoint that training has written, which has none; ``None``
+            takes the codec of src.
+        licence: the licence of the weights; ``None`` takes the one on the card of src, for TangoFlux non-commercial
+            research where the card names none.
     """
     from bsa_lightning.models.provenance import INDEX
     from bsa_lightning.models.tango.convert import convert_tango
+    from bsa_lightning.models.tangoflux.convert import convert_tangoflux, is_tangoflux
 
     if (Path(src) / INDEX).is_file():
         raise UserError(f"{src} is in diffusers' layout already, and needs no conversion; name it as it is")
-    convert_tango(src, dst, text_encoder=text_encoder, vae=vae, licence=licence, on_part=print)
+    conversion = convert_tangoflux if is_tangoflux(src) else convert_tango
+    conversion(src, dst, text_encoder=text_encoder, vae=vae, licence=licence, on_part=print)
     print(dst)

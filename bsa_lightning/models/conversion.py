@@ -18,6 +18,7 @@ from bsa_lightning.models.hub import fetch
 from bsa_lightning.models.model_card import licence_of, model_card
 from bsa_lightning.models.model_folder import check_finite
 from bsa_lightning.models.provenance import INDEX
+from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.models.tokens import check_tokenizer
 
 if TYPE_CHECKING:
@@ -130,14 +131,13 @@ def write_model(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    sampling = {"num_inference_steps": provenance["num_steps"], "guidance": "outside"}
-    sampling["guidance_scale"] = provenance["guidance_scale"]
+    sampling = SamplingSettings(provenance["num_steps"], provenance["guidance"], provenance["guidance_scale"])
     with atomic_write(dst) as partial:
         for names, write in parts.items():
             write(partial)
             on_part(names)
         origin.write(partial, provenance)
-        (partial / INDEX).write_text(json.dumps({**index, **sampling}, indent=2) + "\n", encoding="utf-8")
+        (partial / INDEX).write_text(json.dumps({**index, **sampling.for_index()}, indent=2) + "\n", encoding="utf-8")
         family.carry_pipeline(partial)
         copy_licences(source, partial)
         card = model_card(provenance, pipeline=str(index["_class_name"]), options=family.pipeline_options)

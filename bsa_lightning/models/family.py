@@ -18,10 +18,8 @@ from bsa_lightning.models.hashing import model_files
 from bsa_lightning.models.provenance import INDEX
 from bsa_lightning.models.sampling_settings import SamplingSettings
 
-PIPELINE_FILE = "pipeline.py"
-"""The name under which diffusers looks for the pipeline class of a folder."""
-_LICENCES = ("license", "licence", "notice", "stability_ai_community_license")
-"""The beginnings of the names of licence and notice files, in lower case."""
+_LICENCES = ("license", "licence", "notice")
+"""What the names of licence and notice files contain, in lower case."""
 
 
 def copy_part(part: Path, out: Path) -> None:
@@ -35,7 +33,7 @@ def copy_part(part: Path, out: Path) -> None:
 def copy_licences(source: Path, out: Path) -> None:
     """Copies the licence and notice files of a folder, which some licences ask every copy and derivative to carry."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and path.name.lower().startswith(_LICENCES):
+        if path.is_file() and any(word in path.name.lower() for word in _LICENCES):
             shutil.copyfile(path, out / path.name)
 
 
@@ -53,7 +51,10 @@ class Family(ABC):
     card_notes: str = ""
     """Further sections of the model card of a student, in Markdown."""
     pipeline_file: Path | None = None
-    """The file of the pipeline class, which a folder carries, if diffusers does not have this class."""
+    """The file of the pipeline class, which a folder carries, if diffusers does not have this class.
+
+    Its name is that of no other family's: diffusers runs all files of one name in one module of the process.
+    """
     num_steps: int
     """The number of sampling steps of a model whose folder does not record it."""
     guidance_scale: float
@@ -106,9 +107,9 @@ class Family(ABC):
         return str(index["_class_name"])
 
     def carry_pipeline(self, out: Path) -> None:
-        """Writes ``pipeline.py`` of a complete folder, for users of diffusers alone, if the family has such a file."""
+        """Writes the file of the pipeline class of a complete folder, for users of diffusers alone, if there is one."""
         if self.pipeline_file is not None:
-            shutil.copyfile(self.pipeline_file, out / PIPELINE_FILE)
+            shutil.copyfile(self.pipeline_file, out / self.pipeline_file.name)
 
     def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
         """The content of ``model_index.json`` for a student.

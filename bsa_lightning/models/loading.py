@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from bsa_lightning.models.registry import family_of, pipeline_name, resolve_fold
 from bsa_lightning.models.sampling_settings import SamplingSettings, in_file
 from bsa_lightning.models.tango.shapes import PUBLISHED
 
+_PUBLISHED = dict.fromkeys(PUBLISHED, "tango") | dict.fromkeys(("tangoflux", "tangoflux-base"), "tangoflux")
+"""The families of published models whose shapes are known without a folder, by name in lower case."""
 _FRAMES = 16
 """The number of latent frames that a part is tried on after it is read; takes seconds at most."""
 _weightless: ContextVar[bool] = ContextVar("weightless", default=False)
@@ -65,10 +68,10 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
         if dtype == torch.float32:  # not every operation of torch supports the other types on a CPU
             _try(folder, "a network that runs", lambda: _trial(denoiser))
         return _aligned(denoiser)
-    if not Path(model).is_dir() and Path(model).name in PUBLISHED:
-        from bsa_lightning.models.tango.family import published_shape
-
-        return published_shape(dtype=dtype)
+    if not Path(model).is_dir() and (make := _PUBLISHED.get(Path(model).name.lower())) is not None:
+        module: Any = importlib.import_module(f"bsa_lightning.models.{make}.family")
+        published: Denoiser = module.published_shape(dtype=dtype)
+        return published
     return family_of(model).denoiser(resolve_folder(model), dtype=dtype, weights=False)
 
 
@@ -85,7 +88,7 @@ def _aligned(denoiser: Denoiser) -> Denoiser:
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """A context in which denoisers are loaded with shapes but no weights; a published Tango then needs no folder."""
+    """A context in which denoisers are loaded with shapes but no weights; published ones then need no folder."""
     token = _weightless.set(True)
     try:
         with warnings.catch_warnings():

@@ -10,6 +10,8 @@ import yaml
 
 from bsa_lightning.models.registry import BUILT_IN
 
+_STABILITY = "Stability AI"
+"""The licensor whose agreement must be named and passed on with everything that is made from its models."""
 FACTS = (
     "num_steps",
     "weighting",
@@ -147,4 +149,10 @@ def _usage(provenance: Mapping[str, Any], pipeline: str, options: str, length_ar
 def _licence(licence: str, *, student: bool) -> str:
     if licence == "unknown":
         return "The source does not say under what licence its weights are; ask its authors before you use them."
-    return f"{licence}" + (", inherited from the teacher's weights." if student else ", as the source's weights.")
+    text = f"{licence}" + (", inherited from the teacher's weights." if student else ", as the source's weights.")
+    if _STABILITY.lower() in licence.lower():
+        text += (
+            f" Powered by {_STABILITY}. The agreement asks whoever passes this model on, or what is made from it, to"
+            " add a copy of the agreement and its notice file; those of the source are beside this card, if it had any."
+        )
+    return text

@@ -1,4 +1,4 @@
-"""The codec of Stable Audio: stereo waveform <-> latent, without a spectrogram; and the length of its clips."""
+"""The codec of Stable Audio Open and TangoFlux: stereo waveform <-> latent; and the length of its clips."""
 
 from __future__ import annotations
 
@@ -38,8 +38,12 @@ class Length:
     padded: int
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Self:
+    def from_folder(cls, folder: Path, *, frames_entry: str = "sample_size") -> Self:
         """The length in the folder's provenance (``seconds``), else the length that a latent represents.
+
+        Args:
+            folder: the model folder.
+            frames_entry: the entry of the transformer's configuration with the frames of a latent.
 
         Raises:
             UserError: if that is more than a latent represents, or a configuration does not give the latent's length.
@@ -47,7 +51,7 @@ class Length:
         model = ModelFolder(folder)
         model.require(*_CONFIGS)
         transformer, vae = (model.json(name) for name in _CONFIGS)
-        frames, rate, ratios = transformer.get("sample_size"), vae.get("sampling_rate"), vae.get("downsampling_ratios")
+        frames, rate, ratios = transformer.get(frames_entry), vae.get("sampling_rate"), vae.get("downsampling_ratios")
         if not (
             is_integer(frames, at_least=1)
             and is_integer(rate, at_least=1)
@@ -55,8 +59,8 @@ class Length:
             and all(is_integer(ratio, at_least=1) for ratio in ratios)
         ):
             raise UserError(
-                f"sample_size is {frames} in {folder / _CONFIGS[0]}, sampling_rate is {rate} and downsampling_ratios is"
-                f" {ratios} in {folder / _CONFIGS[1]}, but they must be whole numbers of at least 1; correct them"
+                f"{frames_entry} is {frames} in {folder / _CONFIGS[0]}, sampling_rate is {rate} and downsampling_ratios"
+                f" is {ratios} in {folder / _CONFIGS[1]}, but they must be whole numbers of at least 1; correct them"
             )
         padded = frames * math.prod(ratios)
         longest = padded / rate

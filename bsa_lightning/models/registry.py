@@ -23,6 +23,7 @@ _families: dict[str, type[Family] | str] = {
     "TangoPipeline": "bsa_lightning.models.tango.family:TangoFamily",
     "AudioLDMPipeline": "bsa_lightning.models.audioldm:AudioLDMFamily",
     "AudioLDM2Pipeline": "bsa_lightning.models.audioldm2:AudioLDM2Family",
+    "TangoFluxPipeline": "bsa_lightning.models.tangoflux.family:TangoFluxFamily",
     "StableAudioPipeline": "bsa_lightning.models.stable_audio.family:StableAudioFamily",
     "StableAudio3Pipeline": "bsa_lightning.models.stable_audio_3.family:StableAudio3Family",
 }

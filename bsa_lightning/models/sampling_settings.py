@@ -60,6 +60,15 @@ class SamplingSettings:
             guidance_range=tuple(bounds) if isinstance(bounds, list) else bounds,
         )
 
+    def for_index(self) -> dict[str, Any]:
+        """The entries of ``model_index.json`` from which a pipeline that the folder carries takes its defaults."""
+        return {
+            "num_inference_steps": self.num_steps,
+            "guidance": self.guidance,
+            "guidance_scale": self.guidance_scale,
+            "guidance_range": None if self.guidance_range is None else list(self.guidance_range),
+        }
+
     def scale(self, requested: float | None = None) -> float:
         """The guidance scale to call ``predictor`` with so that the sound has the guidance scale g.
 

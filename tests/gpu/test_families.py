@@ -5,6 +5,7 @@ import torch
 from audioldm_models import write_audioldm, write_audioldm2
 from stable_audio_3_model import write_model as write_stable_audio_3
 from stable_audio_model import write_model as write_stable_audio
+from tangoflux_checkpoint import write_model as write_tangoflux
 from tiny_model import CAPTIONS
 from tolerances import DEVICES, LOW_PRECISION
 
@@ -13,7 +14,7 @@ from bsa_lightning.models.loading import load_denoiser, load_parts
 from bsa_lightning.models.mel_codec import GriffinLim
 from bsa_lightning.models.predictor import predictor
 
-FAMILIES = ("tango", "audioldm", "audioldm2", "stable-audio", "sa3", "tiny")
+FAMILIES = ("tango", "audioldm", "audioldm2", "stable-audio", "sa3", "tangoflux", "tiny")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -24,6 +25,7 @@ def folder(request, teacher_folder, tmp_path_factory):
         "stable-audio": lambda out: write_stable_audio(out, teacher_folder),
         "sa3": write_stable_audio_3,
         "tango": lambda _: teacher_folder,
+        "tangoflux": lambda out: write_tangoflux(out, text_folder=teacher_folder),
         "tiny": lambda _: "tiny",
     }
     return writers[request.param](tmp_path_factory.mktemp(request.param) / "model")

@@ -47,11 +47,4 @@ class TangoFamily(Family):
         return MelCodec.from_folder(folder)
 
     def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
-        bounds = sampling.guidance_range
-        return {
-            **index,
-            "num_inference_steps": sampling.num_steps,
-            "guidance": sampling.guidance,
-            "guidance_scale": sampling.guidance_scale,
-            "guidance_range": None if bounds is None else list(bounds),
-        }
+        return {**index, **sampling.for_index()}
