@@ -158,7 +158,9 @@ FAULTS: dict[str, Damage] = {
     "a configuration is a folder": _file(_as_folder, _CONFIG),
     "a configuration is of another class": _json(_CONFIG, _class_name="UNet1DModel", model_type="bert"),
     "a network has a vast layer": _json("[ut][nr]*/config.json", in_channels=10**9, io_channels=10**9),
-    "the latent has no size": _json("[ut][nr]*/config.json", sample_size="long", io_channels="long"),
+    "the latent has no size": _json(
+        "[ut][nr]*/config.json", sample_size="long", _sample_size="long", io_channels="long"
+    ),
     "the scheduler is gone": lambda folder, _: shutil.rmtree(folder / "scheduler"),
     "the scheduler is of another kind": _json("scheduler/*.json", _class_name="ScoreSdeVeScheduler"),
     "the scheduler is empty": _file(lambda path, _: path.write_text("{}"), "scheduler/*.json"),

@@ -25,7 +25,6 @@ ONLY_IN = {"jsonargparse": {"cli"}, "lightning.pytorch.cli": {"cli"}, "matplotli
 
 MIN_LINES, MAX_LINES = 40, 300
 SHORT = {
-    "cli/convert.py": "a command has a file of its name",
     "cli/help_texts.py": "read before anything else is imported",
     "cli/dashboard.py": "a command has a file of its name",
     "cli/prepare.py": "a command has a file of its name",

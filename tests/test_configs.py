@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tangoflux_checkpoint
 import torch
 import yaml
 from command_lines import ROOT, read
@@ -25,8 +26,14 @@ def tango(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("tango"), num_train_timesteps=1000)
 
 
+@pytest.fixture(scope="module")
+def tangoflux(tmp_path_factory, tango):
+    """In place of a published flow teacher, whose steps need not divide anything."""
+    return tangoflux_checkpoint.write_model(tmp_path_factory.mktemp("tangoflux"), text_folder=tango)
+
+
 @pytest.fixture
-def root(tmp_path, monkeypatch, tango):
+def root(tmp_path, monkeypatch, tango, tangoflux):
     """The repository's configurations beside stand-ins for what a user brings: own sound, ESC-10, trained teachers."""
     root = tmp_path / "root"
     for name in ("own/audio", "data/esc10/audio", "data/AUDIOCAPS/audio_16000Hz/test"):
@@ -40,7 +47,8 @@ def root(tmp_path, monkeypatch, tango):
     resolve = registry.resolve_folder
 
     def stand_in(model):
-        other = "tiny-flow" if "flow" in str(model) else tango if str(model).startswith("models/") else "tiny"
+        published = tangoflux if str(model) == "models/tangoflux" else tango
+        other = published if str(model).startswith("models/") else "tiny-flow" if "flow" in str(model) else "tiny"
         return resolve(model if Path(model).is_dir() else other)
 
     for module in (loading, registry):

@@ -34,6 +34,7 @@ class TangoFluxFamily(Family):
     """TangoFlux (Hung et al. 2024), sampled by default in 50 steps with guidance scale 4.5."""
 
     network = "transformer"
+    parts = ("vae", "projection", "text_encoder", "tokenizer")
     pipeline_options = 'custom_pipeline="tangoflux_pipeline", trust_remote_code=True'
     pipeline_file = Path(__file__).with_name("tangoflux_pipeline.py")
     length_argument = "audio_length_in_s"

@@ -150,7 +150,7 @@ def test_an_export_carries_its_licence_and_says_how_it_opens(opened):
     assert (
         'from_pretrained("path/to/this/folder", custom_pipeline="tangoflux_pipeline", trust_remote_code=True)' in card
     )
-    assert 'pipeline("A dog barks", num_inference_steps=2)' in card
+    assert 'pipeline("A dog barks", num_inference_steps=2, audio_length_in_s=0.00145' in card
     assert (exported / "LICENSE.md").read_text() == "the agreement"
 
 
