@@ -37,6 +37,11 @@ def convert(
 
     if (Path(src) / INDEX).is_file():
         raise UserError(f"{src} is in diffusers' layout already, and needs no conversion; name it as it is")
+    if (Path(src) / "model_config.json").is_file():
+        raise UserError(
+            f"{src} is in the layout of Stability AI's own code; make a model folder of it with the conversion script"
+            " for its model in diffusers' repository, and name that folder as it is"
+        )
     conversion = convert_tangoflux if is_tangoflux(src) else convert_tango
     conversion(src, dst, text_encoder=text_encoder, vae=vae, licence=licence, on_part=print)
     print(dst)

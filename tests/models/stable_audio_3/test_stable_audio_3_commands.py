@@ -87,8 +87,15 @@ def test_prepare_fit_test_export_and_generate(home):
     torch.testing.assert_close(torch.from_numpy(ours), theirs, **SAMPLES)
 
 
-def test_convert_says_that_such_a_folder_needs_none(tmp_path, monkeypatch, capsys):
-    (tmp_path / "model_index.json").write_text("{}")
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("model_index.json", "is in diffusers' layout already, and needs no conversion"),
+        ("model_config.json", "is in the layout of Stability AI's own code; make a model folder of it with the"),
+    ],
+)
+def test_convert_says_what_it_cannot_convert(tmp_path, monkeypatch, capsys, file, message):
+    (tmp_path / file).write_text("{}")
     monkeypatch.setattr(sys, "argv", ["lightning", "convert", str(tmp_path), str(tmp_path / "out")])
     assert main() == 2
-    assert f"{tmp_path} is in diffusers' layout already, and needs no conversion" in capsys.readouterr().err
+    assert f"{tmp_path} {message}" in capsys.readouterr().err
