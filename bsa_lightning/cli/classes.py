@@ -28,6 +28,7 @@ MODULES = (
     "bsa_lightning.evaluation.embeddings.vggish",
     "bsa_lightning.evaluation.embeddings.pann",
     "bsa_lightning.evaluation.embeddings.clap",
+    "bsa_lightning.evaluation.embeddings.yamnet",
     "bsa_lightning.evaluation.embeddings.soundscape_listener",
     "bsa_lightning.generation.predict",
 )

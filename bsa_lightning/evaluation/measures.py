@@ -247,6 +247,8 @@ class Measures:
         assert isinstance(self.embedding, ReadsCaptions)
         if self.captions is None:
             raise NoValueError(f"{self.embedding.caption_metric} compares sound with captions; name a file of captions")
+        if self.embedding.judges_logits and generated.logits is not None:
+            return float(self.embedding.judge(generated.logits, self.captions[generated.clips]).mean())
         of_rows = self.captions[generated.clip_of_rows()]
         return float(self.embedding.judge(generated.rows, of_rows).mean())
 

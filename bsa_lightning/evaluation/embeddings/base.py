@@ -46,6 +46,8 @@ class Embedding(nn.Module, ABC):
     """Whether the features are learnt, so that distances of few clips are left out."""
     is_classifier: bool = False
     """Whether the features come with class logits."""
+    judges_logits: bool = False
+    """Whether the score of a caption is computed from the class logits of clips instead of their rows."""
     reading: Reading = Plain()
 
     def __init__(self, reading: Reading | None = None) -> None:
@@ -76,14 +78,14 @@ class ReadsCaptions(Protocol):
         """Returns the embedding of captions, (captions, d_text)."""
 
     def judge(self, rows: Tensor, captions: Tensor) -> Tensor:
-        """Returns the score of each row, (n,).
+        """Returns the score of each row, (n,), or of those rows whose captions say something to the embedding.
 
         Args:
-            rows: the rows of sound, (n, num_features).
+            rows: the rows of sound, (n, num_features); with ``judges_logits`` the class logits of clips, (n, classes).
             captions: the embedding of each row's caption, (n, d_text).
 
         Raises:
-            NoValueError: if the embedding does not understand a caption.
+            NoValueError: if the embedding does not understand a caption, or none of them.
         """
 
 

@@ -10,8 +10,34 @@ from torch import Tensor, nn
 from bsa_lightning.evaluation.embeddings.base import Embedding, Features
 from bsa_lightning.evaluation.embeddings.reading import Reading
 
-_WINDOW, _HOP = 400, 160
-_N_FFT = 2 ** math.ceil(math.log2(_WINDOW))
+WINDOW, HOP = 400, 160
+"""The samples of a frame, and from one frame to the next, at 16 kHz."""
+NUM_FRAMES = 96
+"""The number of frames of a patch."""
+_N_FFT = 2 ** math.ceil(math.log2(WINDOW))
+
+
+class LogMelBands(nn.Module):
+    """VGGish's log-mel spectrogram: 25 ms windows every 10 ms, 512-point FFT, 64 HTK bands of magnitudes.
+
+    Args:
+        offset: the number that is added to a band before its logarithm is taken.
+    """
+
+    bands: Tensor
+    window: Tensor
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.offset = offset
+        self.register_buffer("bands", vggish_bands(), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW, periodic=True, dtype=torch.float64), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Returns the spectrograms (batch, frames, 64), float32, of waveforms (batch, samples) in [-1, 1]."""
+        # The window makes this float64, as in torchvggish: in float32, a loud tone changes quiet bands by up to 7e-4.
+        frames = waveform.unfold(-1, WINDOW, HOP) * self.window
+        return (torch.fft.rfft(frames, n=_N_FFT).abs() @ self.bands + self.offset).log().float()
 
 
 class LogMelStatistics(Embedding):
@@ -31,27 +57,20 @@ class LogMelStatistics(Embedding):
     fingerprint = "logmel-1"
     sample_rate = 16_000
     num_features = 128
-    num_frames = 96
-    bands: Tensor
-    window: Tensor
 
     def __init__(self, reading: Reading | None = None) -> None:
         super().__init__(reading)
-        self.register_buffer("bands", vggish_bands(), persistent=False)
-        self.register_buffer("window", torch.hann_window(_WINDOW, periodic=True, dtype=torch.float64), persistent=False)
+        self.log_mel = LogMelBands(0.01)
 
     def num_rows(self, num_samples: int) -> int:
-        return max(1, (1 + (num_samples - _WINDOW) // _HOP) // self.num_frames)
+        return max(1, (1 + (num_samples - WINDOW) // HOP) // NUM_FRAMES)
 
     def patches(self, waveform: Tensor) -> Tensor:
         """Returns VGGish's input, (batch, patches, 96, 64), for waveforms (batch, samples) in [-1, 1]."""
-        shortest = _WINDOW + (self.num_frames - 1) * _HOP
-        waveform = nn.functional.pad(waveform, (0, max(0, shortest - waveform.shape[-1])))
-        # The window makes this float64, as in torchvggish: in float32, a loud tone changes quiet bands by up to 7e-4.
-        frames = waveform.unfold(-1, _WINDOW, _HOP) * self.window
-        log_mel = (torch.fft.rfft(frames, n=_N_FFT).abs() @ self.bands + 0.01).log().float()
-        num_windows = log_mel.shape[1] // self.num_frames
-        return log_mel[:, : num_windows * self.num_frames].unflatten(1, (num_windows, self.num_frames))
+        shortest = WINDOW + (NUM_FRAMES - 1) * HOP
+        log_mel = self.log_mel(nn.functional.pad(waveform, (0, max(0, shortest - waveform.shape[-1]))))
+        num_patches = log_mel.shape[1] // NUM_FRAMES
+        return log_mel[:, : num_patches * NUM_FRAMES].unflatten(1, (num_patches, NUM_FRAMES))
 
     def forward(self, waveform: Tensor) -> Features:
         patches = self.patches(waveform)

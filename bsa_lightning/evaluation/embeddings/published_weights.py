@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -69,7 +69,11 @@ def located(weights: Path | None, published: Published) -> Path:
     return path
 
 
-def fill(network: nn.Module, path: Path, published: Published) -> str:
+class OtherWeightsError(Exception):
+    """A file is whole, but holds weights of another network; the text says what differs."""
+
+
+def fill(network: nn.Module, path: Path, published: Published, read: Callable[[Path], object] | None = None) -> str:
     """Loads the weights of a file into a network, in float32 and without gradients, and returns the file's SHA-256.
 
     A file with the published name must have the published content. A file of any other name may hold other weights of
@@ -79,6 +83,8 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
         network: the network, whose parameters may be on the meta device.
         path: the path of the file.
         published: the file that published scores were computed with.
+        read: a function that reads a file in another format than PyTorch's, and gives the tensors the network's names;
+            it raises :class:`OtherWeightsError`, or any error for a damaged file.
 
     Raises:
         UserError: if there is no such file, it cannot be read, or it holds other weights.
@@ -97,7 +103,7 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
             "weights is %s, which is not %s: it is taken for weights of your own, whose scores are not published ones",
             path, published.whereabouts,
         )  # fmt: skip
-    weights = _read(path, published)
+    weights = _read(path, published, read or _torch_file)
     if bad := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"{path} holds {bad[0]} with values that are not finite; put {published.whereabouts} there")
     if differing := _difference(network.state_dict(), weights):
@@ -107,13 +113,13 @@ def fill(network: nn.Module, path: Path, published: Published) -> str:
     return sha256
 
 
-def _read(path: Path, published: Published) -> Mapping[str, Tensor]:
+def _read(path: Path, published: Published, read: Callable[[Path], object]) -> Mapping[str, Tensor]:
     try:
-        check(path)
-        with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read(path)
     except MemoryError:  # the machine is at fault, not the file
         raise
+    except OtherWeightsError as error:
+        raise UserError(f"{path} holds other weights: {error}; put {published.whereabouts} there") from error
     except Exception as error:  # a damaged file can raise any error in its reader
         raise UserError(f"{path} is not a whole file of weights; put {published.whereabouts} there") from error
     if published.entry is not None and isinstance(content, Mapping):
@@ -122,6 +128,12 @@ def _read(path: Path, published: Published) -> Mapping[str, Tensor]:
         inside = f' under "{published.entry}"' if published.entry else ""
         raise UserError(f"{path} holds no state dict{inside}; put {published.whereabouts} there")
     return content
+
+
+def _torch_file(path: Path) -> object:
+    check(path)
+    with torch.serialization.safe_globals(_numpy_globals()):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
