@@ -27,13 +27,16 @@ def vggish_weights(seed=0):
     return weights
 
 
-def pann_checkpoint(seed=0):
-    """What Cnn14_16k_mAP=0.438.pth holds: the sampler of its training lies beside the model."""
+def pann_checkpoint(seed=0, window=512):
+    """What Cnn14_16k_mAP=0.438.pth holds: the sampler of its training lies beside the model.
+
+    At 8 and 32 kHz, the window of the spectrogram is 256 and 1024 samples long.
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = {
-        "spectrogram_extractor.stft.conv_real.weight": _random(generator, 257, 1, 512),
-        "spectrogram_extractor.stft.conv_imag.weight": _random(generator, 257, 1, 512),
-        "logmel_extractor.melW": _random(generator, 257, 64).abs(),
+        "spectrogram_extractor.stft.conv_real.weight": _random(generator, window // 2 + 1, 1, window),
+        "spectrogram_extractor.stft.conv_imag.weight": _random(generator, window // 2 + 1, 1, window),
+        "logmel_extractor.melW": _random(generator, window // 2 + 1, 64).abs(),
         **_batch_norm(generator, "bn0", 64),
     }
     for i, (channels, width) in enumerate(pairwise((1, 64, 128, 256, 512, 1024, 2048)), start=1):

@@ -29,6 +29,8 @@ MODULES = (
     "bsa_lightning.evaluation.embeddings.pann",
     "bsa_lightning.evaluation.embeddings.clap",
     "bsa_lightning.evaluation.embeddings.yamnet",
+    "bsa_lightning.evaluation.embeddings.encodec",
+    "bsa_lightning.evaluation.embeddings.laion_clap",
     "bsa_lightning.evaluation.embeddings.soundscape_listener",
     "bsa_lightning.generation.predict",
 )

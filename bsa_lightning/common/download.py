@@ -41,7 +41,7 @@ def fetch_file(path: Path, *, url: str, sha256: str, page: str) -> None:
     Args:
         path: the file.
         url: the address of the file.
-        sha256: the hexadecimal SHA-256 digest of the file.
+        sha256: the hexadecimal SHA-256 digest of the file, or its first digits.
         page: the address of the public page with the file, for the message.
 
     Raises:
@@ -67,7 +67,7 @@ def fetch_file(path: Path, *, url: str, sha256: str, page: str) -> None:
             raise UserError(
                 f"{path.absolute()} is not there and cannot be fetched from {url}: {_reason(error)}{kept}; {advice}"
             ) from error
-        if found != sha256:
+        if not found.startswith(sha256):
             raise UserError(
                 f"{path.absolute()} is not there, and {url} sends another file (sha256 {found[:8]}...); {advice}"
             )
@@ -95,7 +95,7 @@ def _fetch(partial: Path, *, url: str, sha256: str, title: str) -> str:
                 _log.warning("%s was cut off after %d bytes (%s): going on", title, _size(partial), _reason(error))
                 time.sleep(_PAUSE)
         found = sha256_of_file(partial)
-        if found == sha256:
+        if found.startswith(sha256):
             return found
         partial.unlink()
         if not was_begun:  # otherwise the old beginning may be of another file

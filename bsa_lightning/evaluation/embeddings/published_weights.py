@@ -34,14 +34,20 @@ class Published:
     url: str
     """The address of the file itself."""
     sha256: str
-    """The SHA-256 of the file."""
+    """The SHA-256 of the file, or its first digits where no more are known; empty where none is."""
     entry: str | None = None
     """The key of the state dict in the file; ``None`` if the file is a state dict itself."""
+    is_checked: bool = False
+    """Whether whoever fetched the file has compared it with its digest."""
 
     @property
     def whereabouts(self) -> str:
         """The name of the file and where to find it, for messages."""
-        return f"{self.name} from {self.source} (sha256 {self.sha256[:8]}...)"
+        return f"{self.name} from {self.source}" + (f" (sha256 {self.sha256[:8]}...)" if self.sha256 else "")
+
+    def is_it(self, sha256: str) -> bool:
+        """Returns whether a file of this SHA-256 is the published one."""
+        return bool(self.sha256) and sha256.startswith(self.sha256)
 
 
 class Pretrained(Embedding):
@@ -52,7 +58,7 @@ class Pretrained(Embedding):
 
 
 def located(weights: Path | None, published: Published) -> Path:
-    """Returns the path of a file of weights; a published file that is not there is fetched first.
+    """Returns the path of a file of weights; a published file of known digest that is not there is fetched first.
 
     Args:
         weights: the file, or the folder that the published file is kept in; ``None`` is the user's cache folder.
@@ -64,7 +70,7 @@ def located(weights: Path | None, published: Published) -> Path:
     path = user_cache("weights") / published.name if weights is None else weights.expanduser()
     if path.is_dir():
         path /= published.name
-    if path.name == published.name and not path.exists():
+    if path.name == published.name and not path.exists() and published.sha256:
         fetch_file(path, url=published.url, sha256=published.sha256, page=published.source)
     return path
 
@@ -92,18 +98,20 @@ def fill(network: nn.Module, path: Path, published: Published, read: Callable[[P
     if not path.is_file():
         raise UserError(f'weights is "{path}", but no such file or folder exists; put {published.whereabouts} there')
     sha256 = sha256_of_file(path)
-    if unquote(path.name) == published.name and sha256 != published.sha256:
+    if unquote(path.name) == published.name and published.sha256 and not published.is_it(sha256):
         raise UserError(
             f"{path} is damaged or another file (sha256 {sha256[:8]}..., {path.stat().st_size} bytes);"
             f" put {published.whereabouts} there, or give weights of your own another name, under which they are taken"
             " unchecked"
         )
-    if sha256 != published.sha256:
+    if published.sha256 and not published.is_it(sha256):
         _log.warning(
             "weights is %s, which is not %s: it is taken for weights of your own, whose scores are not published ones",
             path, published.whereabouts,
         )  # fmt: skip
-    weights = _read(path, published, read or _torch_file)
+    if not published.sha256 and not published.is_checked:
+        _log.warning("weights is %s: no digest of %s is known here, so that nothing checks it", path, published.name)
+    weights = _read(path, published, read or read_torch)
     if bad := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"{path} holds {bad[0]} with values that are not finite; put {published.whereabouts} there")
     if differing := _difference(network.state_dict(), weights):
@@ -130,7 +138,12 @@ def _read(path: Path, published: Published, read: Callable[[Path], object]) -> M
     return content
 
 
-def _torch_file(path: Path) -> object:
+def read_torch(path: Path) -> object:
+    """Returns the content of a file of PyTorch, read without executing code.
+
+    Raises:
+        Exception: of any kind, if the file is damaged or holds more than data.
+    """
     check(path)
     with torch.serialization.safe_globals(_numpy_globals()):
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -147,7 +160,9 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _numpy_globals() -> list[Any]:
-    """Returns the globals of pickled integer arrays, since PANNs' files hold the state of a sampler, too."""
-    rebuild = np.empty(0).__reduce__()[0]  # its module's name differs between versions of numpy; files have the oldest
-    named = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-    return [*named, np.ndarray, np.dtype, np.dtypes.Int64DType]
+    """Returns the globals of pickled numbers of numpy: PANNs' files hold a sampler's state, LAION's their losses."""
+    made = (("_reconstruct", np.empty(0)), ("scalar", np.float64()))
+    # The module's name differs between versions of numpy; files have the oldest.
+    cores = ("core", "_core")
+    named = [(value.__reduce__()[0], f"numpy.{core}.multiarray.{name}") for name, value in made for core in cores]
+    return [*named, np.ndarray, np.dtype, np.dtypes.Int64DType, np.dtypes.Float64DType]
