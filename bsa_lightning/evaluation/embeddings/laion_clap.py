@@ -46,8 +46,8 @@ class LaionCLAP(Pretrained):
 
     Args:
         submodel: the checkpoint, by the package's name for it.
-        weights: the file of the checkpoint; ``None`` is that of the Hugging Face hub, which its client fetches and
-            keeps. Files are read without executing code.
+        weights: the file of the checkpoint, or the folder that it is in; ``None`` is that of the Hugging Face hub,
+            which its client fetches and keeps. Files are read without executing code.
         reading: the conversion of sound to the embedding's input; ``None`` is :class:`Plain`.
 
     Raises:
@@ -67,7 +67,9 @@ class LaionCLAP(Pretrained):
         published = Published(
             file, f"https://huggingface.co/{_HUB}", "", "", entry="state_dict", is_checked=weights is None
         )
-        self.weights = fetch(_HUB, [file], option="weights") / file if weights is None else weights.expanduser()
+        self.weights = fetch(_HUB, [file], option="weights") if weights is None else weights.expanduser()
+        if self.weights.is_dir():
+            self.weights /= file
         self.network = _audio_encoder("base" if submodel.startswith("music") else "tiny")
         sha256 = fill(self.network, self.weights, published, partial(_audio_weights, wanted=self.network))
         self.fingerprint = f"laion_clap-1-{sha256}"

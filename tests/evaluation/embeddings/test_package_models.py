@@ -161,6 +161,7 @@ def test_a_checkpoint_from_the_hub_is_the_published_one(checkpoint, tmp_path, mo
     monkeypatch.setattr(laion_clap, "fetch", lambda hub_id, files, option: tmp_path)
     assert LaionCLAP().fingerprint == LaionCLAP(weights=checkpoint).fingerprint
     assert [record.args[0] for record in caplog.records] == [checkpoint]
+    assert LaionCLAP(weights=tmp_path).weights == file
     assert "nothing checks it" in caplog.text
 
 
