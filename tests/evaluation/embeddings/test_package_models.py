@@ -128,11 +128,11 @@ def checkpoint(original, tmp_path_factory):
 def test_rows_are_those_of_laions_network(original, checkpoint):
     branch, projection = original
     embedding = LaionCLAP(weights=checkpoint)
-    waves = sounds(150_000)
+    waves = sounds(150_000)[:2]
     rows = embedding(waves).rows
-    heard = torch.cat([waves, waves, waves, torch.zeros(3, 30_000)], dim=1)
+    heard = torch.cat([waves, waves, waves, torch.zeros(2, 30_000)], dim=1)
     with torch.no_grad():
-        expected = projection(branch({"waveform": heard, "longer": torch.zeros(3, dtype=torch.bool)})["embedding"])
+        expected = projection(branch({"waveform": heard, "longer": torch.zeros(2, dtype=torch.bool)})["embedding"])
     torch.testing.assert_close(rows[:, 0], expected / expected.norm(dim=1, keepdim=True), **FLOAT32)
     assert torch.cdist(rows[:, 0], rows[:, 0])[0, 1] > 1e-3
 
