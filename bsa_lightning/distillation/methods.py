@@ -58,6 +58,10 @@ class Method(ABC):
         """Returns the number of predictions that make a target, where the teacher takes ``factor`` steps in one."""
         return factor
 
+    def goes_to_clean(self, round_: Round) -> bool:  # noqa: ARG002
+        """Returns whether the student of a round goes from every time of the teacher's grid to t = 0 in one step."""
+        return False
+
     def check(self, *, ema_decay: float | None) -> None:  # noqa: B027
         """Refuses settings that the method cannot use.
 
@@ -148,6 +152,9 @@ class SegmentedConsistency(Method):
 
     def num_predictions(self, factor: int) -> int:  # noqa: ARG002
         return 2
+
+    def goes_to_clean(self, round_: Round) -> bool:
+        return round_.num_steps == 1
 
     def check(self, *, ema_decay: float | None) -> None:
         if ema_decay is None:
