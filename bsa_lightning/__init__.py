@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from bsa_lightning.distillation.denoising import Denoising
     from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+    from bsa_lightning.distillation.methods import Method, Progressive, SegmentedConsistency
     from bsa_lightning.distillation.module import ProgressiveDistillation
     from bsa_lightning.distillation.rounds import Plan
     from bsa_lightning.evaluation.embeddings.base import Embedding
@@ -78,6 +79,7 @@ _PLACES = {
     ),
     "distillation.denoising": ("Denoising",),
     "distillation.guidance_modes": ("Baked", "Embedded", "Outside"),
+    "distillation.methods": ("Method", "Progressive", "SegmentedConsistency"),
     "distillation.module": ("ProgressiveDistillation",),
     "distillation.rounds": ("Plan",),
     "evaluation.embeddings.base": ("Embedding",),
@@ -111,17 +113,20 @@ __all__ = [
     "HuggingFaceDataset",
     "LogMelStatistics",
     "LogitNormalTimes",
+    "Method",
     "MinSNR",
     "NetworkOptions",
     "Outside",
     "OwnWeighting",
     "Plan",
     "Prepared",
+    "Progressive",
     "ProgressiveDistillation",
     "Report",
     "SNRPlusOne",
     "Scoring",
     "ScoringSettings",
+    "SegmentedConsistency",
     "Sound",
     "SoundscapeListener",
     "Soundscapes",

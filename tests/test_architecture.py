@@ -43,6 +43,7 @@ MANY_PARAMETERS = {
     "pipeline.TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own",
     "tangoflux_pipeline.TangoFluxPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own",
     "denoising.Denoising": "the parts of the loss and those of the optimizer are settings of their own",
+    "module.ProgressiveDistillation": "the parts of the loss and those of the optimizer are settings of their own",
 }
 """Classes whose constructors may take more, each with its reason; dataclasses are options or records themselves."""
 

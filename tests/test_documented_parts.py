@@ -13,6 +13,7 @@ from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.diffusion import weighting
 from bsa_lightning.diffusion.schedule import CosineSchedule, trailing_grid
+from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.reference import embed
 from bsa_lightning.models import registry
 from docs.tools import settings
@@ -37,6 +38,14 @@ def test_weighting_has_weights_that_a_ladder_accepts(defined):
         weighting.check_weights(own, CosineSchedule(), times, where="in the test")
         assert own(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 0.6931472])
     assert weighting.OwnWeighting(defined["log_snr"]).name == "log-snr"
+
+
+def test_a_method(defined):
+    method, plan, schedule = defined["EveryTime"](), Plan(8, 4, 1), CosineSchedule()
+    assert method.times(schedule, plan, plan.rounds[0]).tolist() == [k / 8 for k in range(8, 1, -1)]
+    times = method.step_times(torch.tensor([0.0, 0.999]).double(), schedule=schedule, num_steps=4, factor=2)
+    assert [time.tolist() for time in times] == [[1, 0.25], [0.875, 0.125], [0.75, 0]]
+    assert method.target_predictors(teacher="teacher", average="average") == ("teacher", "teacher")
 
 
 def test_data_set_is_prepared(defined, teacher_folder, tmp_path):

@@ -20,6 +20,7 @@ MODULES = (
     "bsa_lightning.training.bad_updates",
     "bsa_lightning.distillation.denoising",
     "bsa_lightning.distillation.guidance_modes",
+    "bsa_lightning.distillation.methods",
     "bsa_lightning.distillation.module",
     "bsa_lightning.evaluation.embeddings.reading",
     "bsa_lightning.evaluation.reference",

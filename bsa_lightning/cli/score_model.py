@@ -85,6 +85,7 @@ def score_model(
         guidance_scale=parts.sampling.guidance_scale if guidance is None else guidance,
         sampling_scale=parts.sampling.scale(guidance),
         weighting=str(read_provenance(parts.folder).get("weighting", "")),
+        method=str(read_provenance(parts.folder).get("method", "")),
     )
     for sentence in Scoring(settings).check_clips(parts.codec):
         print(f"lightning score: {sentence}", file=sys.stderr)

@@ -23,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.models.base import Denoiser
-from bsa_lightning.models.predictor import predictor
 
 _PROBE = (1024, 1024)
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -41,7 +40,7 @@ class Cost:
         gradients: the size of the gradients, in bytes.
         optimizer: the size of the optimizer's state, in bytes.
         activations: the peak size of the activations of a micro-batch, in bytes.
-        teacher_flops: the FLOPs of the teacher, for all micro-batches of an update.
+        teacher_flops: the FLOPs of the targets, by the teacher and the average, for all micro-batches of an update.
         student_flops: the FLOPs of the student, forward and backward, for all micro-batches of an update.
     """
 
@@ -81,14 +80,17 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         memory, norms = PeakMemory(), _NormsInFloat32()
 
         def target() -> Tensor:
-            """Evaluates the teacher as often as for a target; each evaluation costs the same."""
+            """Makes the predictions of a target; each further one costs the same."""
             with torch.no_grad():
-                denoise = predictor(teacher, conditioning, null=null, guidance_scale=scale)
-                return [denoise(z_t, t).x for _ in range(module.plan.factor)][-1]
+                return [denoise(z_t, t).x for denoise in [first, *[second] * (num_predictions - 1)]][-1]
 
         def loss(x: Tensor) -> Tensor:
-            own = scale if student.takes_guidance else 1.0
-            return (predictor(student, conditioning, guidance_scale=own)(z_t, t).x - x).square().mean()
+            return (own(z_t, t).x - x).square().mean()
+
+        first, second, own = module.method.predictors(
+            teacher, module.finished_student, student, conditioning=conditioning, null=null, scale=scale
+        )
+        num_predictions = module.method.num_predictions(module.method.factor(module.plan, module.current_round))
 
         with memory, autocast, norms:
             x, teacher_flops = _flops(target)

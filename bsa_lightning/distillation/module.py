@@ -1,8 +1,9 @@
-"""Progressive distillation (Liu et al., Algorithm 1): one DDIM step of a student learns two steps of its teacher."""
+"""Distillation in rounds (Liu et al., Algorithm 1), by a method of ``methods.py``."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import LatentBatch
-from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.diffusion.losses import Errors, distillation_loss, squared_error
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.draws import Draws, draw, seed_networks
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
+from bsa_lightning.distillation.methods import Method, Progressive
 from bsa_lightning.distillation.promotion import RoundPromotion
 from bsa_lightning.distillation.rounds import Plan, Round
 from bsa_lightning.distillation.student import save_student
 from bsa_lightning.distillation.teachers import FirstTeacher, TeacherReference, drop_teacher, restore_teacher
 from bsa_lightning.distillation.validation import ValidationErrors
+from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
-from bsa_lightning.models.predictor import predictor
 from bsa_lightning.training.ema import EMA, copy_weights
 from bsa_lightning.training.latent_module import LatentModule, NetworkOptions, OptimizerFactory, check_training
 from bsa_lightning.training.lightning_internals import restart_optimizers
@@ -50,6 +51,7 @@ class ProgressiveDistillation(LatentModule):
             a round with the last weights.
         seed: the seed of noise, times and caption dropout, at least 0.
         networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
+        method: the method of distillation; ``None`` is ``Progressive()``.
     """
 
     def __init__(
@@ -62,10 +64,13 @@ class ProgressiveDistillation(LatentModule):
         ema_decay: float | None = None,
         seed: int = 0,
         networks: NetworkOptions | None = None,
+        method: Method | None = None,
     ) -> None:
         networks = NetworkOptions() if networks is None else networks
         super().__init__(teacher, compiled=networks.compile)
         check_training(optimizer, seed=seed, ema_decay=ema_decay)
+        self.method = Progressive() if method is None else method
+        self.method.check(ema_decay=ema_decay)
         self.plan = plan
         self.weighting = weighting
         self.guidance = guidance
@@ -81,7 +86,7 @@ class ProgressiveDistillation(LatentModule):
         self.round = 0
         self.round_start = 0
         plan.check_schedule(self.teacher.schedule)
-        plan.check_weighting(weighting, self.teacher.schedule)
+        plan.check_weighting(weighting, self.teacher.schedule, partial(self.method.times, self.teacher.schedule, plan))
         self._reference = TeacherReference("", None, "")
         self._resumed_at: int | None = None
         self._errors = ValidationErrors()
@@ -137,12 +142,14 @@ class ProgressiveDistillation(LatentModule):
         self.check_data()
 
     def configure_callbacks(self) -> list[Callback]:
-        return [RoundPromotion()]
+        return [RoundPromotion(self.method.stopping_error)]
 
     def train(self, mode: bool = True) -> ProgressiveDistillation:
-        """Sets the mode of the student; the teacher stays in evaluation mode."""
+        """Sets the mode of the student; the teacher and the moving average stay in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
+        if self.ema is not None:
+            self.ema.eval()
         return self
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -168,15 +175,11 @@ class ProgressiveDistillation(LatentModule):
         """Measures the distillation error with fixed draws, and how far final latents are from the first teacher's."""
         draws = self._draw(batch, -1, batch_idx)
         errors = self._errors_of(self.finished_student, batch, draws, batch.conditioning)
+        sampled = partial(generate_latents, conditioning=batch.conditioning, null=self._null(), noise=draws.eps)
         num_steps, scale = self.current_round.num_steps, self.guidance.student_scale
-        final = self._sample(self.finished_student, batch.conditioning, draws.eps, num_steps, scale)
-        first = self._first.final(
-            draws.eps,
-            batch.conditioning,
-            lambda teacher: self._sample(
-                teacher, batch.conditioning, draws.eps, self.plan.start_steps, self.guidance.scale
-            ),
-        )
+        final = sampled(denoiser=self.finished_student, num_steps=num_steps, guidance_scale=scale)
+        as_first = partial(sampled, num_steps=self.plan.start_steps, guidance_scale=self.guidance.scale)
+        first = self._first.final(draws.eps, batch.conditioning, lambda teacher: as_first(denoiser=teacher))
         self._errors.update(errors, distance=squared_error(final, first.to(self.device)), counts=batch.counts)
 
     def on_validation_epoch_end(self) -> None:
@@ -206,13 +209,14 @@ class ProgressiveDistillation(LatentModule):
         self.refuse_broken(student if self.trainer.is_global_zero else None)
         # A teacher in bfloat16 is rounded, and the weights of a sharded one are not all on this process.
         is_comparable = self.teacher_dtype is torch.float32 and student is self.finished_student
-        self.refuse_unchanged(student, self.teacher if is_comparable else None)
+        self.refuse_unchanged(student, self._start_of_round() if is_comparable else None)
         if self.trainer.is_global_zero:
             save_student(
                 student,
                 folder,
                 round_=self.current_round,
                 teacher=self.teacher_name,
+                method=self.method,
                 weighting=self.weighting,
                 guidance=self.guidance,
                 updates=self.updates_in_round,
@@ -223,14 +227,15 @@ class ProgressiveDistillation(LatentModule):
         return folder
 
     def promote(self, folder: Path) -> None:
-        """Starts the next round, in which the student that was saved in ``folder`` is the teacher (Algorithm 1)."""
-        self.guidance.prepare(self.teacher)
-        copy_weights(source=self.finished_student, target=self.teacher)  # eta <- theta
+        """Starts the next round from the student saved in ``folder``, its teacher unless the method keeps the first."""
+        if not self.method.keeps_teacher:
+            self.guidance.prepare(self.teacher)
+            copy_weights(source=self.finished_student, target=self.teacher)  # eta <- theta
+            student = str(folder.relative_to(self.run_folder))
+            self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         copy_weights(source=self.finished_student, target=self.student)  # theta <- eta
         self.round += 1  # N <- N/2
         self.round_start = self.global_step
-        student = str(folder.relative_to(self.run_folder))
-        self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         restart_optimizers(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -252,20 +257,27 @@ class ProgressiveDistillation(LatentModule):
         self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
 
     def _errors_of(self, student: Denoiser, batch: LatentBatch, draws: Draws, conditioning: Conditioning) -> Errors:
-        """Returns the errors of Algorithm 1 for a batch, with the teacher and the guidance of the current round."""
-        scale = self.guidance.target_scale(self.round, draws.guidance)
+        """Returns the errors of Algorithm 1 for a batch, with the method, teacher and guidance of the current round."""
+        scale = self.guidance.target_scale(0 if self.method.keeps_teacher else self.round, draws.guidance)
+        predictors = self.method.predictors(
+            self.teacher, self.finished_student, student, conditioning=conditioning, null=self._null(), scale=scale
+        )
         return distillation_loss(
+            **predictors._asdict(),
             x=batch.posterior.sample(draws.posterior_noise),
             eps=draws.eps,
             uniform=draws.uniform,
             num_steps=self.current_round.num_steps,
-            factor=self.plan.factor,
+            factor=self.method.factor(self.plan, self.current_round),
             schedule=self.teacher.schedule,
-            teacher=predictor(self.teacher, conditioning, null=self._null(), guidance_scale=scale),
-            # A student has the guidance of its teacher in its weights, or takes the scale as an input of its network.
-            student=predictor(student, conditioning, guidance_scale=scale if student.takes_guidance else 1.0),
             weighting=self.weighting,
+            step_times=self.method.step_times,
         )
+
+    def _start_of_round(self) -> Denoiser:
+        """Returns a network with the weights that the student of the current round started as."""
+        last = self.run_folder / "rounds" / self.plan.rounds[self.round - 1].folder
+        return load_denoiser(last) if self.method.keeps_teacher and self.round > 0 else self.teacher
 
     def _draw(self, batch: LatentBatch, step: int, micro_batch: int) -> Draws:
         return draw(
@@ -285,9 +297,3 @@ class ProgressiveDistillation(LatentModule):
     def _load_first_teacher(self) -> Denoiser:
         first = load_denoiser(self.teacher_name, dtype=self.teacher_dtype).requires_grad_(False)
         return self.set_up(first).to(self.device).eval()
-
-    def _sample(
-        self, denoiser: Denoiser, conditioning: Conditioning, noise: Tensor, num_steps: int, guidance_scale: float
-    ) -> Tensor:
-        denoise = predictor(denoiser, conditioning, null=self._null(), guidance_scale=guidance_scale)
-        return sample(denoise=denoise, schedule=denoiser.schedule, noise=noise, num_steps=num_steps)

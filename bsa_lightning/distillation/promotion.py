@@ -46,9 +46,13 @@ class RoundPromotion(Callback):
     student, and a run that is resumed from that checkpoint promotes it again. (Hooks at the end of an epoch would lose
     a promotion on resume, since Lightning continues after them.) It does not promote while gradients are accumulated,
     which are those of the old student. The module brings the callback along (``configure_callbacks``).
+
+    Args:
+        error: the metric of the validation that must fall.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, error: str = "val/distillation_error") -> None:
+        self._error = error
         self._best = float("inf")
         self._stale = 0
         self._validated_step: int | None = None
@@ -74,7 +78,7 @@ class RoundPromotion(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ladder = _ladder(pl_module)
-        error = trainer.callback_metrics.get("val/distillation_error")
+        error = trainer.callback_metrics.get(self._error)
         # Lightning validates once more when it stops, which must not reopen a round that is over.
         if ladder.plan.patience is None or error is None or trainer.sanity_checking or self._is_over(ladder):
             return

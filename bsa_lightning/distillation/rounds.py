@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
@@ -12,7 +15,7 @@ from bsa_lightning.diffusion.weighting import Weighting, check_weights
 
 @dataclass(frozen=True)
 class Round:
-    """One round of a ladder, whose teacher takes ``factor`` times as many steps as its student.
+    """One round of a ladder.
 
     Args:
         index: the index of the round, from 0.
@@ -40,10 +43,10 @@ class Plan:
         end_steps: the number of steps of the last student, for example 25; at least 1.
         updates: the number of optimizer steps of each round, at least 1, or a list with a number for each round; the
             maximum if there is a ``patience``.
-        patience: the number of validations without a lower distillation error, at least 1, after which a round ends
-            early; ``None`` ends no round early.
-        factor: the number of teacher steps that a step of the student replaces, at least 2; 2 halves the steps, 16
-            gives one long round from 64 to 4.
+        patience: the number of validations without a lower distillation error (or another error, which the method
+            names), at least 1, after which a round ends early; ``None`` ends no round early.
+        factor: the number that the steps are divided by from round to round, at least 2; 2 halves the steps, 16 gives
+            one long round from 64 to 4.
         off_grid: whether to allow students whose times diffusers' own DDIM rounds by up to half a trained timestep,
             such as 32 or 16 steps of a teacher that was trained on 1000.
 
@@ -99,7 +102,9 @@ class Plan:
                     " at; choose another start_steps, or set off_grid to true"
                 )
 
-    def check_weighting(self, weighting: Weighting, schedule: Schedule) -> None:
+    def check_weighting(
+        self, weighting: Weighting, schedule: Schedule, times: Callable[[Round], Tensor] | None = None
+    ) -> None:
         """Refuses a weighting that is zero at all times of a round, and warns of one that is zero at some.
 
         For example, Min-SNR on a schedule without signal at t = 1 is zero at the only time of a one-step student.
@@ -107,13 +112,14 @@ class Plan:
         Args:
             weighting: the weighting of the loss.
             schedule: the noise schedule of the teacher.
+            times: gives the times that a round is trained at, (n,); ``None`` takes those of the student's sampler.
 
         Raises:
             UserError: if the weighting is zero at all times of a round.
         """
         for round_ in self.rounds:
-            times = schedule.grid(round_.num_steps)[:-1]
-            check_weights(weighting, schedule, times, where=f"in the round of {round_.num_steps} steps")
+            trained = schedule.grid(round_.num_steps)[:-1] if times is None else times(round_)
+            check_weights(weighting, schedule, trained, where=f"in the round of {round_.num_steps} steps")
 
     def _budgets(self) -> list[int]:
         return [self.updates] * self._num_rounds() if isinstance(self.updates, int) else self.updates

@@ -10,6 +10,7 @@ from typing import Any
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
+from bsa_lightning.distillation.methods import Method
 from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
@@ -24,6 +25,7 @@ def save_student(
     *,
     round_: Round,
     teacher: str,
+    method: Method,
     weighting: Weighting,
     guidance: GuidanceMode,
     updates: int,
@@ -37,6 +39,7 @@ def save_student(
         folder: the folder to write.
         round_: the round that has made the student.
         teacher: the model folder of the ladder's first teacher, or "tiny".
+        method: the method of distillation.
         weighting: the weighting that the student was trained with.
         guidance: the mode of guidance of the ladder.
         updates: the number of optimizer steps of the round.
@@ -48,6 +51,7 @@ def save_student(
         "teacher": teacher if teacher in BUILT_IN else str(resolve_folder(teacher).resolve()),
         "teacher_sha256": folder_sha256(teacher),
         "licence": read_licence(teacher),
+        "method": method.name,
         "weighting": weighting.name,
         "weighting_parameters": weighting.parameters,
         "round": round_.index + 1,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.evaluation.kept_samples import slug
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.evaluation.systems import System, rivals_of, student_system, teacher_system
+from bsa_lightning.generation.samplers import Renoising
 from bsa_lightning.models.loading import load_codec, load_conditioner, read_sampling
 from bsa_lightning.models.registry import resolve_folder
 
@@ -51,13 +54,12 @@ class RunSystems:
         """
         plan, run = self.module.plan, self.module.run_folder
         systems = [self.full_teacher, *(self.teacher(round_.num_steps) for round_ in plan.rounds)]
-        folders = [run / "rounds" / round_.folder for round_ in plan.rounds]
-        finished = [folder for folder in folders if folder.is_dir()]
+        finished = [round_ for round_ in plan.rounds if (run / "rounds" / round_.folder).is_dir()]
         if not finished:
             raise UserError(f"{run} has no students to score; run lightning fit first")
-        if lacking := [folder.name for folder in folders if folder not in finished]:
+        if lacking := [round_.folder for round_ in plan.rounds if round_ not in finished]:
             rank_zero_warn(f"{run} has no student {', '.join(lacking)}, so the others alone are scored")
-        students = [student_system(folder) for folder in finished]
+        students = [system for round_ in finished for system in self._students(round_)]
         systems += rivals_of(
             students,
             teacher=resolve_folder(self.module.teacher_name),
@@ -66,6 +68,30 @@ class RunSystems:
         )
         systems += [*students, *map(self.baseline, self.settings.baselines)]
         return list(dict.fromkeys(systems))
+
+    def _students(self, round_: Round) -> list[System]:
+        """Returns the student of a round under each of its samplers."""
+        student = student_system(self.module.run_folder / "rounds" / round_.folder)
+        further = self.settings.renoising_steps if self.module.method.goes_to_clean(round_) else ()
+        return [student, *(replace(student, num_steps=num_steps, sampler=Renoising()) for num_steps in further)]
+
+    def check_renoising(self) -> None:
+        """Refuses ``renoising_steps`` if no student can be sampled so, or at times that no student is trained at.
+
+        Raises:
+            UserError: naming the setting.
+        """
+        plan, steps = self.module.plan, list(self.settings.renoising_steps)
+        if steps and not any(map(self.module.method.goes_to_clean, plan.rounds)):
+            raise UserError(
+                f"renoising_steps is {steps}, but no student of this plan and method goes from every time to t = 0 in"
+                " one step; name the method SegmentedConsistency and an end_steps of 1, or leave renoising_steps out"
+            )
+        if wrong := [number for number in steps if plan.start_steps % number]:
+            raise UserError(
+                f"renoising_steps holds {wrong[0]}, which does not divide the start_steps {plan.start_steps} of the"
+                " plan, so that the student is not trained at its times; name divisors"
+            )
 
     def baseline(self, model: str) -> System:
         """Returns another undistilled model, at the full steps and the guidance of the ladder.

@@ -13,6 +13,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.common.lists import read_csv
 from bsa_lightning.evaluation.system_name import DDIM_NAME, SystemName
+from bsa_lightning.models.provenance import PROGRESSIVE
 
 TRAJECTORY_ERROR = "trajectory_error"
 """The main metric: the mean squared difference of final latents from those of the guided teacher at its full steps.
@@ -36,6 +37,7 @@ class Score:
         num_clips: the number of clips that were scored.
         metrics: the value of each metric by its column.
         sampler: the name of the sampler.
+        method: the name of a student's method of distillation; empty for other systems.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Score:
     num_clips: int
     metrics: dict[str, float] = field(default_factory=dict)
     sampler: str = DDIM_NAME
+    method: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -61,7 +64,8 @@ class Score:
         return SystemName.of(vars(self))
 
 
-COLUMNS = tuple(field_.name for field_ in fields(Score) if field_.name != "metrics")
+_FIRST = ("model", "method")
+COLUMNS = (*_FIRST, *(field_.name for field_ in fields(Score) if field_.name not in {*_FIRST, "metrics"}))
 KEY = tuple(name for name in COLUMNS if name != "nfe")
 
 
@@ -85,9 +89,10 @@ class ScoreFile:
         if not self.path.exists():
             return []
         lines: dict[tuple[str, ...], int] = {}
-        rows = read_csv(self.path, [name for name in COLUMNS if name != "sampler"], must_end=True)
+        rows = read_csv(self.path, [name for name in COLUMNS if name not in _LATER], must_end=True)
         for line, row in rows:
             row.setdefault("sampler", DDIM_NAME)
+            row.setdefault("method", PROGRESSIVE if row["weighting"] else "")
             for name, value in row.items():
                 if not _is_valid(name, value):
                     raise UserError(f"{self.path} line {line} has {value!r} as its {name}; {_REMEDY}")
@@ -111,6 +116,8 @@ class ScoreFile:
             writer.writerows(rows)
 
 
+_LATER = ("sampler", "method")
+"""The columns that files of earlier versions do not have."""
 _REMEDY = "correct it, or delete the file and run lightning test again"
 _LARGEST = 1e100
 """The bound of metrics, since the sum of much larger numbers would not be finite."""
@@ -121,7 +128,7 @@ def _is_valid(name: str, value: str) -> bool:
     match name:
         case "model":
             return bool(value)
-        case "weighting" | "guidance" | "sampler":
+        case "weighting" | "guidance" | "sampler" | "method":
             return True
         case "round" | "num_steps" | "nfe" | "seed" | "num_clips":
             return re.fullmatch(r"\d{1,18}", value, flags=re.ASCII) is not None

@@ -71,8 +71,10 @@ class Scoring(RoundObserver):
         for reason in self.check_clips(codec, read=self.settings.during_fit or stage == "test"):
             if trainer.is_global_zero:
                 _log.warning("%s", reason)
+        systems = RunSystems(pl_module, self.settings)
+        systems.check_renoising()
         for model in self.settings.baselines:
-            RunSystems(pl_module, self.settings).baseline(model)
+            systems.baseline(model)
         refuse_file(self.settings.cache_folder, setting="cache")
         if stage == "test" or trainer.ckpt_path is not None:
             self._refuse_other(pl_module, self._card(trainer, pl_module))

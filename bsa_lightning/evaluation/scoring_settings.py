@@ -32,6 +32,8 @@ class ScoringSettings:
         baselines: further whole models to score at the first teacher's steps and guidance, for example "tiny".
         rivals: the samplers of the undistilled teacher that students are compared with in ``test``; ``None`` is DDIM
             and DPM-Solver++. An empty list leaves guided DDIM at the steps of the ladder, which is always scored.
+        renoising_steps: the further numbers of steps, at least 2, in which a student of one segment of consistency
+            distillation is scored in ``test``, with new noise in every step; divisors of ``start_steps``.
         embeddings: the embeddings to score with, each of which has its own columns; an empty list is log-mel
             statistics.
         at_infinity: whether to extrapolate Frechet distances to infinitely many generated clips as well, with the same
@@ -52,6 +54,7 @@ class ScoringSettings:
     during_fit: bool = True
     baselines: Sequence[str] = ()
     rivals: Sequence[Sampler] | None = None
+    renoising_steps: Sequence[int] = ()
     embeddings: Sequence[Embedding] = ()
     at_infinity: bool = False
     kadtk: bool = False
@@ -71,6 +74,8 @@ class ScoringSettings:
         check_number("num_captions", self.num_captions, whole=True, at_least=1)
         check_number("batch_size", self.batch_size, whole=True, at_least=1)
         check_number("num_samples", self.num_samples, whole=True, at_least=0)
+        for steps in self.renoising_steps:
+            check_number("renoising_steps", steps, whole=True, at_least=2, advice="one step needs no new noise")
         if strangers := [rival for rival in self.samplers if not isinstance(rival, Sampler)]:
             raise UserError(f"rivals holds {strangers[0]!r}, but must list samplers, such as DDIM and DPMSolver")
         names = [sampler.name for sampler in self.samplers]

@@ -10,7 +10,7 @@ from bsa_lightning.evaluation.rivals import is_comparable
 from bsa_lightning.evaluation.scores import Score
 from bsa_lightning.generation.samplers import DDIM, Sampler
 from bsa_lightning.models.loading import read_sampling
-from bsa_lightning.models.provenance import read_student
+from bsa_lightning.models.provenance import PROGRESSIVE, read_student
 
 _DDIM = DDIM()
 
@@ -29,6 +29,7 @@ class System:
         weighting: the name of a student's weighting; empty for undistilled models.
         round: the round that made a student, from 1; 0 for undistilled models.
         sampler: the sampler.
+        method: the name of a student's method of distillation; empty for undistilled models.
     """
 
     model: str
@@ -40,6 +41,7 @@ class System:
     weighting: str = ""
     round: int = 0
     sampler: Sampler = _DDIM
+    method: str = ""
 
     @property
     def name(self) -> str:
@@ -77,6 +79,7 @@ class System:
             num_clips=num_clips,
             metrics=metrics or {},
             sampler=self.sampler.name,
+            method=self.method,
         )
 
 
@@ -111,6 +114,7 @@ def student_system(folder: Path) -> System:
         sampling_scale=read_sampling(folder).scale(),
         weighting=provenance["weighting"],
         round=provenance["round"],
+        method=provenance.get("method", PROGRESSIVE),
     )
 
 

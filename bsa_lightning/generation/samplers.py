@@ -1,17 +1,20 @@
-"""The samplers of undistilled models, which students are compared with."""
+"""The samplers of undistilled models, which students are compared with, and of students."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from bsa_lightning.data.order import seeded
 from bsa_lightning.diffusion.ddim import sample
-from bsa_lightning.diffusion.process import Prediction
+from bsa_lightning.diffusion.process import Prediction, add_noise
 from bsa_lightning.diffusion.schedule import Schedule
 
 _LEAST_SIGNAL = 2.0**-12
@@ -81,6 +84,42 @@ class DDIM(Sampler):
 
 
 @dataclass(frozen=True)
+class Renoising(Sampler):
+    """The multistep sampler of consistency models (Song et al. 2023): to a clean latent, then new noise of time s.
+
+    For students that go from any time to t = 0 in one step; one step is DDIM's. The new noise of a clip is a function
+    of the noise that the clip starts from, so that batches and ranks do not matter.
+    """
+
+    name = "re-noising"
+
+    @property
+    def fingerprint(self) -> str:
+        return "re-noising on the trailing grid, 1"
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        denoise: Callable[[Tensor, Tensor], Prediction],
+        schedule: Schedule,
+        noise: Tensor,
+        num_steps: int,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        fresh = [seeded(_digest(clip)) for clip in noise] if num_steps > 1 else []
+        z = noise
+        for step, (t, s) in enumerate(pairwise(schedule.grid(num_steps)), start=1):
+            x = denoise(z, t.expand(len(z))).x
+            if step < num_steps:
+                alpha, sigma = schedule.alpha_sigma(s, dtype=x.dtype)
+                eps = torch.stack([torch.randn(noise.shape[1:], generator=generator) for generator in fresh])
+                z = add_noise(x=x, eps=eps.to(x), alpha=alpha, sigma=sigma)
+            if on_step is not None:
+                on_step(step)
+        return x
+
+
+@dataclass(frozen=True)
 class DPMSolver(Sampler):
     """DPM-Solver++ (Lu et al. 2022), second order and multistep, by diffusers' ``DPMSolverMultistepScheduler``.
 
@@ -121,3 +160,8 @@ class DPMSolver(Sampler):
             if on_step is not None:
                 on_step(step)
         return z
+
+
+def _digest(clip: Tensor) -> int:
+    """Returns a seed that is a function of the numbers of a tensor alone."""
+    return int.from_bytes(hashlib.sha256(clip.double().cpu().contiguous().numpy().tobytes()).digest()[:7], "big")

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from bsa_lightning.models.provenance import PROGRESSIVE
 from bsa_lightning.models.registry import BUILT_IN
 
 _STABILITY = "Stability AI"
@@ -56,7 +57,8 @@ def model_card(
     lines = ["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", f"# {_title(provenance)}", ""]
     if student:
         lines += [
-            f"A few-step student of {provenance['teacher']}, made by progressive distillation with bsa-lightning.",
+            f"A few-step student of {provenance['teacher']}, made by {_method(provenance)} distillation with"
+            " bsa-lightning.",
             "",
             "| | |",
             "|---|---|",
@@ -103,14 +105,21 @@ def licence_of(folder: Path) -> str | None:
 
 def _title(provenance: Mapping[str, Any]) -> str:
     if "weighting" in provenance:
-        return f"{provenance['num_steps']}-step student ({provenance['weighting']})"
+        how = [name for name in (provenance.get("method"), provenance["weighting"]) if name not in (None, PROGRESSIVE)]
+        return f"{provenance['num_steps']}-step student ({', '.join(how)})"
     return str(provenance["name"])
+
+
+def _method(provenance: Mapping[str, Any]) -> str:
+    """Returns the method of distillation as words; students of earlier versions do not name theirs."""
+    return str(provenance.get("method", PROGRESSIVE)).replace("-", " ")
 
 
 def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
     parameters = ", ".join(f"{name} = {value}" for name, value in provenance["weighting_parameters"].items())
     return [
         ("steps", provenance["num_steps"]),
+        ("method", _method(provenance)),
         ("loss weighting", f"{provenance['weighting']} ({parameters})" if parameters else provenance["weighting"]),
         ("guidance", f"{provenance['guidance']}, {provenance['guidance_scale']}"),
         ("round", f"{provenance['round']}, {provenance['updates']} updates"),

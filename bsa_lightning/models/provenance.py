@@ -17,6 +17,8 @@ PROVENANCE = "provenance.json"
 NETWORK_PARTS = ("unet", "transformer", "scheduler")
 """The subfolders of the network and its scheduler, which the entry ``sha256`` is the digest of."""
 _STUDENT = ("pipeline", "teacher", "weighting", "round", "num_steps", "guidance", "guidance_scale")
+PROGRESSIVE = "progressive"
+"""The method of distillation of the students of earlier versions, whose provenance does not name one."""
 INDEX = "model_index.json"
 """The file of a complete model folder that names its pipeline class and its parts."""
 
@@ -168,6 +170,7 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "fine_tuned_from": _TEXT,
     "teacher_fine_tuned_from": _TEXT,
     "licence": _TEXT,
+    "method": _TEXT,
     "weighting": _TEXT,
     "weighting_parameters": (lambda value: isinstance(value, dict), "an object of numbers"),
     "round": (lambda value: is_integer(value, at_least=1), "a whole number of at least 1"),

@@ -38,7 +38,7 @@ def matches(results: Sequence[Result], metric: str, *, higher_is_better: bool) -
     sign = -1 if higher_is_better else 1
     teachers = [r for r in results if r.model == "teacher" and r.metrics.get(TRAJECTORY_ERROR, _UNKNOWN)[0] != 0]
     found = []
-    for student in (result for result in results if result.model == "student" and metric in result.metrics):
+    for student in (r for r in results if r.model == "student" and metric in r.metrics and _is_judged(r, metric)):
         rivals = [rival for rival in teachers if metric in rival.metrics and is_rival(student, rival)]
         equal, more = ([r for r in rivals if (r.nfe > student.nfe) == is_more] for is_more in (False, True))
         best = [best_of(some, lambda result: sign * result.metrics[metric][0]) for some in (equal, more)]
@@ -68,6 +68,7 @@ def worse_than_teacher(results: Sequence[Result]) -> list[tuple[Result, list[str
             == ("teacher", DDIM_NAME, student.num_steps, student.guidance_scale)
         ]
         names = [name for name in student.metrics if name == TRAJECTORY_ERROR or name.startswith(_FRECHET)]
+        names = [name for name in names if _is_judged(student, name)]
         # In its full number of steps, the teacher is what trajectory errors are measured from.
         teachers = [r for r in teachers if r.metrics.get(TRAJECTORY_ERROR, _UNKNOWN)[0] != 0]
         worse = [
@@ -82,6 +83,11 @@ def worse_than_teacher(results: Sequence[Result]) -> list[tuple[Result, list[str
 def is_rival(student: Result, rival: Result) -> bool:
     """Returns whether this is an undistilled teacher of as many steps or evaluations, and of no fewer evaluations."""
     return rival.model == "teacher" and rival.nfe >= student.nfe and is_comparable(student, rival)
+
+
+def _is_judged(student: Result, metric: str) -> bool:
+    """Returns whether a metric judges a student: new noise in every step leaves the teacher's trajectory on purpose."""
+    return metric != TRAJECTORY_ERROR or student.sampler == DDIM_NAME
 
 
 def _verdict(ours: tuple[float, float], theirs: tuple[float, float], sign: int) -> str:

@@ -18,7 +18,7 @@ REFERENCE = "reference"
 SECONDS = "seconds_per_clip"
 _ALIKE = ("clips", "evaluator", "embeddings", "readings")
 """The entries in which the score cards of all runs must agree."""
-_SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips", "sampler")
+_SYSTEM = ("model", "weighting", "num_steps", "guidance", "guidance_scale", "nfe", "num_clips", "sampler", "method")
 """The columns that tell one system from another."""
 
 
@@ -42,6 +42,7 @@ class Result:
         training_seeds: the training seeds of repeated runs; empty if there is one run.
         values: the value of each metric by (training seed, sampling seed).
         sampler: the name of the sampler.
+        method: the name of a student's method of distillation; empty for other systems.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Result:
     training_seeds: tuple[int, ...] = ()
     values: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     sampler: str = DDIM_NAME
+    method: str = ""
 
     @property
     def system(self) -> SystemName:
@@ -206,6 +208,7 @@ def _result(group: _Group, *, guidance: bool, run: str) -> Result:
         training_seeds=seeds if len(seeds) > 1 else (),
         values={name: values[name] for name in means},
         sampler=first["sampler"],
+        method=first["method"],
     )
 
 

@@ -136,7 +136,7 @@ def _system(
         detail = f"NFE {' or '.join(map(str, sorted(counted)))}" if counted else ""
     folder = readable(folder)
     # Rivals are many rows, which are hidden at first. The teacher of a ladder without guidance is shown, though.
-    shown = system.sampler == DDIM_NAME and not (is_guided and system.unguided)
+    shown = (system.sampler == DDIM_NAME and not (is_guided and system.unguided)) or system.model == "student"
     return SampledSystem(
         f"{folder}@{run}" if run else folder, f"{name}, {run}" if run else name, detail, sounds, shown=shown
     )

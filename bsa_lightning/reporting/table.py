@@ -140,7 +140,7 @@ def comma_separated(results: Sequence[Result]) -> str:
     columns = [column for name in measured for column in (name, f"{name}_ci95")]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    system = ["model", "weighting", "sampler", "num_steps", "nfe", "guidance", "guidance_scale", "num_clips"]
+    system = ["model", "method", "weighting", "sampler", "num_steps", "nfe", "guidance", "guidance_scale", "num_clips"]
     writer.writerow([*system, "num_seeds", *columns])
     for r in results:
         known = {**r.metrics, **({"seconds_per_clip": r.seconds} if r.seconds else {})}

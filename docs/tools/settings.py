@@ -36,6 +36,7 @@ from bsa_lightning.data.recordings import Columns
 from bsa_lightning.diffusion.weighting import Weighting
 from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
+from bsa_lightning.distillation.methods import Method
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.embeddings.base import Embedding
@@ -80,6 +81,7 @@ def _lines() -> Iterator[str]:
     yield from _sections(ProgressiveDistillation, Denoising, Plan, NetworkOptions)
     yield from _group("Weightings", "weighting", Weighting)
     yield from _group("Guidance modes", "guidance", GuidanceMode)
+    yield from _group("Methods", "method", Method)
     yield "## Data\n"
     yield from _sections(AudioCapsLatents, Prepared)
     yield from _group("Clips", "clips", Clips)

@@ -11,7 +11,7 @@ from bsa_lightning.evaluation.system_name import SystemName
 
 
 def score(seed=0, **metrics):
-    return Score("student", "bsa", 1, 8, "baked", 2.0, 8, seed, 64, metrics)
+    return Score("student", "bsa", 1, 8, "baked", 2.0, 8, seed, 64, metrics, method="progressive")
 
 
 def test_rows_come_back_and_a_repeat_replaces_its_own(tmp_path):
@@ -30,11 +30,12 @@ def test_columns_are_the_contract(tmp_path):
     file = ScoreFile(tmp_path / "scores.csv")
     file.append(score(fd_logmel=1.0, trajectory_error=0.1))
     assert file.path.read_text().splitlines()[0] == (
-        "model,weighting,round,num_steps,guidance,guidance_scale,nfe,seed,num_clips,sampler,fd_logmel,trajectory_error"
+        "model,method,weighting,round,num_steps,guidance,guidance_scale,nfe,seed,num_clips,sampler,fd_logmel,"
+        "trajectory_error"
     )
 
 
-def test_scores_from_before_samplers_had_a_column_are_of_ddim(tmp_path):
+def test_scores_from_before_samplers_and_methods_had_a_column_are_of_ddim_and_progressive(tmp_path):
     file = ScoreFile(tmp_path / "scores.csv")
     file.path.write_text(
         "model,weighting,round,num_steps,guidance,guidance_scale,nfe,seed,num_clips,fd_logmel\n"
@@ -43,13 +44,15 @@ def test_scores_from_before_samplers_had_a_column_are_of_ddim(tmp_path):
     assert file.keys() == {score(0).key}
     file.append(replace(score(0), sampler="dpm-solver++"))
     assert [(row["sampler"], row["fd_logmel"]) for row in file.rows()] == [("ddim", "1.5"), ("dpm-solver++", "")]
+    file.append(replace(score(0), method="segmented-consistency"))
+    assert [row["method"] for row in file.rows()] == ["progressive", "progressive", "segmented-consistency"]
 
 
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
         ("model", ["student"], [""]),
-        *((name, ["", "any text"], []) for name in ("weighting", "guidance", "sampler")),
+        *((name, ["", "any text"], []) for name in ("weighting", "guidance", "sampler", "method")),
         *((name, ["0", "9" * 18], ["", "-1", "1.0", "9" * 19, "\u0661"]) for name in ("round", "nfe", "seed")),
         ("guidance_scale", ["0", "0.5", "1e3"], ["", "-0.5", "nan", "inf", "3,0"]),
         ("fd_logmel", ["", "-1.5", "9.9e99", "-9.9e99"], ["nan", "1e100", "-1e100", "1_0", "x"]),

@@ -229,6 +229,8 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
         ("num_samples", -1),
         ("seeds", [0, -1]),
         ("seeds", [1, 1]),
+        ("renoising_steps", [1]),
+        ("renoising_steps", [2.5]),
     ]:
         with pytest.raises(UserError, match=f"{name} is"):
             Scoring(ScoringSettings(ToyClips(6), **{name: value}))
@@ -251,6 +253,7 @@ def test_mistakes(teacher_folder, latents_folder, tmp_path):
             {"embeddings": [CountedDistances()], "num_captions": 20, "clips": ShortRecordings(24)},
             r"fd_words has no value: 24 reference clips \(24 rows\) say nothing",
         ),
+        ({"renoising_steps": [2]}, r"renoising_steps is \[2\], but no student of this plan and method goes"),
         ({"cache": "FILE"}, "cache is .*, but .* is not a folder"),
         ({"clips": Broken(24)}, "toy-23 cannot be read"),
         ({"clips": Soundscapes(24)}, "sample_rate is 8000, but soundscapes are made at 16000 Hz"),

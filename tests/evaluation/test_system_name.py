@@ -17,6 +17,16 @@ from bsa_lightning.evaluation.system_name import SystemName
         ),
         (SystemName("teacher", "", "heun", False, 2), "teacher-heun-2steps", "Teacher (heun)"),
         (SystemName("student", "min-snr", num_steps=1), "student-min-snr-1steps", "Student (min-snr)"),
+        (
+            SystemName("student", "min-snr", num_steps=2, method="segmented-consistency"),
+            "student-min-snr-by-segmented-consistency-2steps",
+            "Student (segmented consistency, min-snr)",
+        ),
+        (
+            SystemName("student", "bsa", "re-noising", False, 4, "segmented-consistency"),
+            "student-bsa-by-segmented-consistency-with-re-noising-4steps",
+            "Student (segmented consistency, bsa, re-noising)",
+        ),
         (SystemName("baseline-my-tiny", num_steps=8), "baseline-my-tiny-8steps", "Baseline-my-tiny"),
         (
             SystemName("baseline-tiny", unguided=True, num_steps=8),

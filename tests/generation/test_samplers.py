@@ -5,7 +5,7 @@ from tolerances import FLOAT32
 
 from bsa_lightning.diffusion.process import Prediction
 from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, scaled_linear
-from bsa_lightning.generation.samplers import DDIM, DPMSolver
+from bsa_lightning.generation.samplers import DDIM, DPMSolver, Renoising
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 TABLE = TableSchedule(scaled_linear(**BETAS, num_timesteps=1000))
@@ -63,7 +63,46 @@ def test_steps_of_first_order_are_ddim(schedule, num_steps):
     torch.testing.assert_close(found, expected, **tolerance)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DPMSolver()], ids=lambda sampler: sampler.name)
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_new_noise_is_that_of_the_time_and_of_nothing_else(schedule):
+    """With a clean latent of 3 in every step, z_s = 3 alpha_s + sigma_s times noise that no other step has had."""
+    seen, start = [], noise(20_000, 1)
+
+    def three(z, t):
+        alpha, sigma = schedule.alpha_sigma(t, dtype=torch.float64)
+        seen.append((z - 3 * alpha[:, None]) / sigma[:, None])
+        return Prediction(torch.full_like(z, 3.0), z)
+
+    assert (Renoising()(three, schedule, start, 4) == 3).all()
+    drawn = torch.cat([start, *seen[1:]], dim=1).double()
+    assert drawn.shape == (20_000, 4)
+    torch.testing.assert_close(drawn.T.cov(), torch.eye(4).double(), rtol=0, atol=0.04)  # 5.7 deviations of the least
+    assert drawn.mean(0).abs().max() < 0.03
+
+
+def test_new_noise_does_not_depend_on_the_batch_and_one_step_has_none():
+    start = noise(5, 3).float()
+    together = Renoising()(curved, TABLE, start, 3)
+    assert torch.equal(together, torch.cat([Renoising()(curved, TABLE, start[i : i + 1], 3) for i in range(5)]))
+    assert torch.equal(together, Renoising()(curved, TABLE, start, 3))
+    assert not torch.allclose(together, DDIM()(curved, TABLE, start, 3))
+    assert torch.equal(Renoising()(curved, TABLE, start, 1), curved(start, torch.ones(5, dtype=torch.float64)).x)
+
+
+@pytest.mark.parametrize("schedule", FLOWS.values(), ids=FLOWS)
+def test_an_ideal_consistency_model_keeps_the_distribution_of_the_data(schedule):
+    """Of a normal distribution, whose probability flow to t = 0 keeps quantiles."""
+
+    def ideal(z, t):
+        alpha, sigma = (values[:, None] for values in schedule.alpha_sigma(t, dtype=torch.float64))
+        return Prediction(0.7 + 1.6 * (z - alpha * 0.7) / (alpha**2 * 1.6**2 + sigma**2).sqrt(), z)
+
+    found = Renoising()(ideal, schedule, noise(20_000, 1), 4)
+    assert float(found.mean()) == pytest.approx(0.7, abs=0.06)
+    assert float(found.std()) == pytest.approx(1.6, abs=0.05)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DPMSolver(), Renoising()], ids=lambda sampler: sampler.name)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_one_evaluation_a_step_at_the_times_of_the_trailing_grid(sampler, schedule):
     times, steps = [], []
@@ -82,5 +121,5 @@ def test_one_evaluation_a_step_at_the_times_of_the_trailing_grid(sampler, schedu
 
 def test_equal_samplers_are_one():
     assert DDIM() == DDIM() != DPMSolver()
-    assert len({DDIM(), DDIM(), DPMSolver(), DPMSolver()}) == 2
-    assert DDIM().fingerprint != DPMSolver().fingerprint
+    assert len({DDIM(), DDIM(), DPMSolver(), DPMSolver(), Renoising(), Renoising()}) == 3
+    assert len({sampler.fingerprint for sampler in (DDIM(), DPMSolver(), Renoising())}) == 3

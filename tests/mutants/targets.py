@@ -5,20 +5,23 @@ from pathlib import Path
 D, E = "tests/distillation", "tests/evaluation"
 
 MODULE = [f"{D}/test_{name}.py" for name in ("steps", "averaging", "module", "promotion", "resume")]
-MODULE += ["tests/training/test_latent_module.py"]
+MODULE += [f"{D}/test_segmented_consistency.py", "tests/training/test_latent_module.py"]
 
 TESTS = {
     "bsa_lightning/diffusion/ddim.py": ["tests/diffusion/test_ddim.py", "tests/diffusion/test_process.py"],
     "bsa_lightning/diffusion/guidance.py": ["tests/diffusion/test_process.py", f"{D}/test_guidance_modes.py"],
     "bsa_lightning/diffusion/losses.py": [
         "tests/diffusion/test_losses.py", "tests/diffusion/test_distillation_loss.py",
-        "tests/diffusion/test_weighting.py", f"{D}/test_validation.py",
+        "tests/diffusion/test_weighting.py", f"{D}/test_validation.py", f"{D}/test_methods.py",
     ],
     "bsa_lightning/diffusion/process.py": ["tests/diffusion/test_process.py", "tests/diffusion/test_losses.py"],
     "bsa_lightning/diffusion/schedule.py": [
         "tests/diffusion/test_schedule.py", "tests/diffusion/test_ddim.py", f"{D}/test_rounds.py",
     ],
     "bsa_lightning/diffusion/weighting.py": ["tests/diffusion/test_weighting.py", f"{D}/test_settings.py"],
+    "bsa_lightning/distillation/methods.py": [
+        f"{D}/test_methods.py", f"{D}/test_segmented_consistency.py", "tests/evaluation/test_renoised_students.py",
+    ],
     "bsa_lightning/distillation/module.py": MODULE,
     "bsa_lightning/distillation/promotion.py": [f"{D}/test_promotion_hooks.py", f"{D}/test_promotion.py"],
     "bsa_lightning/distillation/draws.py": [f"{D}/test_draws.py", f"{D}/test_steps.py"],

@@ -21,10 +21,11 @@ def teacher(num_steps, error, *, guided=True, sampler="ddim", half_width=0.01):
     return Result("teacher", "", num_steps, "outside", scale, nfe, 64, (0, 1), metrics, None, name, sampler=sampler)
 
 
-def student(num_steps, error, *, weighting="bsa", half_width=0.01):
-    name = f"Student ({weighting})"
+def student(num_steps, error, *, weighting="bsa", half_width=0.01, sampler="ddim"):
+    name = SystemName("student", weighting, sampler).title
     metrics = {ERROR: (error, half_width), "clap_score": (error, half_width)}
-    return Result("student", weighting, num_steps, "baked", 3.0, num_steps, 64, (0, 1), metrics, None, name)
+    told = (num_steps, "baked", 3.0, num_steps, 64, (0, 1), metrics, None, name)
+    return Result("student", weighting, *told, sampler=sampler)
 
 
 TEACHERS = [
@@ -126,3 +127,13 @@ def test_the_table_names_guidance_and_leads_with_the_trajectory_error():
         ["Teacher (DDIM, no guidance)", "4", "4", "none"],
         ["Student (bsa)", "4", "4", "baked 3"],
     ]
+
+
+def test_new_noise_in_every_step_is_not_judged_by_the_trajectory_error():
+    """It leads elsewhere by its nature, so that only what looks at distributions of sound tells."""
+    renoised = replace(student(4, 0.9, sampler="re-noising"), metrics={ERROR: (0.9, 0.01), "fd_logmel": (0.9, 0.01)})
+    teachers = [replace(each, metrics={**each.metrics, "fd_logmel": (0.2, 0.01)}) for each in TEACHERS]
+    assert not matches([*teachers, renoised], ERROR, higher_is_better=False)
+    assert worse_than_teacher([*teachers, renoised]) == [(renoised, ["fd_logmel"])]
+    plain = replace(renoised, sampler="ddim")
+    assert worse_than_teacher([*teachers, plain]) == [(plain, [ERROR, "fd_logmel"])]
