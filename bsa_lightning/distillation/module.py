@@ -277,7 +277,8 @@ class ProgressiveDistillation(LatentModule):
     def _start_of_round(self) -> Denoiser:
         """Returns a network with the weights that the student of the current round started as."""
         last = self.run_folder / "rounds" / self.plan.rounds[self.round - 1].folder
-        return load_denoiser(last) if self.method.keeps_teacher and self.round > 0 else self.teacher
+        is_first = self.round == 0 or not self.method.keeps_teacher
+        return self.teacher if is_first else load_denoiser(last).to(self.device)
 
     def _draw(self, batch: LatentBatch, step: int, micro_batch: int) -> Draws:
         return draw(

@@ -9,6 +9,7 @@ from ladder import module_of
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.distillation.cost import PeakMemory, cost, sampling_flops
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+from bsa_lightning.distillation.methods import SegmentedConsistency
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.loading import load_denoiser, without_weights
 from bsa_lightning.training.latent_module import NetworkOptions
@@ -23,7 +24,7 @@ def tango():
 
 def planned(folder, *, batch_size=2, precision="32-true", accumulate=1, **settings):
     with without_weights():
-        module = module_of(folder, plan=Plan(8, 2, 1), **settings)
+        module = module_of(folder, **{"plan": Plan(8, 2, 1)} | settings)
     return cost(module, batch_size=batch_size, precision=precision, accumulate=accumulate)
 
 
@@ -58,6 +59,16 @@ def test_flops_are_those_of_the_evaluations(teacher_folder, guidance, evaluation
     found = planned(teacher_folder, batch_size=3, accumulate=2, guidance=guidance)
     assert found.teacher_flops == 3 * 2 * 2 * evaluations * one
     assert found.student_flops == pytest.approx(3 * 2 * 3 * one, rel=0.05)  # backward costs about two forwards
+
+
+def test_a_target_with_an_average_costs_one_guided_evaluation_and_one_of_the_student(teacher_folder):
+    """Whatever the number of the teacher's steps in one of the student's."""
+    with without_weights():
+        one = sampling_flops(load_denoiser(teacher_folder))
+    for plan in (Plan(8, 4, 1), Plan(8, 1, 1, factor=8)):
+        found = planned(teacher_folder, plan=plan, method=SegmentedConsistency(), ema_decay=0.9)
+        assert found.teacher_flops == 2 * (2 + 1) * one
+    assert found.average == found.student
 
 
 def test_activations_grow_with_clips_and_shrink_with_checkpointing(teacher_folder):

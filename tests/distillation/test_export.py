@@ -85,6 +85,9 @@ def test_its_card_says_where_it_comes_from(exported, teacher_folder):
         assert words in card
     assert str(teacher_folder) not in card + (folder / "provenance.json").read_text()
     assert json.loads((folder / "provenance.json").read_text())["round"] == 2
+    assert json.loads((folder / "provenance.json").read_text())["method"] == "progressive"
+    assert "made by progressive distillation with" in card
+    assert "\n| method | progressive |\n" in card
 
 
 def test_files_may_be_read_by_whom_the_umask_says(exported):

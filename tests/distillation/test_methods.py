@@ -124,6 +124,25 @@ def test_segment_times_are_a_step_of_the_teacher_and_the_end_of_its_segment(sche
     assert (mid >= s).all()
 
 
+class Apart(CosineSchedule):
+    """Whose grids do not meet in the last bits, as those of Stable Audio 3."""
+
+    def grid(self, num_steps):
+        grid = super().grid(num_steps)
+        grid[1:-1] += 1e-9 / num_steps
+        return grid
+
+
+def test_segments_begin_and_end_where_the_student_samples():
+    schedule, uniform = Apart(), (torch.arange(8, dtype=torch.float64) + 0.5) / 8
+    t, mid, s = SegmentedConsistency().step_times(uniform, schedule=schedule, num_steps=4, factor=2)
+    finer, grid = schedule.grid(8).flip(0), schedule.grid(4).flip(0)
+    assert not torch.equal(finer[::2], grid)
+    assert torch.equal(t, torch.stack([finer[1::2], grid[1:]], dim=1).flatten())
+    assert torch.equal(mid, torch.stack([grid[:-1], finer[1::2]], dim=1).flatten())
+    assert torch.equal(s, grid[:-1].repeat_interleave(2))
+
+
 @methods
 def test_times_that_are_trained_are_those_that_are_drawn(method):
     schedule, plan = CosineSchedule(), Plan(8, 2, 1)
@@ -131,6 +150,9 @@ def test_times_that_are_trained_are_those_that_are_drawn(method):
     eighths = [k / 8 for k in range(8, 0, -1)]
     expected = {"progressive": ([1, 0.75, 0.5, 0.25], [1, 0.5]), "segmented-consistency": (eighths, eighths)}
     assert tuple(method.times(schedule, plan, round_).tolist() for round_ in (first, second)) == expected[method.name]
+    for num_steps in (3, 49, 100):  # 1 / 49 times 49 is less than 1 in floating point
+        long = Plan(num_steps, 1, 1, factor=num_steps)
+        assert len(method.times(schedule, long, long.rounds[0])) == (num_steps if method.keeps_teacher else 1)
 
 
 def test_all_methods_draw_times_of_one_segment_from_one_number():
@@ -156,7 +178,7 @@ def test_what_a_method_asks_of_a_run():
 def test_the_teacher_is_guided_and_networks_of_students_are_not(method, scale):
     """Unless these take the scale as an input."""
     teacher, t = Gaussian(CosineSchedule()), torch.full((3,), 0.5, dtype=torch.float64)
-    z, asked = noise(3, 4), []
+    z, average, asked = noise(3, 4), Gaussian(SCHEDULES["tango"]), []
 
     class Taking(Gaussian):
         takes_guidance = True
@@ -166,12 +188,12 @@ def test_the_teacher_is_guided_and_networks_of_students_are_not(method, scale):
             return super().forward(z_t, t, conditioning)
 
     for student in (Gaussian(CosineSchedule()), Taking(CosineSchedule())):
-        found = method.predictors(teacher, student, student, conditioning=COND, null=NULL, scale=scale)
+        found = method.predictors(teacher, average, student, conditioning=COND, null=NULL, scale=scale)
         cond, uncond = teacher(z, t, COND).x, teacher(z, t, NULL.repeat(3)).x
         guided = uncond + expand(torch.as_tensor(scale), z) * (cond - uncond)
         torch.testing.assert_close(found.teacher(z, t).x, guided, **IDENTITY)
-        second = found.second(z, t).x
-        torch.testing.assert_close(second, guided if method.name == "progressive" else cond, **IDENTITY)
+        second, own = found.second(z, t).x, average(z, t, COND).x
+        torch.testing.assert_close(second, guided if method.name == "progressive" else own, **IDENTITY)
         torch.testing.assert_close(found.student(z, t).x, cond, **IDENTITY)
     expected = torch.as_tensor(scale).float().expand(3)
     assert asked

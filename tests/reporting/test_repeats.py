@@ -15,7 +15,7 @@ from bsa_lightning.reporting.training_seed_differences import cells, comma_separ
 SAMPLING_SEEDS = range(3)
 
 
-def write_run(folder, *, weighting, seed, fd, teacher_fd=20.0, **settings):
+def write_run(folder, *, weighting, seed, fd, teacher_fd=20.0, method="progressive", **settings):
     """A run whose student has ``fd`` and whose teacher has ``teacher_fd`` on average, each sampling seed alike off."""
     config = {
         "seed_everything": seed,
@@ -29,7 +29,7 @@ def write_run(folder, *, weighting, seed, fd, teacher_fd=20.0, **settings):
         metrics = {"fd_logmel": teacher_fd + off, "trajectory_error": 0.0}
         file.append(Score("teacher", "", 0, 8, "outside", 3.0, 16, sampling, 64, metrics))
         metrics = {"fd_logmel": fd + off, "trajectory_error": fd / 10}
-        file.append(Score("student", weighting, 1, 4, "baked", 3.0, 4, sampling, 64, metrics))
+        file.append(Score("student", weighting, 1, 4, "baked", 3.0, 4, sampling, 64, metrics, method=method))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
@@ -123,7 +123,7 @@ def test_runs_with_fewer_samplings_are_paired_on_those_that_all_have(runs):
         if row["seed"] == "0":
             metrics = {"fd_logmel": float(row["fd_logmel"]), "trajectory_error": float(row["trajectory_error"])}
             numbers = {name: int(row[name]) for name in ("round", "num_steps", "nfe", "seed", "num_clips")}
-            words = {name: row[name] for name in ("model", "weighting", "guidance")}
+            words = {name: row[name] for name in ("model", "method", "weighting", "guidance")}
             score = Score(**words, **numbers, guidance_scale=float(row["guidance_scale"]), metrics=metrics)
             ScoreFile(runs[3] / "scores.csv").append(score)
     for order in (runs, runs[::-1]):
@@ -216,3 +216,13 @@ def test_seeds_that_agree_by_chance_tell_nothing(tmp_path):
     (found,) = differences(read_results(runs))
     assert (found.mean, found.half_width) == (1.0, 0)
     assert not found.excludes_zero
+
+
+def test_runs_of_other_methods_are_told_apart_by_the_name_of_their_method(tmp_path):
+    methods = ("progressive", "segmented-consistency")
+    runs = [write_run(tmp_path / name, weighting="bsa", seed=0, fd=21.0, method=name) for name in methods]
+    students = [(result.name, result.method) for result in read_results(runs) if result.model == "student"]
+    assert students == [
+        ("Student (bsa)", "progressive"),
+        ("Student (segmented consistency, bsa)", "segmented-consistency"),
+    ]

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.distillation.guidance_modes import Embedded
+from bsa_lightning.distillation.methods import SegmentedConsistency
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.loading import load_denoiser
 from bsa_lightning.training.latent_module import NetworkOptions
@@ -29,6 +30,7 @@ PLAN = Plan(4, 1, 2)
 EXTRAS = {
     "bf16": ({}, {"precision": "bf16-mixed"}),
     "accumulated": ({}, {"accumulate_grad_batches": 2}),
+    "segmented": ({"method": SegmentedConsistency()}, {}),
     "checkpointed": ({"networks": NetworkOptions("bfloat16", gradient_checkpointing=True)}, {}),
 }
 
