@@ -14,9 +14,10 @@ RESULTS = Path(__file__).resolve().parent.parent / "experiments" / "weightings" 
 METRICS = ("fd_logmel", "trajectory_error", "seconds_per_clip")
 
 
-@pytest.mark.parametrize("part", ["budget", "caps", "esc10", "guidance", "ladder"])
+@pytest.mark.parametrize("part", ["budget", "caps", "esc10", "flow", "guidance", "ladder"])
 def test_tables_are_those_of_the_scores(part, tmp_path):
-    results = read_results(rebuild(RESULTS / part / "scores.csv", tmp_path, METRICS))
+    metrics = () if part == "flow" else METRICS  # the flow's were all measured by today's evaluator
+    results = read_results(rebuild(RESULTS / part / "scores.csv", tmp_path, metrics))
     assert table.comma_separated(results) == (RESULTS / part / "table.csv").read_text()
     found = training_seed_differences.comma_separated(training_seed_differences.differences(results))
     assert found == (RESULTS / part / "differences.csv").read_text()
