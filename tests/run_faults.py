@@ -114,7 +114,9 @@ RUNS: dict[str, Build] = {
     ),
     "a repeat twice": table(lambda lines, rng, _: lines.append(list(rng.choice(lines[1:]))), "scores.csv"),
     "a system without a name": table(lambda lines, rng, _: rng.choice(lines[1:]).__setitem__(0, ""), "scores.csv"),
-    "clips of another number": table(lambda lines, _, __: lines[3].__setitem__(8, "63"), "scores.csv"),
+    "clips of another number": table(
+        lambda lines, _, __: lines[3].__setitem__(lines[0].index("num_clips"), "63"), "scores.csv"
+    ),
     "a quote that never ends": content(lambda data, _: data.rstrip(b"\n") + b'\n"', *CSVS[::2]),
     "the last cell cut short": content(lambda data, _: data.rstrip(b"\n")[:-1], *CSVS[::2]),
     "a NUL": content(lambda data, rng: _inserted(data, b"\0", rng), *CSVS),

@@ -94,6 +94,9 @@ class Mistakes:
                     kind(*args, **settings)
             except UserError as error:
                 name = _setting(str(error), kwargs)
+                if name is not None and _is_refused(kwargs[name]):  # what is wrong with it has been said
+                    settings = _without(kind, settings, name)
+                    continue
                 is_inner = str(error).startswith(f"{name}.")  # of what a setting will make
                 if name is None or not (is_inner or str(error).startswith(f"{name} is {kwargs[name]!r}")):
                     return

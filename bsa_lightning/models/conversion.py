@@ -214,7 +214,9 @@ def text_folder(name: str, checkpoint: Path) -> Path:
         if folder.is_dir():
             return folder
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise UserError(f"text_encoder is {name}, but no such folder exists; name one with T5's tokenizer")
+        raise UserError(
+            f"text_encoder is {name}, but no such folder exists; name one with T5's tokenizer as --text_encoder"
+        )
     return fetch(name, TEXT_FILES, optional=("special_tokens_map.json", "spiece.model"), option="--text_encoder")
 
 

@@ -70,7 +70,7 @@ def model_card(
     if scores:
         lines += ["## Scores", "", *scores, ""]
     lines += [notes, ""] if notes else []
-    lines += ["## Licence", "", _licence(licence, student=student), ""]
+    lines += ["## Licence", "", _licence(licence, student=student, has_terms="## Terms" in notes), ""]
     return "\n".join(lines)
 
 
@@ -155,7 +155,9 @@ def _usage(provenance: Mapping[str, Any], pipeline: str, options: str, length_ar
     ]
 
 
-def _licence(licence: str, *, student: bool) -> str:
+def _licence(licence: str, *, student: bool, has_terms: bool) -> str:
+    if licence == "unknown" and has_terms:
+        return "The folder of the teacher does not name a licence; the terms above are those of the published weights."
     if licence == "unknown":
         return "The source does not say under what licence its weights are; ask its authors before you use them."
     text = f"{licence}" + (", inherited from the teacher's weights." if student else ", as the source's weights.")

@@ -69,7 +69,10 @@ def pipeline_name(model: str | Path) -> str:
     index = folder / INDEX
     name = read_json(index).get("_class_name") if index.is_file() else provenance.read(folder).get("pipeline")
     if name is None:
-        raise UserError(f"{folder} is not a model folder: it has no {INDEX}; name a whole one, or a student's")
+        raise UserError(
+            f"{folder} is not a model folder: it has no {INDEX}; name a whole one, or a student's, or make"
+            " one of an original checkpoint with lightning convert"
+        )
     known = _registered()
     if not isinstance(name, str) or name not in known:
         raise UserError(f'{folder} holds a "{name}", but only {", ".join(known)} can be read; name another folder')

@@ -9,9 +9,13 @@ from bsa_lightning.cli import (
     classes,
     fit,  # noqa: F401 - its log handlers must not hold a captured stream
 )
+from bsa_lightning.cli.collected import Mistakes
 from bsa_lightning.cli.main import main
 from bsa_lightning.cli.order import refuse_wrong_order
 from bsa_lightning.cli.setting_places import places, without_setting, yaml_settings
+from bsa_lightning.common.errors import UserError
+from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 
 
 @pytest.fixture
@@ -95,6 +99,16 @@ def test_settings_are_found_where_they_are_written(tmp_path):
         *(("model.b", "2", 0), ("c_d", "3", 0), ("plan", "", 0)),
     ]
     assert yaml_settings("a: [") == []
+
+
+def test_what_a_refused_setting_causes_is_not_said():
+    mistakes = Mistakes(["fit"])
+    clips = mistakes.make(Soundscapes, num_clips=0)
+    mistakes.make(ScoringSettings, clips=clips, num_captions=0)
+    with pytest.raises(UserError) as caught:
+        mistakes.refuse()
+    assert str(caught.value).startswith("2 mistakes: (1) num_clips is 0")
+    assert "(2) num_captions is 0" in str(caught.value)
 
 
 def test_a_setting_is_taken_out_alone():

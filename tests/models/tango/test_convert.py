@@ -215,6 +215,7 @@ def test_a_vocoder_of_another_front_end_is_refused(converted, tmp_path):
         load_codec(folder)
 
 
+@pytest.mark.slow
 def test_a_ladder_of_three_rounds_runs_on_a_converted_folder(converted, tmp_path):
     """On clips of 0.64 seconds; a student makes sound, and so does its teacher."""
     folder = tmp_path / "model"
