@@ -5,7 +5,13 @@ import torch
 from gaussian import SCHEDULES, GaussianTeacher, noise
 from tolerances import IDENTITY
 
-from bsa_lightning.diffusion.losses import Errors, denoising_loss, distillation_loss, distillation_target
+from bsa_lightning.diffusion.losses import (
+    Errors,
+    denoising_loss,
+    distillation_loss,
+    distillation_target,
+    halving_times,
+)
 from bsa_lightning.diffusion.schedule import CosineSchedule
 from bsa_lightning.diffusion.weighting import (
     BSA,
@@ -98,6 +104,15 @@ def test_the_gradient_is_of_the_student_alone(schedule):
     other = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     drawn(schedule, GaussianTeacher(schedule, mean=other), network, BSA(), 2).loss().backward()
     assert other.grad is None
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_times_of_a_step_are_one_more_than_the_teachers_steps(factor):
+    times = halving_times(UNIFORM, schedule=CosineSchedule(), num_steps=NUM_STEPS, factor=factor)
+    i = torch.tensor([1, 4, 6, 10], dtype=torch.float64)
+    assert len(times) == factor + 1
+    for k, time in enumerate(times):
+        torch.testing.assert_close(time, (i - k / factor) / NUM_STEPS, **IDENTITY)
 
 
 @schedules

@@ -120,9 +120,15 @@ class Wave(Warp):
         return t + 0.5 * torch.sin(2 * math.pi * t) * (t < 1)
 
 
+class Flat(Warp):
+    def __call__(self, t):
+        return torch.where(t < 0.5, t, torch.where(t < 0.6, 0.5, t))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: FlowSchedule(Flat()), "the warp Flat does not rise everywhere"),
         (lambda: FlowSchedule(Line(0.1, 1.0)), "the warp Line goes from 0.1 at t = 0 to 1 at t = 1, but must go"),
         (lambda: FlowSchedule(Line(0.0, 0.998)), "the warp Line goes from 0 at t = 0 to 0.998 at t = 1, but must"),
         (lambda: FlowSchedule(Wave()), "the warp Wave does not rise everywhere"),
@@ -136,6 +142,17 @@ class Wave(Warp):
 def test_warps_and_times_that_cannot_be(make, message):
     with pytest.raises(UserError, match=re.escape(message)):
         make()
+
+
+def test_times_are_float64_whatever_the_numbers_are_held_in():
+    uniform = torch.tensor([0.25, 0.75])
+    for times in (FlowSchedule(Identity()).trained_times, LogitNormalTimes()):
+        assert torch.equal(times(uniform), times(uniform.double()))
+        assert times(uniform).dtype == torch.float64
+
+
+def test_logit_normal_times_are_standard_unless_told():
+    assert (LogitNormalTimes().mean, LogitNormalTimes().std) == (0, 1)
 
 
 def test_logit_normal_times_have_its_quantiles():

@@ -9,14 +9,19 @@ MODULE += [f"{D}/test_segmented_consistency.py", "tests/training/test_latent_mod
 
 TESTS = {
     "bsa_lightning/diffusion/ddim.py": ["tests/diffusion/test_ddim.py", "tests/diffusion/test_process.py"],
+    "bsa_lightning/diffusion/flow.py": ["tests/diffusion/test_flow.py"],
     "bsa_lightning/diffusion/guidance.py": ["tests/diffusion/test_process.py", f"{D}/test_guidance_modes.py"],
     "bsa_lightning/diffusion/losses.py": [
         "tests/diffusion/test_losses.py", "tests/diffusion/test_distillation_loss.py",
         "tests/diffusion/test_weighting.py", f"{D}/test_validation.py", f"{D}/test_methods.py",
+        "tests/diffusion/test_flow.py",
     ],
-    "bsa_lightning/diffusion/process.py": ["tests/diffusion/test_process.py", "tests/diffusion/test_losses.py"],
+    "bsa_lightning/diffusion/process.py": [
+        "tests/diffusion/test_process.py", "tests/diffusion/test_losses.py", "tests/diffusion/test_flow.py",
+    ],
     "bsa_lightning/diffusion/schedule.py": [
         "tests/diffusion/test_schedule.py", "tests/diffusion/test_ddim.py", f"{D}/test_rounds.py",
+        "tests/diffusion/test_flow.py",
     ],
     "bsa_lightning/diffusion/weighting.py": ["tests/diffusion/test_weighting.py", f"{D}/test_settings.py"],
     "bsa_lightning/distillation/methods.py": [
