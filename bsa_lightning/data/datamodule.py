@@ -164,8 +164,9 @@ class AudioCapsLatents(LightningDataModule):
         for reader in (self.train_reader, self.val_reader):
             for name, theirs in (("codec", codec), ("conditioner", conditioner)):
                 if reader is not None and reader.index[name] != theirs:
+                    length = ", or for another length of its clips" if name == "codec" else ""
                     raise UserError(
-                        f'{reader.name} was prepared with another {name} than that of teacher "{teacher}";'
+                        f'{reader.name} was prepared with another {name} than that of teacher "{teacher}"{length};'
                         " prepare it anew with this teacher, or name the teacher it was made with"
                     )
 
