@@ -23,10 +23,10 @@ demo: $(READY) ## distil the built-in teacher with BSA, score it, draw the figur
 	$(BIN)/lightning report $(DEMO)
 
 test: $(READY) ## run the tests (what is slow or needs a GPU or a download is left out)
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 slow: $(READY) ## run the tests that take minutes: deaths, nodes, sharding, compilers
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "slow and not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 -m "slow and not gpu and not network"
 
 check: lint types docs test slow ## all that a change must pass: lint, types, docs, test, slow (a quarter of an hour)
 

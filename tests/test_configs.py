@@ -41,7 +41,9 @@ def root(tmp_path, monkeypatch, tango, tangoflux):
         soundfile.write(root / name / "a_0.wav", np.sin(np.arange(800)), 16_000)
     for name in ("own/val.jsonl", "data/AUDIOCAPS/test_audiocaps_subset.json"):
         (root / name).write_text('{"location": "a_0.wav", "captions": "A tone"}\n')
-    (root / "data" / "esc10" / "test.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,a,0,A tone\n")
+    for name in ("train", "test"):
+        list_of_one = "audiocap_id,youtube_id,start_time,caption\n1,a,0,A tone\n"
+        (root / "data" / "esc10" / f"{name}.csv").write_text(list_of_one)
     for name in ("configs", "experiments"):
         (root / name).symlink_to(ROOT / name)
     resolve = registry.resolve_folder

@@ -30,9 +30,12 @@ def generate(
 ) -> None:
     """Makes sound from captions and writes wav files.
 
-    The built-in teacher and its students know these words alone: a, an, and, beep(s), bell(s), buzz(es), by, chirp(s),
-    click(s), engine, falling, followed, four, high, hum, knock(s), long, low, over, quick, rain, rising, short, slow,
-    then, three, two, wind, with. For example: "Three short high beeps over a low hum", "Wind, with a rising chirp".
+    The built-in teacher and its students know ten kinds of sound from recordings (a dog barks, rain falls, waves crash,
+    a baby cries, a clock ticks, a person sneezes, a helicopter flies, a chainsaw cuts wood, a rooster crows, a fire
+    crackles), and soundscapes, which are described in these words alone: a, an, and, beep(s), bell(s), buzz(es), by,
+    chirp(s), click(s), engine, falling, followed, four, high, hum, knock(s), long, low, over, quick, rain, rising,
+    short, slow, then, three, two, wind, with. For example: "A dog barks", "Three short high beeps over a low hum",
+    "Wind, with a rising chirp".
 
     Args:
         captions: the captions.

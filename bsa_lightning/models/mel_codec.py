@@ -19,6 +19,8 @@ from bsa_lightning.models.provenance import INDEX, is_integer, is_number
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
+    from bsa_lightning.models.patch_autoencoder import PatchAutoencoder
+
 _SAMPLE_RATE = 16_000
 
 
@@ -39,14 +41,16 @@ class MelCodec(Codec):
         fingerprint: the digest of everything that the latents depend on.
     """
 
-    def __init__(self, vae: AutoencoderKL, vocoder: nn.Module, *, num_frames: int, fingerprint: str) -> None:
+    def __init__(
+        self, vae: AutoencoderKL | PatchAutoencoder, vocoder: nn.Module, *, num_frames: int, fingerprint: str
+    ) -> None:
         super().__init__()
         self.vae = vae
         self.vocoder = vocoder
         self.sample_rate = _SAMPLE_RATE
         self.log_mel = LogMel(self.sample_rate)
         self.num_samples = num_frames * HOP_LENGTH
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        factor = _factor(vae)
         self.latent_shape = (vae.config.latent_channels, num_frames // factor, NUM_BANDS // factor)
         self.fingerprint = fingerprint
 
@@ -59,30 +63,12 @@ class MelCodec(Codec):
         Raises:
             UserError: if a part cannot be read, or is not for log-mel spectrograms of 64 bands at 16 kHz.
         """
-        from diffusers import AutoencoderKL
-        from transformers import SpeechT5HifiGan
-
         model = ModelFolder(folder)
         frames = latent_frames(sample_size(model))
-        vae = model.network(AutoencoderKL, "vae")
+        vae = _read_autoencoder(model)
         _check_vae(vae, folder / "vae" / "config.json")
-        vocoder: nn.Module = GriffinLim()
-        if _has_vocoder(model):
-            config = model.json("vocoder/config.json")
-            rate, bands = config.get("sampling_rate"), config.get("model_in_dim")
-            if (rate, bands) != (_SAMPLE_RATE, NUM_BANDS):
-                raise UserError(
-                    f"{folder / 'vocoder'} makes {rate} Hz of {bands} bands, but only {_SAMPLE_RATE} Hz of"
-                    f" {NUM_BANDS} bands are supported; name another model"
-                )
-            vocoder = model.network(SpeechT5HifiGan, "vocoder")
-            if (hop := math.prod(config["upsample_rates"])) != HOP_LENGTH:
-                raise UserError(
-                    f"{folder / 'vocoder'} makes {hop} samples of each frame, but only {HOP_LENGTH} are"
-                    " supported; name another model"
-                )
-        num_frames = frames * 2 ** (len(vae.config.block_out_channels) - 1)
-        return cls(vae, vocoder, num_frames=num_frames, fingerprint=model.fingerprint("vae"))
+        vocoder = _read_vocoder(model) if _has_vocoder(model) else GriffinLim()
+        return cls(vae, vocoder, num_frames=frames * _factor(vae), fingerprint=model.fingerprint("vae"))
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Posterior:
@@ -114,7 +100,22 @@ def sample_size(model: ModelFolder) -> int | list[int]:
     return found
 
 
-def _check_vae(vae: AutoencoderKL, path: Path) -> None:
+def _factor(vae: AutoencoderKL | PatchAutoencoder) -> int:
+    """The number of frames, and of bands, of the spectrogram for each of the latent."""
+    return int(vae.config.get("patch_size") or 2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def _read_autoencoder(model: ModelFolder) -> AutoencoderKL | PatchAutoencoder:
+    """Reads ``vae/``, an ``AutoencoderKL`` or a :class:`PatchAutoencoder`."""
+    from diffusers import AutoencoderKL
+
+    from bsa_lightning.models.patch_autoencoder import PatchAutoencoder
+
+    linear = model.json("vae/config.json").get("_class_name") == PatchAutoencoder.__name__
+    return model.network(PatchAutoencoder if linear else AutoencoderKL, "vae")
+
+
+def _check_vae(vae: AutoencoderKL | PatchAutoencoder, path: Path) -> None:
     """Checks that an autoencoder is for log-mel spectrograms and that its latents are scaled but not shifted."""
     config = vae.config
     if (config.in_channels, config.out_channels) != (1, 1):
@@ -128,6 +129,33 @@ def _check_vae(vae: AutoencoderKL, path: Path) -> None:
     for name in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(name) is not None:
             raise UserError(f"{name} is {config[name]} in {path}, but only a scaling_factor is supported")
+
+
+def _read_vocoder(model: ModelFolder) -> nn.Module:
+    """Reads ``vocoder/``, a HiFi-GAN or an :class:`ISTFTVocoder`, and checks that it fits the log-mel spectrograms."""
+    from transformers import SpeechT5HifiGan
+
+    from bsa_lightning.models.istft_vocoder import ISTFTVocoder
+
+    folder, config = model.path / "vocoder", model.json("vocoder/config.json")
+    rate, bands = config.get("sampling_rate"), config.get("model_in_dim")
+    if (rate, bands) != (_SAMPLE_RATE, NUM_BANDS):
+        raise UserError(
+            f"{folder} makes {rate} Hz of {bands} bands, but only {_SAMPLE_RATE} Hz of {NUM_BANDS} bands are supported;"
+            " name another model"
+        )
+    vocoder: nn.Module
+    if config.get("_class_name") == ISTFTVocoder.__name__:
+        vocoder = model.network(ISTFTVocoder, "vocoder")
+        hop = config["hop_length"]
+    else:
+        vocoder = model.network(SpeechT5HifiGan, "vocoder")
+        hop = math.prod(config["upsample_rates"])
+    if hop != HOP_LENGTH:
+        raise UserError(
+            f"{folder} makes {hop} samples of each frame, but only {HOP_LENGTH} are supported; name another model"
+        )
+    return vocoder
 
 
 def _has_vocoder(model: ModelFolder) -> bool:

@@ -73,12 +73,13 @@ class ModelFolder:
         return read_json(self.path / name)
 
     def fingerprint(self, *parts: str) -> str:
-        """One digest of the files of ``parts``, each of them compared with the digests in the provenance.
+        """One digest of the files of ``parts`` but for code, each of them compared with the digests in the provenance.
 
         Raises:
             UserError: if a file was changed since it was written.
         """
-        return combined({name: sha256 for part in parts for name, sha256 in self._digests(part).items()})
+        found = [item for part in parts for item in self._digests(part).items()]
+        return combined({name: sha256 for name, sha256 in found if not name.endswith(".py")})
 
     def verify(self, *parts: str) -> None:
         """Compares the files of ``parts``, or of all parts without arguments, with the digests in the provenance.
@@ -251,11 +252,8 @@ def _check_report(path: Path, network: nn.Module, report: dict[str, Any], ignore
         if not COUNTS.search(name) and not (ignored is not None and re.match(ignored, name))
     ]
     unequal = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
-    for what, names in (
-        ("lacks", missing),
-        ("has, beyond its configuration,", surplus),
-        ("has, in another shape,", unequal),
-    ):
+    found = {"lacks": missing, "has, beyond its configuration,": surplus, "has, in another shape,": unequal}
+    for what, names in found.items():
         if names:
             others = f" and {len(names) - 1} others" if len(names) > 1 else ""
             raise UserError(

@@ -12,12 +12,20 @@ from bsa_lightning.models.registry import BUILT_IN, resolve_folder
 
 _log = logging.getLogger(__name__)
 
-_SOUNDSCAPES = (
+SOUNDSCAPES = (
     "a an and beep beeps bell bells buzz buzzes by chirp chirps click clicks engine falling followed four high hum"
     " knock knocks long low over quick rain rising short slow then three two wind with"
 )
-WORDS = frozenset(_SOUNDSCAPES.split())
-"""All words of the captions of soundscapes, in lower case."""
+_RECORDINGS = (
+    "air as ashore at baby bark barking barks beach blades blows break burning burns buzzing campfire chainsaw chop"
+    " clock continuously crackles crackling crash cries crow crowing crows crying cuts distance dog dogs down falls"
+    " farm few fire flies flying hard heavy helicopter hovering hovers hums in indoors infant is it its loudly man"
+    " nearby night ocean of on once onto outdoors overhead person pops pours quiet revs rhythmic roll roof room"
+    " rooster roosters running runs sea shore sneeze sneezes sneezing someone steadily surface the ticking ticks"
+    " times wails washes waves woman wood"
+)
+WORDS = frozenset(f"{SOUNDSCAPES} {_RECORDINGS}".split())
+"""All words of the captions of soundscapes, and of the ten kinds of recordings, in lower case."""
 _SHOWN = 12
 """The most words in a warning."""
 _warned: set[str] = set()
@@ -50,9 +58,8 @@ def warn_of_unknown_words(model: str | Path, captions: Iterable[str]) -> None:
     _warned.update(words)
     others = f" and {len(words) - _SHOWN} others" if len(words) > _SHOWN else ""
     _log.warning(
-        "the built-in teacher does not know %s%s, and makes some other sound of that: it knows the %d words that"
-        " `lightning generate --help` lists",
+        "the built-in teacher does not know %s%s, and makes some other sound of that: it knows soundscapes and ten"
+        " kinds of recordings, as `lightning generate --help` says",
         ", ".join(f'"{word}"' for word in words[:_SHOWN]),
         others,
-        len(WORDS),
     )

@@ -1,4 +1,4 @@
-"""SamplingSettings over the bare forwards of the network, and over diffusers' own loop."""
+"""Sampling over the bare forwards of the network, and over diffusers' own loop; the vocoder over Griffin-Lim."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import torch
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.diffusion.ddim import sample
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_parts
+from bsa_lightning.models.loading import load_codec, load_parts
+from bsa_lightning.models.mel import GriffinLim, LogMel
+from bsa_lightning.models.mel_codec import MelCodec
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.unet import UNetDenoiser
 from experiments.benchmarks.measure import Row, seconds
 
+LENGTH = {"sample_rate": 16_000, "num_samples": 40_960}
 REPEATS, NUM_STEPS, BATCH_SIZE, SCALE = 60, 8, 16, 2.0
 
 
@@ -47,8 +50,13 @@ def rows() -> list[Row]:
 
     bare()
     times = [(seconds(ours), seconds(bare), seconds(diffusers_loop)) for _ in range(REPEATS)]
+    log_mel = LogMel()(torch.stack([Soundscapes(BATCH_SIZE).waveform(i, **LENGTH) for i in range(BATCH_SIZE)]))
+    codec, griffin_lim = load_codec("tiny"), GriffinLim()
+    assert isinstance(codec, MelCodec)
+    sounds = [seconds(lambda: codec.vocoder(log_mel)) / seconds(lambda: griffin_lim(log_mel)) for _ in range(REPEATS)]
     what = f"sampling, {NUM_STEPS} guided steps"
     return [
         Row(what, [a / b for a, b, _ in times], "the network's forwards alone", "1.02"),
         Row(what, [a / c for a, _, c in times], "diffusers' DDIM loop"),
+        Row("the vocoder of the built-in teacher", sounds, "Griffin-Lim in 12 iterations on every second frame", "1"),
     ]

@@ -24,6 +24,12 @@ PROVENANCE = {
     "guidance_scale": 2.0,
 }
 
+NOTICE = """\
+The weights were trained on synthesised soundscapes and on recordings of ESC-10 (K. J. Piczak, "ESC: Dataset for
+Environmental Sound Classification", ACM Multimedia 2015; clips from Freesound), licensed under CC BY 3.0. No recording
+is part of this model.
+"""
+
 
 def start(folder: Path) -> None:
     """Adds an untrained UNet, the scheduler and the index to the codec and text encoder of steps 1 and 2."""
@@ -32,13 +38,14 @@ def start(folder: Path) -> None:
 
     torch.manual_seed(0)
     width = json.loads((folder / "text_encoder" / "config.json").read_text())["d_model"]
+    channels = json.loads((folder / "vae" / "config.json").read_text())["latent_channels"]
     UNet2DConditionModel(
         sample_size=(32, 8),
-        in_channels=8,
-        out_channels=8,
-        block_out_channels=(48, 96, 128),
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(48, 80, 96),
         layers_per_block=1,
-        attention_head_dim=(2, 3, 4),  # in diffusers' old naming, the number of heads
+        attention_head_dim=(2, 4, 4),  # in diffusers' old naming, the number of heads
         cross_attention_dim=width,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -49,7 +56,7 @@ def start(folder: Path) -> None:
         num_train_timesteps=NUM_TIMESTEPS,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
-        beta_end=0.012,
+        beta_end=0.025,  # at 0.012 the noisiest z_t tells how loud a clip is; see the log
         prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=True,
@@ -60,10 +67,13 @@ def start(folder: Path) -> None:
         "_diffusers_version": diffusers.__version__,
         "unet": ["diffusers", "UNet2DConditionModel"],
         "scheduler": ["diffusers", "DDIMScheduler"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["patch_autoencoder", "PatchAutoencoder"],
         "text_encoder": ["transformers", "T5EncoderModel"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-        "vocoder": ["transformers", "SpeechT5HifiGan"] if (folder / "vocoder").is_dir() else [None, None],
+        "vocoder": ["istft_vocoder", "ISTFTVocoder"],
+        "num_inference_steps": PROVENANCE["num_steps"],
+        "guidance": PROVENANCE["guidance"],
+        "guidance_scale": PROVENANCE["guidance_scale"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE, indent=2) + "\n")
@@ -89,11 +99,12 @@ def package(folder: Path, out: Path) -> None:
     """Copies a model folder with its UNet in float16; the other parts are in float16 already."""
     from bsa_lightning.models import provenance
 
-    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet", "pipeline.py"))
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet", "*.py"))
     UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(out / "unet")
     index = json.loads((out / "model_index.json").read_text())
     name = "the built-in flow teacher" if "Flow" in index["scheduler"][1] else PROVENANCE["name"]
     provenance.write(out, {**PROVENANCE, **provenance.read(out), "name": name})
+    (out / "NOTICE").write_text(NOTICE)
 
 
 if __name__ == "__main__":

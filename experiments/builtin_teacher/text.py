@@ -18,19 +18,22 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bsa_lightning.data.soundscape_questions import BACKGROUND_QUESTIONS, EVENT_QUESTIONS, answers
 from bsa_lightning.data.soundscapes import draw
+from experiments.builtin_teacher.recordings import PHRASES, Recordings
+
+NO_SOUNDSCAPE = [0] * (2 * len(EVENT_QUESTIONS) + len(BACKGROUND_QUESTIONS))
 
 
 class Captions(LightningDataModule):
-    """Captions of soundscapes, tokenized by a tokenizer that is trained on them, with their attributes.
+    """Captions of soundscapes and of recordings, tokenized by a tokenizer that is trained on them, with what they say.
 
     Args:
         out: the model folder whose ``tokenizer/`` is written.
-        num_captions: for training; a tenth more validate.
+        num_captions: for training, a quarter of them of recordings; a tenth more validate.
         batch_size: captions in a batch.
         vocab_size: byte pairs merge until all caption words are whole; other words fall apart into letters.
     """
 
-    def __init__(self, out: str, num_captions: int = 40_000, batch_size: int = 128, vocab_size: int = 384) -> None:
+    def __init__(self, out: str, num_captions: int = 40_000, batch_size: int = 128, vocab_size: int = 640) -> None:
         super().__init__()
         self.out = Path(out)
         self.num_captions = num_captions
@@ -41,8 +44,17 @@ class Captions(LightningDataModule):
         del stage
         from transformers import PreTrainedTokenizerFast
 
-        soundscapes = [draw(np.random.default_rng([200, i])) for i in range(self.num_captions * 11 // 10)]
-        captions = [soundscape.caption() for soundscape in soundscapes]
+        total = self.num_captions * 11 // 10
+        recordings = Recordings(total, seed=200)
+        captions, truth = [], []
+        for i in range(total):
+            if i % 4:
+                soundscape = draw(np.random.default_rng([200, i]))
+                captions.append(soundscape.caption())
+                truth.append([*answers(soundscape), 0])
+            else:
+                captions += recordings.captions(i // 4)
+                truth.append([*NO_SOUNDSCAPE, 1 + recordings.kind(i // 4)])
         self.tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=_train_tokenizer(captions, self.vocab_size),
             pad_token="<pad>",
@@ -52,9 +64,7 @@ class Captions(LightningDataModule):
         )
         self.tokenizer.save_pretrained(self.out / "tokenizer")
         tokens = self.tokenizer(captions, padding=True, return_tensors="pt")
-        self.items = TensorDataset(
-            tokens.input_ids, tokens.attention_mask, torch.tensor([answers(soundscape) for soundscape in soundscapes])
-        )
+        self.items = TensorDataset(tokens.input_ids, tokens.attention_mask, torch.tensor(truth))
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         items = torch.utils.data.Subset(self.items, range(self.num_captions))
@@ -76,7 +86,7 @@ class TrainText(LightningModule):
     """
 
     def __init__(
-        self, out: str, width: int = 96, num_layers: int = 2, vocab_size: int = 384, learning_rate: float = 1e-3
+        self, out: str, width: int = 96, num_layers: int = 2, vocab_size: int = 640, learning_rate: float = 1e-3
     ) -> None:
         super().__init__()
         from transformers import T5Config, T5EncoderModel
@@ -91,7 +101,8 @@ class TrainText(LightningModule):
         self.queries = nn.Parameter(torch.randn(3, width))
         self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
         self.event_heads = nn.ModuleList([nn.Linear(width, classes) for classes in EVENT_QUESTIONS])
-        self.background_heads = nn.ModuleList([nn.Linear(width, classes) for classes in BACKGROUND_QUESTIONS])
+        questions = (*BACKGROUND_QUESTIONS, 1 + len(PHRASES))
+        self.background_heads = nn.ModuleList([nn.Linear(width, classes) for classes in questions])
 
     def forward(self, tokens: Tensor, mask: Tensor) -> list[Tensor]:
         states = self.encoder(tokens, attention_mask=mask).last_hidden_state

@@ -26,6 +26,8 @@ from bsa_lightning.models.loading import load_codec
 
 DATA = Path("data/esc10")
 RATE = 16_000
+FULL_SCALE = 1 - 2.0**-15
+"""The largest value of a sample of 16 bits."""
 CLASSES = (
     ("dog",), ("rain",), ("wave", "sea"), ("baby", "infant"), ("clock",), ("sneez",), ("helicopter",), ("chainsaw",),
     ("rooster",), ("fire",),
@@ -73,6 +75,12 @@ def agreement(embedding: YAMNet, waves: Sequence[Tensor], captions: Sequence[str
     return float(embedding.judge(logits, named).mean()), float(torch.stack(others).mean())
 
 
+def loudness(waves: Sequence[Tensor]) -> tuple[float, float]:
+    """Returns the median of the peaks of clips, and the share of their values that are at full scale."""
+    both = torch.stack(list(waves)).abs()
+    return float(both.amax(1).median()), float((both >= FULL_SCALE).double().mean())
+
+
 def main(weights: str, model: str | None = None) -> None:
     """Prints the shares."""
     yamnet = YAMNet(Path(weights))
@@ -91,6 +99,9 @@ def main(weights: str, model: str | None = None) -> None:
         sounds = {name: [each.waveform(i, **size) for i in range(len(each))] for name, each in clips.items()}
         latents = (codec.encode(wave[None]).mean for wave in sounds["test"])
         sounds["copies"] = [codec.decode(each)[0] for each in latents]
+        for name in ("test", "copies"):
+            peaks, cut = loudness(sounds[name])
+            print(f"{name}: median peak {peaks:.3f}, share of values at full scale {cut:.6f}")
         classes["copies"] = classes["test"]
     for ear in (yamnet, LogMelStatistics()):
         found = shares(ear, sounds, classes)

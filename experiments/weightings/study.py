@@ -6,19 +6,29 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from experiments.methods import grid as methods
 from experiments.weightings.gather import badness, errors_at_round_ends, write_rates, write_scores
-from experiments.weightings.grid import DEMO, PARTS, RATES, STUDY, TUNING, Run
+from experiments.weightings.grid import DEMO, RATES, STUDY, Run
+from experiments.weightings.grid import PARTS as OF_WEIGHTINGS
+from experiments.weightings.grid import TUNING as OF_RATES
 
 ROOT = Path("runs/weightings")
 ESC10 = Path("runs/esc10/teacher/model")
+PARTS: dict[str, Callable[[], Iterable[Run]]] = {**OF_WEIGHTINGS}
+TUNING: dict[str, Callable[[], Iterable[Run]]] = {**OF_RATES}
+for _part in methods.TEACHERS:
+    PARTS[_part] = functools.partial(methods.runs, _part)
+    TUNING[f"{_part}-rates"] = functools.partial(methods.tuning, _part)
 REFUSED = 2
 """Exit code of a command that says in a sentence why it stopped."""
 

@@ -51,7 +51,7 @@ def test_the_built_in_teacher_knows_its_files(tmp_path):
     shutil.copytree(resolve_folder("tiny"), tmp_path / "copy")
     provenance.write(tmp_path / "copy", known)
     assert provenance.read(tmp_path / "copy") == known
-    assert len(known["files"]) == 9
+    assert len(known["files"]) == 11
 
 
 @pytest.mark.parametrize("part", ["unet", "scheduler", "vae", "text_encoder", "tokenizer"])
@@ -113,7 +113,7 @@ def test_a_damaged_student_is_refused(student):
 
 @pytest.mark.parametrize(
     ("part", "source"),
-    [("text_encoder", "text states"), ("vae", "latents of 4 channels, but the codec makes 8")],
+    [("text_encoder", "text states"), ("vae", "latents of 4 channels, but the codec makes 16")],
 )
 def test_parts_of_another_model_are_refused(written, tmp_path, part, source):
     """The built-in teacher's, which are whole: only together with this network are they wrong."""

@@ -33,7 +33,7 @@ def sound(request):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_they_are_small_enough_to_ship(name):
     size = sum(path.stat().st_size for path in resolve_folder(name).rglob("*") if path.is_file())
-    assert size <= 13e6
+    assert size <= 9e6
 
 
 def test_both_train_on_the_same_latents():

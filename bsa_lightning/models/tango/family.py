@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bsa_lightning.common.files import read_json
 from bsa_lightning.models.base import shapes_only
 from bsa_lightning.models.family import Family
 from bsa_lightning.models.flow_unet import FlowUNetDenoiser, is_flow
@@ -17,6 +19,13 @@ from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.models.t5 import T5Conditioner
 from bsa_lightning.models.tango.shapes import SCHEDULER, UNET
 from bsa_lightning.models.unet import UNetDenoiser
+
+_MODELS = Path(__file__).parents[1]
+_CARRIED = {
+    "PatchAutoencoder": _MODELS / "patch_autoencoder.py",
+    "ISTFTVocoder": _MODELS / "istft_vocoder.py",
+}
+"""The files of networks that diffusers does not have, by class."""
 
 
 def published_shape(*, dtype: torch.dtype) -> UNetDenoiser:
@@ -45,6 +54,14 @@ class TangoFamily(Family):
 
     def codec(self, folder: Path) -> MelCodec:
         return MelCodec.from_folder(folder)
+
+    def carry_pipeline(self, out: Path) -> None:
+        super().carry_pipeline(out)
+        for part in ("vae", "vocoder"):
+            config = out / part / "config.json"
+            file = _CARRIED.get(str(read_json(config).get("_class_name"))) if config.is_file() else None
+            if file is not None:
+                shutil.copyfile(file, config.with_name(file.name))
 
     def student_index(self, index: Mapping[str, Any], sampling: SamplingSettings) -> dict[str, Any]:
         return {**index, **sampling.for_index()}

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, ModelMixin, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.pipeline_utils import AudioPipelineOutput
 from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, SpeechT5HifiGan, T5EncoderModel
+from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 _log = logging.getLogger(__name__)
 _SAMPLE_RATE = 16_000
@@ -62,12 +62,12 @@ class TangoPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: ModelMixin,
         text_encoder: T5EncoderModel,
         tokenizer: PreTrainedTokenizerBase,
         unet: UNet2DConditionModel,
         scheduler: DDIMScheduler | FlowMatchEulerDiscreteScheduler,
-        vocoder: SpeechT5HifiGan | None = None,
+        vocoder: torch.nn.Module | None = None,
         num_inference_steps: int = 200,
         guidance: str = "outside",
         guidance_scale: float = 3.0,
@@ -95,7 +95,7 @@ class TangoPipeline(DiffusionPipeline):
                 f'guidance is "{guidance}", but the network has {"no" if guidance == "embedded" else "an"} input for'
                 " its scale; open the folder that the network was saved in"
             )
-        self.frame_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.frame_factor = vae.config.get("patch_size") or 2 ** (len(vae.config.block_out_channels) - 1)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # noqa: ANN401 - theirs
         """Writes a folder as diffusers does, with this file, so that the folder opens in diffusers alone."""

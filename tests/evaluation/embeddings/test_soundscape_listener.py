@@ -107,7 +107,7 @@ def test_its_weights_are_small_and_known_by_their_hash(listener):
     assert listener.fingerprint == f"listener-1-{sha256_of_file(WEIGHTS)}"
     assert WEIGHTS.stat().st_size < 2.5e6
     package = Path(__file__).parents[3] / "bsa_lightning"
-    assert sum(path.stat().st_size for path in package.rglob("*.safetensors")) < 27e6
+    assert sum(path.stat().st_size for path in package.rglob("*.safetensors")) < 20e6
 
 
 def test_obedience_is_all_that_is_measured(listener, rows, truth):
