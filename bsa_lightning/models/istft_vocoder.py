@@ -44,7 +44,10 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
         n_fft: the number of points of the Fourier transform, and of its Hann window.
         hidden_size: the width of the blocks.
         num_layers: the number of blocks.
-        num_iterations: the number of iterations of Griffin-Lim.
+        num_iterations: the number of iterations of Griffin-Lim, at least 0.
+
+    Raises:
+        ValueError: if ``num_iterations`` is negative.
 
     Attributes:
         bands: the filters of the log-mel spectrogram, (bins, bands), which are stored with the weights.
@@ -65,6 +68,8 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
         num_iterations: int = 6,
     ) -> None:
         super().__init__()
+        if num_iterations < 0:
+            raise ValueError(f"num_iterations is {num_iterations}, but must be at least 0")
         self.hop_length, self.n_fft, self.num_iterations = hop_length, n_fft, num_iterations
         num_bins = n_fft // 2 + 1
         self.conv_in = nn.Conv1d(model_in_dim, hidden_size, 7, padding=3)

@@ -147,10 +147,10 @@ def _read_vocoder(model: ModelFolder) -> nn.Module:
     vocoder: nn.Module
     if config.get("_class_name") == ISTFTVocoder.__name__:
         vocoder = model.network(ISTFTVocoder, "vocoder")
-        hop = config["hop_length"]
+        hop = int(vocoder.config.hop_length)  # type: ignore[union-attr,arg-type]
     else:
         vocoder = model.network(SpeechT5HifiGan, "vocoder")
-        hop = math.prod(config["upsample_rates"])
+        hop = math.prod(vocoder.config.upsample_rates)  # type: ignore[union-attr,arg-type]
     if hop != HOP_LENGTH:
         raise UserError(
             f"{folder} makes {hop} samples of each frame, but only {HOP_LENGTH} are supported; name another model"

@@ -74,3 +74,8 @@ def test_a_saved_one_carries_its_code_and_opens_again(vocoder, log_mel, tmp_path
     again = ISTFTVocoder.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert torch.equal(again(log_mel), vocoder(log_mel))
+
+
+def test_a_negative_number_of_iterations_is_refused():
+    with pytest.raises(ValueError, match="num_iterations is -1"):
+        ISTFTVocoder(num_iterations=-1)
