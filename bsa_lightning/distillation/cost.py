@@ -167,20 +167,41 @@ class PeakMemory(TorchDispatchMode):
         self.live -= size
 
 
+class _FlopCount(TorchDispatchMode):
+    """Counts the FLOPs in its context, by the formulas of ``FlopCounterMode``.
+
+    That mode itself also follows modules, by hooks that keep what gradient checkpointing recomputes alive until Python
+    collects garbage, so that the peak of the memory would be more than twice the real one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        cpu_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        self._formulas = FlopCounterMode(
+            display=False,
+            custom_mapping={
+                cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+                cpu_backward: lambda d, q, k, v, *_, **__: sdpa_backward_flop_count(d, q, k, v),
+            },
+        ).flop_registry
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        formula = self._formulas.get(cast("Any", func).overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=output)
+        return output
+
+
 def _flops(function: Callable[[], Any]) -> tuple[Any, int]:
-    cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counter = FlopCounterMode(
-        display=False,
-        custom_mapping={
-            cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda d, q, k, v, *_, **__: (
-                sdpa_backward_flop_count(d, q, k, v)
-            ),
-        },
-    )
-    with counter:
+    with _FlopCount() as count:
         output = function()
-    return output, counter.get_total_flops()
+    return output, count.total
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

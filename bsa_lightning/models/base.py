@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -186,4 +186,10 @@ def _fake_mode() -> AbstractContextManager[object]:
     """The one fake-tensor mode of this process; torch cannot combine tensors of two modes."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    return FakeTensorMode(allow_non_fake_inputs=True)
+    class SharedByCopies(FakeTensorMode):
+        """A mode that a copy of a network keeps: a copy of the mode's weak references would crash the interpreter."""
+
+        def __deepcopy__(self, memo: object) -> Self:
+            return self
+
+    return SharedByCopies(allow_non_fake_inputs=True)

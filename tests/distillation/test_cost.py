@@ -1,6 +1,8 @@
 """Costs from shapes alone: counts that are known in closed form or were measured elsewhere."""
 
+import copy
 import functools
+import gc
 
 import pytest
 import torch
@@ -81,6 +83,22 @@ def test_activations_grow_with_clips_and_shrink_with_checkpointing(teacher_folde
     assert planned(teacher_folder, batch_size=32, precision="bf16-mixed").activations < many
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+def test_activations_are_those_of_the_network_that_computes(teacher_folder, checkpointing):
+    """And need no garbage collection, which would free them late and at chance."""
+    networks = NetworkOptions(gradient_checkpointing=checkpointing)
+    gc.disable()
+    try:
+        found = planned(teacher_folder, batch_size=8, networks=networks)
+    finally:
+        gc.enable()
+    student = module_of(teacher_folder, plan=Plan(8, 2, 1), networks=networks).student
+    (z_t, conditioning), memory = student.example_inputs(8), PeakMemory()
+    with memory:
+        student(z_t, torch.full((8,), 0.5), conditioning).x.square().mean().backward()
+    assert found.activations == pytest.approx(memory.peak - found.gradients, rel=0.05)
+
+
 def test_peak_memory_of_a_known_computation():
     memory, numbers = PeakMemory(), torch.randn(1000, requires_grad=True)
     with memory:
@@ -100,6 +118,14 @@ def test_nothing_of_the_folder_but_its_configuration_is_read(teacher_folder, mon
     monkeypatch.setattr("safetensors.torch.load_file", refuse)
     monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", refuse)
     assert planned(teacher_folder).parameters > 0
+
+
+def test_a_copy_of_a_network_without_weights_keeps_its_mode(teacher_folder):
+    """A copied mode crashes the interpreter when garbage is collected."""
+    with without_weights():
+        network = load_denoiser(teacher_folder)
+        copied = copy.deepcopy(network)
+    assert next(copied.parameters()).fake_mode is next(network.parameters()).fake_mode
 
 
 def test_an_unknown_teacher_is_refused():
