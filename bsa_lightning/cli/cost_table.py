@@ -35,7 +35,7 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
     found: Cost = cost(module, batch_size=batch_size, precision=precision, accumulate=accumulate)
     rows: list[tuple[str, str, str]] = [
         ("teacher", _size(found.teacher), f"{module.teacher_dtype}".removeprefix("torch.")),
-        ("student", _size(found.student), f"{found.parameters:,} parameters, float32"),
+        ("student", _size(found.student), f"{found.parameters:,} parameters{_adapter(module)}, float32"),
         ("average", _size(found.average), "of the student, on the same device" if found.average else "none"),
         ("gradients", _size(found.gradients), "float32"),
         ("optimizer", _size(found.optimizer), _optimizer_name(config)),
@@ -67,3 +67,7 @@ def _optimizer_name(config: Namespace) -> str:
 
 def _checkpointing(module: Any) -> str:  # noqa: ANN401
     return "gradient checkpointing" if module.gradient_checkpointing else "all kept"
+
+
+def _adapter(module: Any) -> str:  # noqa: ANN401
+    return "" if module.adapter is None else " are trained; all others are the teacher's in memory"

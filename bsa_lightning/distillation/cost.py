@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from bsa_lightning.distillation.adapters import trained
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.models.base import Denoiser
 
@@ -33,10 +34,10 @@ class Cost:
     """The cost of an update on one device.
 
     Args:
-        parameters: the number of parameters of the student.
+        parameters: the number of parameters of the student that are trained.
         teacher: the size of the teacher's weights, in bytes.
-        student: the size of the student's weights, in bytes.
-        average: the size of the moving average, in bytes; 0 if there is none.
+        student: the size of the student's weights that are not the teacher's in memory, in bytes.
+        average: the size of the moving average, likewise, in bytes; 0 if there is none.
         gradients: the size of the gradients, in bytes.
         optimizer: the size of the optimizer's state, in bytes.
         activations: the peak size of the activations of a micro-batch, in bytes.
@@ -102,13 +103,14 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
                 _, backward = _flops(error.backward)
             student_flops = forward + backward
         gradients = _bytes(p.grad for p in student.parameters() if p.grad is not None)
+    parameters, shared = sum(p.numel() for p in trained(student)), set(teacher.parameters())
     return Cost(
-        parameters=sum(p.numel() for p in student.parameters()),
+        parameters=parameters,
         teacher=_bytes(teacher.parameters()),
-        student=_bytes(student.parameters()),
-        average=0 if module.ema is None else _bytes(module.ema.parameters()),
+        student=_bytes(set(student.parameters()) - shared),
+        average=0 if module.ema is None else _bytes(set(module.ema.parameters()) - shared),
         gradients=gradients,
-        optimizer=round(_state_bytes(module.optimizer) * sum(p.numel() for p in student.parameters())),
+        optimizer=round(_state_bytes(module.optimizer) * parameters),
         activations=max(0, memory.peak - gradients),
         teacher_flops=accumulate * teacher_flops,
         student_flops=accumulate * student_flops,

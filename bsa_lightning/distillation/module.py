@@ -12,10 +12,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.losses import Errors, distillation_loss, squared_error
 from bsa_lightning.diffusion.weighting import Weighting
+from bsa_lightning.distillation import adapters
 from bsa_lightning.distillation.draws import Draws, draw, seed_networks
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.methods import Method, Progressive
@@ -28,10 +28,11 @@ from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
+from bsa_lightning.models.lora import LoRA
 from bsa_lightning.training.ema import EMA, copy_weights
 from bsa_lightning.training.latent_module import LatentModule, NetworkOptions, OptimizerFactory, check_training
 from bsa_lightning.training.lightning_internals import restart_optimizers
-from bsa_lightning.training.sharding import unsharded
+from bsa_lightning.training.sharding import is_sharded
 
 
 class ProgressiveDistillation(LatentModule):
@@ -52,6 +53,8 @@ class ProgressiveDistillation(LatentModule):
         seed: the seed of noise, times and caption dropout, at least 0.
         networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
         method: the method of distillation; ``None`` is ``Progressive()``.
+        adapter: trains a low-rank adapter of the student alone, whose other weights are its teacher's in memory, too;
+            ``None`` trains all weights.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class ProgressiveDistillation(LatentModule):
         seed: int = 0,
         networks: NetworkOptions | None = None,
         method: Method | None = None,
+        adapter: LoRA | None = None,
     ) -> None:
         networks = NetworkOptions() if networks is None else networks
         super().__init__(teacher, compiled=networks.compile)
         check_training(optimizer, seed=seed, ema_decay=ema_decay)
+        adapters.check(adapter, networks)
         self.method = Progressive() if method is None else method
         self.method.check(ema_decay=ema_decay)
         self.plan = plan
@@ -77,14 +82,14 @@ class ProgressiveDistillation(LatentModule):
         self.optimizer = optimizer
         self.seed = seed
         self.teacher_dtype = networks.dtype
-        self.student = self._untrained_student().train()
+        self.adapter = adapter
         self.teacher = load_denoiser(teacher, dtype=self.teacher_dtype).requires_grad_(False).eval()
+        self.student = adapters.make_student(adapter, self.teacher, guidance, seed, self._untrained_student).train()
         self.gradient_checkpointing = networks.gradient_checkpointing
         if networks.gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
-        self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
-        self.round = 0
-        self.round_start = 0
+        self.ema = EMA(self.student, ema_decay, shared=self.teacher.parameters()) if ema_decay is not None else None
+        self.round = self.round_start = 0
         plan.check_schedule(self.teacher.schedule)
         plan.check_weighting(weighting, self.teacher.schedule, partial(self.method.times, self.teacher.schedule, plan))
         self._reference = TeacherReference("", None, "")
@@ -134,26 +139,18 @@ class ProgressiveDistillation(LatentModule):
     def run_folder(self) -> Path:
         return Path(self.trainer.default_root_dir)
 
-    def setup(self, stage: str) -> None:
-        del stage
+    def setup(self, stage: str) -> None:  # noqa: ARG002
         first = folder_sha256(self.teacher_name)
         self._reference = TeacherReference(first, None, first)
         self.guidance.check_teacher(self.teacher_name, read_sampling(self.teacher_name).guidance)
+        adapters.check_strategy(self.adapter, self.trainer.strategy)
         self.check_data()
 
     def configure_callbacks(self) -> list[Callback]:
         return [RoundPromotion(self.method.stopping_error)]
 
-    def train(self, mode: bool = True) -> ProgressiveDistillation:
-        """Sets the mode of the student; the teacher and the moving average stay in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        if self.ema is not None:
-            self.ema.eval()
-        return self
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(self.student.parameters())
+        optimizer = self.optimizer(adapters.trained(self.student))
         updates = self.current_round.updates
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / updates))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -205,12 +202,13 @@ class ProgressiveDistillation(LatentModule):
         folder = self.run_folder / "rounds" / self.current_round.folder
         if self.trainer.strategy.broadcast(self.global_step == self._resumed_at and folder.is_dir()):
             return folder  # it was written before the run was stopped, after the same updates
-        student = unsharded(self.finished_student, self._untrained_student, keep=self.trainer.is_global_zero)
-        self.refuse_broken(student if self.trainer.is_global_zero else None)
+        first = self.trainer.is_global_zero
+        student = adapters.unadapted(self.adapter, self.finished_student, self._untrained_student, keep=first)
+        self.refuse_broken(student if first else None)
         # A teacher in bfloat16 is rounded, and the weights of a sharded one are not all on this process.
-        is_comparable = self.teacher_dtype is torch.float32 and student is self.finished_student
+        is_comparable = self.teacher_dtype is torch.float32 and not is_sharded(self.finished_student)
         self.refuse_unchanged(student, self._start_of_round() if is_comparable else None)
-        if self.trainer.is_global_zero:
+        if first:
             save_student(
                 student,
                 folder,
@@ -222,6 +220,8 @@ class ProgressiveDistillation(LatentModule):
                 updates=self.updates_in_round,
                 data_fingerprint=self.data.fingerprint,
                 sampled_latents=self.data.sampled_latents,
+                adapted=None if self.adapter is None else self.finished_student,
+                merged=self._reference.student and self.run_folder / self._reference.student,
             )
         self.trainer.strategy.barrier("student folder")
         return folder
@@ -230,7 +230,8 @@ class ProgressiveDistillation(LatentModule):
         """Starts the next round from the student saved in ``folder``, its teacher unless the method keeps the first."""
         if not self.method.keeps_teacher:
             self.guidance.prepare(self.teacher)
-            copy_weights(source=self.finished_student, target=self.teacher)  # eta <- theta
+            seeds = self.seed, self.round + 1
+            adapters.hand_on(self.adapter, self.finished_student, teacher=self.teacher, seeds=seeds)  # eta <- theta
             student = str(folder.relative_to(self.run_folder))
             self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         copy_weights(source=self.finished_student, target=self.student)  # theta <- eta
@@ -239,22 +240,22 @@ class ProgressiveDistillation(LatentModule):
         restart_optimizers(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        drop_teacher(checkpoint, self._reference)
+        drop_teacher(checkpoint, self._reference, adapters.shared(self, self.teacher))
         checkpoint["clips"] = self.data.fingerprint
         checkpoint["round"], checkpoint["round_start"] = self.round, self.round_start
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed_at = checkpoint["global_step"]
-        if self.trainer.state.fn == "fit" and checkpoint["clips"] != self.data.fingerprint:
-            raise UserError(
-                f"data.train is {self.data.train.folder}, which holds other clips than the run was trained on; name the"
-                " folder that holds those"
-            )
+        if self.trainer.state.fn == "fit":
+            self.data.refuse_other_clips(checkpoint["clips"])
         self.round, self.round_start = checkpoint["round"], checkpoint["round_start"]
         self._reference = TeacherReference(**checkpoint["teacher"])
         teacher = self._reference.load(first=self.teacher_name, run_folder=self.run_folder, dtype=self.teacher_dtype)
         restore_teacher(checkpoint, teacher)
-        self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
+        if self.adapter is None:
+            self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
+        else:
+            adapters.restore_shared(checkpoint, self, self.teacher, teacher)
 
     def _errors_of(self, student: Denoiser, batch: LatentBatch, draws: Draws, conditioning: Conditioning) -> Errors:
         """Returns the errors of Algorithm 1 for a batch, with the method, teacher and guidance of the current round."""
@@ -296,5 +297,4 @@ class ProgressiveDistillation(LatentModule):
         return student
 
     def _load_first_teacher(self) -> Denoiser:
-        first = load_denoiser(self.teacher_name, dtype=self.teacher_dtype).requires_grad_(False)
-        return self.set_up(first).to(self.device).eval()
+        return self.set_up(load_denoiser(self.teacher_name, dtype=self.teacher_dtype)).to(self.device).eval()

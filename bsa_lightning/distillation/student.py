@@ -14,6 +14,7 @@ from bsa_lightning.distillation.methods import Method
 from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
+from bsa_lightning.models.lora import ADAPTER, write_adapter
 from bsa_lightning.models.model_card import student_note
 from bsa_lightning.models.provenance import PROVENANCE, lineage_of_teacher
 from bsa_lightning.models.registry import BUILT_IN, pipeline_name, resolve_folder
@@ -31,8 +32,10 @@ def save_student(
     updates: int,
     data_fingerprint: str,
     sampled_latents: Mapping[str, Any] | None = None,
+    adapted: Denoiser | None = None,
+    merged: Path | None = None,
 ) -> None:
-    """Writes network, scheduler and ``provenance.json`` of a student, whole or not at all.
+    """Writes network, scheduler and ``provenance.json`` of a student, whole or not at all; and its adapter if any.
 
     Args:
         student: the network of the student.
@@ -45,6 +48,9 @@ def save_student(
         updates: the number of optimizer steps of the round.
         data_fingerprint: the digest of the clips that the student was trained on.
         sampled_latents: how a teacher sampled the latents of these clips; ``None`` for latents of recorded sound.
+        adapted: the network with the adapters that ``student`` has merged; ``None`` if it was trained in full.
+        merged: the folder of the earlier student whose adapters are merged into the frozen weights of ``adapted``;
+            ``None`` if these are the first teacher's. The adapter that is written is relative to the first teacher.
     """
     provenance = {
         "pipeline": pipeline_name(teacher),
@@ -66,6 +72,9 @@ def save_student(
     }
     with atomic_write(folder, durable=True) as partial:  # as durable as the checkpoint that refers to the folder
         student.save(partial)
+        if adapted is not None:
+            earlier = None if merged is None else merged / ADAPTER
+            provenance["adapter"] = write_adapter(adapted, partial / ADAPTER, earlier=earlier)
         provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(student_note(provenance), encoding="utf-8")

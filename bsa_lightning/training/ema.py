@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -19,20 +20,25 @@ class EMA(nn.Module):
         network: the network to average; the average starts at its weights.
         decay: the share of the average that an update keeps, between 0 and 1; a decay of 0.99 averages over about 100
             updates.
+        shared: parameters of the network that are never trained, which the average shares instead of copying them.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, shared: Iterable[nn.Parameter] = ()) -> None:
         super().__init__()
         check_decay(decay)
         self.decay = decay
         self._average = get_ema_multi_avg_fn(decay)
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        known = {id(parameter): parameter for parameter in shared}
+        self.average = copy.deepcopy(network, known).requires_grad_(False).eval()
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Moves the average to ``decay * average + (1 - decay) * network``."""
+        pairs = [
+            pair for pair in zip(self.average.parameters(), network.parameters(), strict=True) if pair[0] is not pair[1]
+        ]
         # The last argument is the number of updates so far, which torch's average with a decay does not use.
-        self._average(list(self.average.parameters()), list(network.parameters()), 0)
+        self._average([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 0)
 
 
 def check_decay(decay: float) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -138,6 +138,14 @@ class LatentModule(LightningModule, ABC):
     def networks(self) -> Sequence[Denoiser]:
         """All networks that the module holds at the start; a network may be listed twice."""
 
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of the network that is trained; all others stay in evaluation mode."""
+        super().train(mode)
+        for network in self.networks:
+            if network is not self.learner:
+                network.eval()
+        return self
+
     def configure_model(self) -> None:
         for network in dict.fromkeys(self.networks):
             self.set_up(network)
@@ -195,7 +203,7 @@ class LatentModule(LightningModule, ABC):
         if before is not None and self.trainer.is_global_zero:
             weights = dict(network.named_parameters())
             pairs = [(weights[name].detach(), old.detach()) for name, old in before.named_parameters()]
-            moved = sum(float((new - old).double().square().sum()) for new, old in pairs)
+            moved = sum(float((new - old.to(new.device)).double().square().sum()) for new, old in pairs)
             unchanged = moved <= _UNMOVED**2 * sum(float(old.double().square().sum()) for _, old in pairs)
         if self.trainer.strategy.broadcast(unchanged):
             raise UserError(
