@@ -13,6 +13,7 @@ from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.methods import Method
 from bsa_lightning.distillation.rounds import Round
 from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.hashing import sha256_of
 from bsa_lightning.models.loading import folder_sha256, read_licence, read_provenance
 from bsa_lightning.models.lora import ADAPTER, write_adapter
 from bsa_lightning.models.model_card import student_note
@@ -74,7 +75,8 @@ def save_student(
         student.save(partial)
         if adapted is not None:
             earlier = None if merged is None else merged / ADAPTER
-            provenance["adapter"] = write_adapter(adapted, partial / ADAPTER, earlier=earlier)
+            written = write_adapter(adapted, partial / ADAPTER, earlier=earlier)
+            provenance["adapter"] = {**written, "sha256": sha256_of(partial / ADAPTER)}
         provenance["sha256"] = folder_sha256(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(student_note(provenance), encoding="utf-8")
