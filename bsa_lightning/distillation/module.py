@@ -221,7 +221,7 @@ class ProgressiveDistillation(LatentModule):
                 data_fingerprint=self.data.fingerprint,
                 sampled_latents=self.data.sampled_latents,
                 adapted=None if self.adapter is None else self.finished_student,
-                merged=self._reference.student and self.run_folder / self._reference.student,
+                merged=None if (earlier := self._reference.student) is None else self.run_folder / earlier,
             )
         self.trainer.strategy.barrier("student folder")
         return folder

@@ -150,7 +150,8 @@ def write_adapter(denoiser: Denoiser, folder: Path, *, earlier: Path | None = No
     (folder / "adapter_config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     for_diffusers = json.dumps({f"{PEFT_PREFIX}.{name}": value for name, value in described.items()}, sort_keys=True)
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt", "lora_adapter_metadata": for_diffusers})
+    # A second entry of the metadata would make the bytes vary, since safetensors writes them in random order.
+    save_file(contiguous, folder / WEIGHTS, metadata={"lora_adapter_metadata": for_diffusers})
     return {"rank": rank, "alpha": config.lora_alpha, "target_modules": described["target_modules"]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bsa_lightning.models.lora import PEFT_PREFIX
+from bsa_lightning.models.lora import PEFT_PREFIX, WEIGHTS
 from bsa_lightning.models.provenance import PROGRESSIVE
 from bsa_lightning.models.registry import BUILT_IN
 
@@ -97,7 +97,7 @@ def adapter_usage(
     arguments = ", ".join(['"path/to/the/teacher"', *([options] if options else [])])
     classes = sorted([pipeline, *([scheduler] if of_diffusers else [])])
     taken = (
-        f'pipeline.{network}.load_lora_adapter(folder, prefix="{PEFT_PREFIX}")'
+        f'pipeline.{network}.load_lora_adapter(folder, prefix="{PEFT_PREFIX}", weight_name="{WEIGHTS}")'
         if has_loader
         else f"pipeline.{network} = PeftModel.from_pretrained(pipeline.{network}, folder).merge_and_unload()"
     )

@@ -74,6 +74,7 @@ def jobs(inputs: Path) -> dict[str, Job]:
         "baked": baked,
         "embedded": _ladder(inputs, "Embedded"),
         "outside": _ladder(inputs, "Outside", accumulate=2),
+        "lora": _ladder(inputs, "Embedded", adapter={"class_path": "LoRA", "init_args": {"rank": 2}}),
         "patience": _ladder(inputs, "Baked", patience=1),
         "denoising": _denoising(inputs),
         "prepare": _prepare(inputs),
@@ -82,7 +83,13 @@ def jobs(inputs: Path) -> dict[str, Job]:
 
 
 def _ladder(
-    inputs: Path, guidance: str, *, prepares: bool = False, accumulate: int = 1, patience: int | None = None
+    inputs: Path,
+    guidance: str,
+    *,
+    prepares: bool = False,
+    accumulate: int = 1,
+    patience: int | None = None,
+    adapter: dict[str, Any] | None = None,
 ) -> Job:
     plan = {"start_steps": 8, "end_steps": 1, "updates": [5, 4, 5], "patience": patience}
     model = {
@@ -94,6 +101,7 @@ def _ladder(
             "guidance": {"class_path": guidance, "init_args": {"scale": 2.0}},
             "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
             "ema_decay": 0.5,
+            "adapter": adapter,
         },
     }
     scoring = {"clips": _clips(4), "seeds": [0], "batch_size": 3, "num_samples": 2}
