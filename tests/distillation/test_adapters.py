@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from ladder import StopAt, data_of, module_of, trainer_of
+from ladder import StopAt, data_of, draw_in_halves, module_of, trainer_of
 from tolerances import FLOAT32, IDENTITY, SAMPLES
 
 from bsa_lightning import LoRA
@@ -13,6 +13,7 @@ from bsa_lightning.distillation import adapters
 from bsa_lightning.distillation.cost import cost
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded
 from bsa_lightning.distillation.methods import SegmentedConsistency
+from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_denoiser, without_weights
 from bsa_lightning.training.latent_module import NetworkOptions
@@ -138,7 +139,16 @@ def test_a_checkpoint_has_adapters_alone(finished):
         assert set(state) == {f"student.{name}" for name in trained} | {f"ema.average.{name}" for name in trained}
 
 
-@pytest.mark.parametrize(("mode", "step"), [("baked", 4), ("embedded", 2), ("embedded", 5), ("consistency", 6)])
+@pytest.mark.parametrize(
+    ("mode", "step"),
+    [
+        ("baked", 4),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("embedded", 2), ("embedded", 5), ("consistency", 6))
+        ),
+    ],
+)
 def test_interrupted_and_resumed_equals_uninterrupted(finished, teacher_folder, latents_folder, tmp_path, mode, step):
     """In a round, at the boundary (4), and after it; all files of the students, those of the adapters too."""
     with pytest.raises((KeyboardInterrupt, SystemExit)):
@@ -247,3 +257,31 @@ def test_alpha_scales_what_is_merged(teacher_folder):
     torch.nn.init.normal_(up, generator=torch.Generator().manual_seed(0))
     merged = merged_weights(student)[name.replace(".base_layer.", ".")]
     torch.testing.assert_close(merged, layer.base_layer.weight.detach() + 3 * (up @ down).detach(), **IDENTITY)
+
+
+@pytest.mark.slow
+def test_a_compiled_ladder_makes_the_same_students(finished, teacher_folder, latents_folder, tmp_path, monkeypatch):
+    """Also where the second teacher gets an input for the guidance scale; graphs are run as they were traced."""
+    compile_network = functools.partialmethod(Denoiser.compile_network, backend="eager")
+    monkeypatch.setattr(Denoiser, "compile_network", compile_network)
+    module = lora_of(teacher_folder, guidance=Embedded(2.0), networks=NetworkOptions(compile=True))
+    trainer_of(tmp_path).fit(module, data_of(latents_folder))
+    for name in ("1-4steps", "2-2steps"):
+        ours, plain = (load_denoiser(run / "rounds" / name).state_dict() for run in (tmp_path, finished("embedded")[0]))
+        for part, tensor in ours.items():
+            torch.testing.assert_close(tensor, plain[part], rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_student_of_one(teacher_folder, latents_folder, tmp_path):
+    """Under DDP, which finds every trained parameter used; one process takes batches of twice the size."""
+    module = lora_of(teacher_folder)
+    trainer = trainer_of(tmp_path / "two", devices=2, strategy="ddp_fork")
+    trainer.fit(module, data_of(latents_folder, batch_size=2))
+    module = lora_of(teacher_folder)
+    draw_in_halves(module, lambda half: {"rank": half})
+    trainer_of(tmp_path / "one").fit(module, data_of(latents_folder))
+    for name in ("1-4steps", "2-2steps"):
+        one, two = (load_denoiser(tmp_path / run / "rounds" / name).state_dict() for run in ("one", "two"))
+        for part, tensor in one.items():
+            torch.testing.assert_close(tensor, two[part], rtol=0, atol=1e-3)
