@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from ladder import StopAt, data_of, draw_in_halves, module_of, trainer_of
+from ladder import StopAt, data_of, module_of, trainer_of
 from tolerances import FLOAT32, IDENTITY, SAMPLES
 
 from bsa_lightning import LoRA
@@ -270,18 +270,3 @@ def test_a_compiled_ladder_makes_the_same_students(finished, teacher_folder, lat
         ours, plain = (load_denoiser(run / "rounds" / name).state_dict() for run in (tmp_path, finished("embedded")[0]))
         for part, tensor in ours.items():
             torch.testing.assert_close(tensor, plain[part], rtol=0, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_two_processes_make_the_student_of_one(teacher_folder, latents_folder, tmp_path):
-    """Under DDP, which finds every trained parameter used; one process takes batches of twice the size."""
-    module = lora_of(teacher_folder)
-    trainer = trainer_of(tmp_path / "two", devices=2, strategy="ddp_fork")
-    trainer.fit(module, data_of(latents_folder, batch_size=2))
-    module = lora_of(teacher_folder)
-    draw_in_halves(module, lambda half: {"rank": half})
-    trainer_of(tmp_path / "one").fit(module, data_of(latents_folder))
-    for name in ("1-4steps", "2-2steps"):
-        one, two = (load_denoiser(tmp_path / run / "rounds" / name).state_dict() for run in ("one", "two"))
-        for part, tensor in one.items():
-            torch.testing.assert_close(tensor, two[part], rtol=0, atol=1e-3)
