@@ -1,6 +1,7 @@
 """What is run, killed and run again: ladders and a teacher's training of a few seconds, and `prepare`."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def jobs(inputs: Path) -> dict[str, Job]:
         "baked": baked,
         "embedded": _ladder(inputs, "Embedded"),
         "outside": _ladder(inputs, "Outside", accumulate=2),
-        "patience": _ladder(inputs, "Baked", patience=1),
+        "patience": _ladder(inputs, "Baked", limits={"patience": 1}),
+        "adaptive": _ladder(inputs, "Baked", updates=[5, 5, 10], limits={"most_updates": [8, 7, 14]}, lr=4e-3),
         "denoising": _denoising(inputs),
         "prepare": _prepare(inputs),
         "overwrite": replace(_ladder(inputs, "Baked"), earlier=inputs / "earlier"),
@@ -82,9 +84,16 @@ def jobs(inputs: Path) -> dict[str, Job]:
 
 
 def _ladder(
-    inputs: Path, guidance: str, *, prepares: bool = False, accumulate: int = 1, patience: int | None = None
+    inputs: Path,
+    guidance: str,
+    *,
+    prepares: bool = False,
+    accumulate: int = 1,
+    updates: Sequence[int] = (5, 4, 5),
+    limits: Mapping[str, Any] | None = None,
+    lr: float = 1e-3,
 ) -> Job:
-    plan = {"start_steps": 8, "end_steps": 1, "updates": [5, 4, 5], "patience": patience}
+    plan = {"start_steps": 8, "end_steps": 1, "updates": list(updates), **(limits or {})}
     model = {
         "class_path": "ProgressiveDistillation",
         "init_args": {
@@ -92,7 +101,7 @@ def _ladder(
             "plan": plan,
             "weighting": "BSA",
             "guidance": {"class_path": guidance, "init_args": {"scale": 2.0}},
-            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": lr}},
             "ema_decay": 0.5,
         },
     }
