@@ -119,15 +119,18 @@ class RoundBudget:
             self._best, self._best_update = errors, updates
         else:
             self._stale += 1
-        is_at_end, is_rolled_back = self.is_over(updates), False
-        if is_at_end or (self._cooldown_from is None and self._begins_cooldown(updates, compared)):
-            is_rolled_back = compared is not None and compared.is_higher
+        is_at_end = self.is_over(updates)
+        reason = "" if self._cooldown_from is not None else self._why_to_cool_down(updates, compared)
+        is_rolled_back = bool(is_at_end or reason) and compared is not None and compared.is_higher
         if is_rolled_back:
             self._say(f"rolled back to the weights after {self._best_update} updates: {compared}")
             self._optimizer_since = updates
+        if reason:
+            self._cooldown_from = updates
+            self._say(f"cooldown from update {updates} to {self.planned}" + ("" if is_rolled_back else f", {reason}"))
         if is_at_end:
             self._kept = self._best_update if is_rolled_back else updates
-            self._say(f"ended, {compared}" if compared is not None and not is_rolled_back else "ended")
+            self._say(f"ended after {updates} updates" + ("" if is_rolled_back else _because(compared)))
         return Verdict(is_best, is_rolled_back, self._numbers(compared, is_rolled_back=is_rolled_back))
 
     def record(self) -> dict[str, Any]:
@@ -146,26 +149,22 @@ class RoundBudget:
         for name in _STATE:
             setattr(self, name, state_dict[name])
 
-    def _begins_cooldown(self, updates: int, compared: Comparison | None) -> bool:
-        """Extends the round, or begins its cooldown, or does neither; returns whether the cooldown begins."""
+    def _why_to_cool_down(self, updates: int, compared: Comparison | None) -> str:
+        """Returns why the cooldown begins; empty if it does not, where the round may have been extended."""
         most, patience = self._round.most_updates, self._plan.patience
         if patience is not None and self._stale >= patience:
-            reason = f"since {self._stale} validations in a row were not lower{_because(compared)}"
-        elif updates < self._hold_until:
-            return False
-        elif most is None or compared is None:
-            reason = "as planned"
-        elif compared.is_higher or not self._last_fall or self._best_update <= updates - self._cooldown:
-            reason = f"since the error no longer falls{_because(compared)}"
-        elif updates < most - self._cooldown:
+            return f"since {self._stale} validations in a row were not lower{_because(compared)}"
+        if updates < self._hold_until:
+            return ""
+        if most is None or compared is None:
+            return "as planned"
+        if compared.is_higher or not self._last_fall or self._best_update <= updates - self._cooldown:
+            return f"since the error no longer falls{_because(compared)}"
+        if updates < most - self._cooldown:
             self._hold_until = min(updates + self._cooldown, most - self._cooldown)
             self._say(f"extended to {self.planned} updates, of at most {most}, since {self._last_fall}")
-            return False
-        else:
-            reason = f"since most_updates allow no more, though {self._last_fall}"
-        self._cooldown_from = updates
-        self._say(f"cooldown from update {updates} to {self.planned}, {reason}")
-        return True
+            return ""
+        return f"since most_updates allow no more, though {self._last_fall}"
 
     def _numbers(self, compared: Comparison | None, *, is_rolled_back: bool) -> dict[str, float]:
         numbers: dict[str, float] = {

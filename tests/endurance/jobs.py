@@ -76,7 +76,7 @@ def jobs(inputs: Path) -> dict[str, Job]:
         "embedded": _ladder(inputs, "Embedded"),
         "outside": _ladder(inputs, "Outside", accumulate=2),
         "patience": _ladder(inputs, "Baked", limits={"patience": 1}),
-        "adaptive": _ladder(inputs, "Baked", updates=[5, 5, 10], limits={"most_updates": [8, 7, 14]}, lr=4e-3),
+        "adaptive": _ladder(inputs, "Baked", updates=[10, 5, 10], limits={"most_updates": [14, 7, 14]}, lr=1.5e-2),
         "denoising": _denoising(inputs),
         "prepare": _prepare(inputs),
         "overwrite": replace(_ladder(inputs, "Baked"), earlier=inputs / "earlier"),
