@@ -12,8 +12,8 @@ from bsa_lightning.distillation.rounds import Plan, Round
 from bsa_lightning.training.ema import Snapshot
 
 _STATE = (
-    "_hold_until", "_cooldown_from", "_optimizer_since", "_best", "_best_update", "best_weights", "_last_fall",
-    "_stale", "_judged", "_kept", "_decisions",
+    "_hold_until", "_cooldown_from", "_optimizer_since", "_best", "_best_update", "best_weights", "_fallen",
+    "_fallen_update", "_last_fall", "_stale", "_judged", "_kept", "_decisions",
 )  # fmt: skip
 """The attributes of a budget that a checkpoint holds."""
 
@@ -40,16 +40,17 @@ class RoundBudget:
     would lower the error by itself, so that every round would seem to want more updates.
 
     The round is judged at its validations: at those of the trainer, and where it decides. The trajectory errors of the
-    clips, of the network that the round would end with, are compared with those of its best validation, on the same
-    clips and noise. An error is lower or higher only if the whole 95 % interval of the mean difference is on that side
-    of zero. A lower one is the new best. Then:
+    clips, of the network that the round would end with, are compared with those of earlier validations of the round, on
+    the same clips and noise; a difference counts if the whole 95 % interval of its mean over clips is on one side of
+    zero. The error has fallen if it is lower than at the best validation so far, or than where it had last fallen (so
+    that steps count together which are too small each); it has risen if it is higher than at the best. Then:
 
-    - The learning rate is held for four fifths of ``updates``, and a fifth longer each time that the best of the last
-      fifth is a new one and the error has not risen again, as far as ``most_updates`` allow with the cooldown.
-    - After ``patience`` validations in a row that are not lower, the cooldown begins at once.
-    - If the error is higher than the best when the cooldown begins, the weights of student and average go back to the
-      best first, and the optimizer is made anew, as at the start of a round: its moments are those of weights that are
-      given up. If it is higher when the cooldown ends, the weights go back, and the round ends.
+    - The learning rate is held for four fifths of ``updates``, and a fifth longer each time that the error has fallen
+      within the last fifth and not risen again, as far as ``most_updates`` allow with the cooldown.
+    - After ``patience`` validations in a row at which it had not fallen, the cooldown begins at once.
+    - If it has risen when the cooldown begins, the weights of student and average go back to the best first, and the
+      optimizer is made anew, as at the start of a round: its moments are those of weights that are given up. If it has
+      risen when the cooldown ends, the weights go back, and the round ends.
 
     Args:
         plan: the plan of the ladder.
@@ -70,6 +71,8 @@ class RoundBudget:
         self._best: Tensor | None = None
         self._best_update = 0
         self.best_weights: dict[str, Snapshot] = {}
+        self._fallen: Tensor | None = None  # the errors where they had last fallen, or at the first validation
+        self._fallen_update = 0
         self._last_fall = ""
         self._stale = 0
         self._judged: int | None = None
@@ -113,12 +116,9 @@ class RoundBudget:
             return None
         self._judged = updates
         compared = None if self._best is None else compare(errors, updates, self._best, self._best_update)
-        is_best = compared.is_lower if compared is not None else is_finite(errors)
-        if is_best:
-            self._stale, self._last_fall = 0, "" if compared is None else str(compared)
+        self._look_for_a_fall(updates, errors, compared)
+        if is_best := is_finite(errors) and (compared is None or compared.difference < 0):
             self._best, self._best_update = errors, updates
-        else:
-            self._stale += 1
         is_at_end = self.is_over(updates)
         reason = "" if self._cooldown_from is not None else self._why_to_cool_down(updates, compared)
         is_rolled_back = bool(is_at_end or reason) and compared is not None and compared.is_higher
@@ -149,16 +149,30 @@ class RoundBudget:
         for name in _STATE:
             setattr(self, name, state_dict[name])
 
+    def _look_for_a_fall(self, updates: int, errors: Tensor, compared: Comparison | None) -> None:
+        """Notes whether the error is lower than at the best validation, or than where it had last fallen."""
+        if self._fallen is None or compared is None:
+            if is_finite(errors):
+                self._fallen, self._fallen_update = errors, updates
+            return
+        from_last = compare(errors, updates, self._fallen, self._fallen_update)
+        fall = next((found for found in (compared, from_last) if found.is_lower), None)
+        if fall is None:
+            self._stale += 1
+        else:
+            self._stale, self._last_fall = 0, str(fall)
+            self._fallen, self._fallen_update = errors, updates
+
     def _why_to_cool_down(self, updates: int, compared: Comparison | None) -> str:
         """Returns why the cooldown begins; empty if it does not, where the round may have been extended."""
         most, patience = self._round.most_updates, self._plan.patience
         if patience is not None and self._stale >= patience:
-            return f"since {self._stale} validations in a row were not lower{_because(compared)}"
+            return f"since the error has not fallen at {self._stale} validations in a row{_because(compared)}"
         if updates < self._hold_until:
             return ""
         if most is None or compared is None:
             return "as planned"
-        if compared.is_higher or not self._last_fall or self._best_update <= updates - self._cooldown:
+        if compared.is_higher or not self._last_fall or self._fallen_update <= updates - self._cooldown:
             return f"since the error no longer falls{_because(compared)}"
         if updates < most - self._cooldown:
             self._hold_until = min(updates + self._cooldown, most - self._cooldown)

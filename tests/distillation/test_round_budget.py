@@ -8,6 +8,7 @@ import torch
 from bsa_lightning.distillation.round_budget import RoundBudget
 from bsa_lightning.distillation.rounds import Plan
 
+CLIPS = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
 SPREAD = torch.tensor([-0.01, 0.0, 0.01], dtype=torch.float64)
 
 
@@ -17,8 +18,7 @@ def budget_of(updates=20, **limits):
 
 def judged(budget, *validations):
     """Validates at (updates, mean error); clips differ from one another by far more than an error changes."""
-    clips = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
-    return [budget.judge(at, clips + error + SPREAD.roll(at) * 0.1) for at, error in validations]
+    return [budget.judge(at, CLIPS + error + SPREAD.roll(at) * 0.1) for at, error in validations]
 
 
 def rates(budget, updates):
@@ -100,7 +100,9 @@ def test_it_ends_early_after_so_many_validations_in_a_row_that_are_not_lower():
     assert (budget.planned, budget.is_over(13), budget.is_over(14)) == (14, False, True)
     assert budget.rate(10) == 1.0
     assert budget.rate(11) == 0.75
-    assert "cooldown from update 10 to 14, since 2 validations in a row were not lower: after" in str(budget.record())
+    assert "cooldown from update 10 to 14, since the error has not fallen at 2 validations in a row: after" in str(
+        budget.record()
+    )
 
 
 @pytest.mark.parametrize("limits", [{"most_updates": 40}, {"patience": 1}, {"patience": 9}])
@@ -117,7 +119,7 @@ def test_a_risen_error_goes_back_before_the_cooldown(limits):
 
 def test_a_risen_error_goes_back_at_the_end():
     budget = budget_of(patience=9)
-    *_, middle, end = judged(budget, (12, 0.8), (14, 0.9), (16, 0.8), (18, 0.9), (20, 0.9))
+    *_, middle, end = judged(budget, (12, 0.8), (14, 0.9), (16, 0.801), (18, 0.9), (20, 0.9))
     assert (middle.is_rolled_back, end.is_rolled_back) == (False, True)
     record = budget.record()["budget"]
     assert (record["kept"], record["updates"], record["most_updates"], record["patience"]) == (12, 20, None, 9)
@@ -129,8 +131,30 @@ def test_a_risen_error_goes_back_at_the_end():
 def test_an_error_that_may_be_chance_neither_ends_nor_goes_back():
     budget = budget_of(most_updates=40)
     judged(budget, (12, 0.8))
-    verdict = budget.judge(16, torch.tensor([1.0, 2.0, 6.0]).double() + 0.81 + SPREAD * 5)
+    verdict = budget.judge(16, CLIPS + 0.81 + SPREAD * 5)
     assert (verdict.is_best, verdict.is_rolled_back, budget.planned) == (False, False, 20)
+
+
+def test_steps_that_are_too_small_each_count_together():
+    """Over clips that vary by 0.1, a fall by 0.08 is none, but the next is, from where the first began."""
+    budget, spread = budget_of(most_updates=40, patience=2), torch.tensor([-0.1, 0.0, 0.1]).double()
+    noisy = [CLIPS + error + spread * sign for error, sign in ((0.9, 0), (0.82, 0.4), (0.74, -0.4), (0.72, 0.4))]
+    verdicts = [budget.judge(at, errors) for at, errors in zip((10, 12, 14, 16), noisy, strict=True)]
+    assert [verdict.is_best for verdict in verdicts] == [True] * 4
+    assert budget.planned == 24
+    assert "since after 14 updates the trajectory error is 3.74, lower than after 10 by 0.16" in str(budget.record())
+
+
+def test_the_best_weights_are_those_of_the_lowest_error():
+    """Whether or not it had fallen there beyond chance: a rise from there is a rise."""
+    budget = budget_of(patience=9)
+    wide = torch.tensor([-3.0, 0.0, 3.0]).double()
+    verdicts = [
+        budget.judge(at, CLIPS + errors) for at, errors in ((8, wide + 0.9), (12, wide * 0.1), (16, wide * 0.1 + 0.2))
+    ]
+    assert [verdict.is_best for verdict in verdicts] == [True, True, False]
+    assert verdicts[-1].is_rolled_back
+    assert budget.record()["budget"]["decisions"][0].startswith("rolled back to the weights after 12 updates")
 
 
 def test_errors_that_are_no_numbers_are_never_the_best():
