@@ -103,7 +103,7 @@ class RoundBudget:
             return updates == self.planned
         # To tell whether the error falls until the hold ends, that of a fifth before is needed.
         is_before = self._round.most_updates is not None and updates == self._hold_until - self._cooldown
-        return is_before or updates == self._hold_until
+        return is_before or updates >= self._hold_until
 
     def judge(self, updates: int, errors: Tensor) -> Verdict | None:
         """Decides by a validation; returns ``None`` if the weights were judged before.

@@ -88,9 +88,11 @@ class Plan:
         budgets = self._of_each_round("updates", self.updates)
         if self.patience is not None:
             check_number("patience", self.patience, whole=True, at_least=1, advice="leave it out to spend all updates")
-        if self.is_adaptive:
-            advice = "a round with patience or most_updates holds its learning rate, and lowers it in the last fifth"
-            check_number("updates", min(budgets), at_least=_FEWEST, advice=advice)
+        if self.is_adaptive and min(budgets) < _FEWEST:
+            raise UserError(
+                f"a round with patience or most_updates needs {_FEWEST} updates, to hold its learning rate and then"
+                f" lower it, but updates is {min(budgets)}; raise it"
+            )
         if self.most_updates is not None:
             for updates, most in zip(budgets, self._of_each_round("most_updates", self.most_updates), strict=True):
                 advice = f"updates is {updates}, and a round is extended beyond it; leave it out to extend no round"

@@ -82,14 +82,14 @@ def test_what_counts_as_a_fall(validations, is_extended):
 
 def test_validations_are_asked_for_where_it_decides():
     budget = budget_of(most_updates=40)
-    assert [at for at in range(30) if budget.must_validate(at)] == [12, 16]
+    assert [at for at in range(18) if budget.must_validate(at)] == [12, 16, 17]
     judged(budget, (12, 0.9))
     assert not budget.must_validate(12)
     judged(budget, (16, 0.8))
-    assert [at for at in range(17, 30) if budget.must_validate(at)] == [20]
+    assert [at for at in range(17, 21) if budget.must_validate(at)] == [20]
     judged(budget, (20, 0.8))
     assert [at for at in range(21, 30) if budget.must_validate(at)] == [24]
-    assert [at for at in range(30) if budget_of(patience=2).must_validate(at)] == [16]
+    assert [at for at in range(17) if budget_of(patience=2).must_validate(at)] == [16]
 
 
 def test_it_ends_early_after_so_many_validations_in_a_row_that_are_not_lower():

@@ -39,7 +39,7 @@ def test_steps_that_cannot_be_halved(start, end):
     ({"updates": [1, 2]}, "updates lists 2 rounds"),
     ({"updates": 0}, "updates is 0, but must be a whole number, at least 1"),
     ({"updates": 1, "patience": 0}, "patience is 0"),
-    ({"updates": [9, 2, 9], "patience": 1}, "updates is 2, but must be .* at least 3; a round with patience"),
+    ({"updates": [9, 2, 9], "patience": 1}, "patience or most_updates needs 3 updates, .* but updates is 2"),
     ({"updates": 9, "most_updates": 9}, "most_updates is 9, but must be a whole number, at least 10; updates is 9"),
     ({"updates": [9, 20, 9], "most_updates": 10}, "most_updates is 10, but must be a whole number, at least 21"),
     ({"updates": 9, "most_updates": [10, 11]}, "most_updates lists 2 rounds"),
