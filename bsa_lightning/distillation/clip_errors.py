@@ -14,7 +14,6 @@ from torchmetrics.utilities import dim_zero_cat
 class ClipErrors(Metric):
     """Collects the trajectory error of each clip of a validation, from all ranks."""
 
-    full_state_update = False
     index: list[Tensor]
     errors: list[Tensor]
 
@@ -100,16 +99,12 @@ def compare(errors: Tensor, update: int, best: Tensor, best_update: int) -> Comp
 
     n = len(errors)
     differences = (errors - best).tolist()
-    mean, difference = math.fsum(errors.tolist()) / n, _mean(differences)
+    mean, difference = math.fsum(errors.tolist()) / n, math.fsum(differences) / n
     half_width = math.inf
     if n > 1:
         variance = math.fsum((each - difference) ** 2 for each in differences) / (n - 1)
         half_width = float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
     return Comparison(update, mean, best_update, difference, half_width, n)
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def is_finite(errors: Tensor) -> bool:

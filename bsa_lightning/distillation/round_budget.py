@@ -130,7 +130,7 @@ class RoundBudget:
             self._say(f"cooldown from update {updates} to {self.planned}" + ("" if is_rolled_back else f", {reason}"))
         if is_at_end:
             self._kept = self._best_update if is_rolled_back else updates
-            self._say(f"ended after {updates} updates" + ("" if is_rolled_back else _because(compared)))
+            self._say(f"ended after {updates} updates" + (f": {compared}" if compared and not is_rolled_back else ""))
         return Verdict(is_best, is_rolled_back, self._numbers(compared, is_rolled_back=is_rolled_back))
 
     def record(self) -> dict[str, Any]:
@@ -151,10 +151,11 @@ class RoundBudget:
 
     def _look_for_a_fall(self, updates: int, errors: Tensor, compared: Comparison | None) -> None:
         """Notes whether the error is lower than at the best validation, or than where it had last fallen."""
-        if self._fallen is None or compared is None:
+        if compared is None:
             if is_finite(errors):
                 self._fallen, self._fallen_update = errors, updates
             return
+        assert self._fallen is not None  # with the first best
         from_last = compare(errors, updates, self._fallen, self._fallen_update)
         fall = next((found for found in (compared, from_last) if found.is_lower), None)
         if fall is None:
@@ -167,13 +168,13 @@ class RoundBudget:
         """Returns why the cooldown begins; empty if it does not, where the round may have been extended."""
         most, patience = self._round.most_updates, self._plan.patience
         if patience is not None and self._stale >= patience:
-            return f"since the error has not fallen at {self._stale} validations in a row{_because(compared)}"
+            return f"since the error has not fallen at {self._stale} validations in a row: {compared}"
         if updates < self._hold_until:
             return ""
         if most is None or compared is None:
             return "as planned"
         if compared.is_higher or not self._last_fall or self._fallen_update <= updates - self._cooldown:
-            return f"since the error no longer falls{_because(compared)}"
+            return f"since the error no longer falls: {compared}"
         if updates < most - self._cooldown:
             self._hold_until = min(updates + self._cooldown, most - self._cooldown)
             self._say(f"extended to {self.planned} updates, of at most {most}, since {self._last_fall}")
@@ -194,7 +195,3 @@ class RoundBudget:
     def _say(self, decision: str) -> None:
         self._decisions.append(decision)
         rank_zero_info(f"round {self._round.index + 1}: {decision}")
-
-
-def _because(compared: Comparison | None) -> str:
-    return "" if compared is None else f": {compared}"

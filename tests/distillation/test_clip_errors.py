@@ -46,6 +46,13 @@ def test_the_interval_is_that_of_a_paired_t_test(shift):
     assert (found.is_lower, found.is_higher) == (shift < 0, shift > 0)
 
 
+def test_the_same_errors_are_neither_lower_nor_higher():
+    errors = torch.tensor([0.1, 0.5]).double()
+    found = compare(errors, 2, errors, 1)
+    assert (found.is_lower, found.is_higher, found.low, found.high) == (False, False, 0.0, 0.0)
+    assert "higher than after 1 by 0, which may be chance" in str(found)
+
+
 def test_one_clip_decides_nothing():
     found = compare(torch.tensor([0.1]).double(), 2, torch.tensor([0.5]).double(), 1)
     assert math.isinf(found.half_width)

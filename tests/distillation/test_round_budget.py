@@ -1,5 +1,6 @@
 """What is decided by the trajectory errors of validations, without any training."""
 
+import logging
 import math
 
 import pytest
@@ -117,7 +118,8 @@ def test_a_risen_error_goes_back_before_the_cooldown(limits):
     assert (last.is_rolled_back, budget.record()["budget"]["kept"]) == (False, 20)
 
 
-def test_a_risen_error_goes_back_at_the_end():
+def test_a_risen_error_goes_back_at_the_end(caplog):
+    caplog.set_level(logging.INFO)
     budget = budget_of(patience=9)
     *_, middle, end = judged(budget, (12, 0.8), (14, 0.9), (16, 0.801), (18, 0.9), (20, 0.9))
     assert (middle.is_rolled_back, end.is_rolled_back) == (False, True)
@@ -126,6 +128,7 @@ def test_a_risen_error_goes_back_at_the_end():
     assert record["decisions"][0] == "cooldown from update 16 to 20, as planned"
     assert record["decisions"][1].startswith("rolled back to the weights after 12 updates: after 20 updates the")
     assert record["decisions"][2] == "ended after 20 updates"
+    assert [entry.getMessage() for entry in caplog.records] == [f"round 1: {words}" for words in record["decisions"]]
 
 
 def test_an_error_that_may_be_chance_neither_ends_nor_goes_back():
@@ -161,6 +164,7 @@ def test_errors_that_are_no_numbers_are_never_the_best():
     budget = budget_of(most_updates=40)
     first, second, third = judged(budget, (8, math.nan), (12, 0.8), (16, math.nan))
     assert (first.is_best, second.is_best, third.is_best, third.is_rolled_back) == (False, True, False, True)
+    assert [verdict.numbers["best_update"] for verdict in (first, second, third)] == [0.0, 12.0, 12.0]
     assert [verdict.is_rolled_back for verdict in judged(budget_of(patience=9), (8, math.nan), (16, math.nan))] == [
         False, False,
     ]  # fmt: skip
@@ -175,6 +179,7 @@ def test_weights_are_judged_once():
 
 def test_the_numbers_of_a_validation():
     first, second = judged(budget_of(most_updates=40), (12, 0.9), (16, 0.8))
+    assert {type(number) for number in second.numbers.values()} == {float}
     assert first.numbers == {"planned_updates": 20.0, "best_update": 12.0, "rolled_back": 0.0}
     assert second.numbers.keys() - first.numbers.keys() == {
         "trajectory_change", "trajectory_change_low", "trajectory_change_high",
@@ -185,13 +190,14 @@ def test_the_numbers_of_a_validation():
 
 
 @pytest.mark.parametrize("at", range(1, 6))
-def test_a_restored_budget_decides_the_same(at):
+def test_a_restored_budget_decides_the_same(at, tmp_path):
     validations = [(8, 0.9), (12, 0.8), (16, 0.7), (20, 0.9), (24, 0.95)]
     whole, first, second = (budget_of(most_updates=40, patience=3) for _ in range(3))
     expected = judged(whole, *validations)
     judged(first, *validations[:at])
     first.best_weights = {"student": {"w": torch.ones(1)}}
-    second.load_state_dict(first.state_dict())
+    torch.save(first.state_dict(), file := tmp_path / "checkpoint")
+    second.load_state_dict(torch.load(file, weights_only=True))
     assert second.best_weights == first.best_weights
     assert judged(second, *validations[at:]) == expected[at:]
     assert second.record() == whole.record()
