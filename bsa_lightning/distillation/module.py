@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from bsa_lightning.data.datamodule import LatentBatch
@@ -19,8 +17,8 @@ from bsa_lightning.distillation import adapters
 from bsa_lightning.distillation.draws import Draws, draw, seed_networks
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.methods import Method, Progressive
-from bsa_lightning.distillation.promotion import RoundPromotion
-from bsa_lightning.distillation.rounds import Plan, Round
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.distillation.rounds_module import RoundsModule
 from bsa_lightning.distillation.student import save_student
 from bsa_lightning.distillation.teachers import FirstTeacher, TeacherReference, drop_teacher, restore_teacher
 from bsa_lightning.distillation.validation import ValidationErrors
@@ -30,16 +28,14 @@ from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
 from bsa_lightning.models.lora import LoRA
 from bsa_lightning.training.ema import EMA, copy_weights
-from bsa_lightning.training.latent_module import LatentModule, NetworkOptions, OptimizerFactory, check_training
-from bsa_lightning.training.lightning_internals import restart_optimizers
+from bsa_lightning.training.latent_module import NetworkOptions, OptimizerFactory, check_training
 from bsa_lightning.training.sharding import is_sharded
 
 
-class ProgressiveDistillation(LatentModule):
+class ProgressiveDistillation(RoundsModule):
     """The module that trains the students of a ladder, round by round.
 
-    It holds the teacher and the student of the current round. The callback :class:`RoundPromotion`, which it brings
-    along, ends rounds.
+    It holds the teacher and the student of the current round.
 
     Args:
         plan: the rounds: how many steps each student samples in, and how many updates it gets.
@@ -47,7 +43,8 @@ class ProgressiveDistillation(LatentModule):
         guidance: the mode of guidance, which says where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
         optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
-            to zero over the updates of a round (which a round that ends early, by ``patience``, does not reach).
+            to zero over the updates of a round, or over the last fifth of them if the plan has ``patience`` or
+            ``most_updates``.
         ema_decay: the decay of the moving average of the student that a round ends with, between 0 and 1; ``None`` ends
             a round with the last weights.
         seed: the seed of noise, times and caption dropout, at least 0.
@@ -71,15 +68,13 @@ class ProgressiveDistillation(LatentModule):
         adapter: LoRA | None = None,
     ) -> None:
         networks = NetworkOptions() if networks is None else networks
-        super().__init__(teacher, compiled=networks.compile)
+        super().__init__(teacher, compiled=networks.compile, plan=plan, optimizer=optimizer)
         check_training(optimizer, seed=seed, ema_decay=ema_decay)
         adapters.check(adapter, networks)
         self.method = Progressive() if method is None else method
         self.method.check(ema_decay=ema_decay)
-        self.plan = plan
         self.weighting = weighting
         self.guidance = guidance
-        self.optimizer = optimizer
         self.seed = seed
         self.teacher_dtype = networks.dtype
         self.adapter = adapter
@@ -89,35 +84,12 @@ class ProgressiveDistillation(LatentModule):
         if networks.gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
         self.ema = EMA(self.student, ema_decay, shared=self.teacher.parameters()) if ema_decay is not None else None
-        self.round = self.round_start = 0
         plan.check_schedule(self.teacher.schedule)
         plan.check_weighting(weighting, self.teacher.schedule, partial(self.method.times, self.teacher.schedule, plan))
         self._reference = TeacherReference("", None, "")
         self._resumed_at: int | None = None
         self._errors = ValidationErrors()
         self._first = FirstTeacher(self._load_first_teacher)
-
-    @property
-    def current_round(self) -> Round:
-        """The round that is trained now."""
-        return self.plan.rounds[self.round]
-
-    @property
-    def is_last_round(self) -> bool:
-        return self.round == len(self.plan.rounds) - 1
-
-    @property
-    def updates_in_round(self) -> int:
-        """Optimizer steps since the round began."""
-        return self.global_step - self.round_start
-
-    @property
-    def current_budget(self) -> int:
-        return self.current_round.updates
-
-    @property
-    def place(self) -> str:
-        return f"in round {self.round + 1}"
 
     @property
     def learner(self) -> Denoiser:
@@ -146,14 +118,8 @@ class ProgressiveDistillation(LatentModule):
         adapters.check_strategy(self.adapter, self.trainer.strategy)
         self.check_data()
 
-    def configure_callbacks(self) -> list[Callback]:
-        return [RoundPromotion(self.method.stopping_error)]
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(adapters.trained(self.student))
-        updates = self.current_round.updates
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / updates))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def shared_weights(self, network: Denoiser) -> set[str]:
+        return adapters.shared(network, self.teacher)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         draws = self._draw(batch, self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
@@ -177,7 +143,10 @@ class ProgressiveDistillation(LatentModule):
         final = sampled(denoiser=self.finished_student, num_steps=num_steps, guidance_scale=scale)
         as_first = partial(sampled, num_steps=self.plan.start_steps, guidance_scale=self.guidance.scale)
         first = self._first.final(draws.eps, batch.conditioning, lambda teacher: as_first(denoiser=teacher))
-        self._errors.update(errors, distance=squared_error(final, first.to(self.device)), counts=batch.counts)
+        distance = squared_error(final, first.to(self.device))
+        self._errors.update(errors, distance=distance, counts=batch.counts)
+        if self.plan.is_adaptive:
+            self.clip_errors.update(batch.index, distance, batch.counts)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/num_steps", float(self.current_round.num_steps), batch_size=1)
@@ -218,6 +187,7 @@ class ProgressiveDistillation(LatentModule):
                 weighting=self.weighting,
                 guidance=self.guidance,
                 updates=self.updates_in_round,
+                budget=self.budget.record(),
                 data_fingerprint=self.data.fingerprint,
                 sampled_latents=self.data.sampled_latents,
                 adapted=None if self.adapter is None else self.finished_student,
@@ -235,20 +205,18 @@ class ProgressiveDistillation(LatentModule):
             student = str(folder.relative_to(self.run_folder))
             self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         copy_weights(source=self.finished_student, target=self.student)  # theta <- eta
-        self.round += 1  # N <- N/2
-        self.round_start = self.global_step
-        restart_optimizers(self.trainer)
+        self.begin_next_round()  # N <- N/2
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         drop_teacher(checkpoint, self._reference, adapters.shared(self, self.teacher))
         checkpoint["clips"] = self.data.fingerprint
-        checkpoint["round"], checkpoint["round_start"] = self.round, self.round_start
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed_at = checkpoint["global_step"]
         if self.trainer.state.fn == "fit":
             self.data.refuse_other_clips(checkpoint["clips"])
-        self.round, self.round_start = checkpoint["round"], checkpoint["round_start"]
+        super().on_load_checkpoint(checkpoint)
         self._reference = TeacherReference(**checkpoint["teacher"])
         teacher = self._reference.load(first=self.teacher_name, run_folder=self.run_folder, dtype=self.teacher_dtype)
         restore_teacher(checkpoint, teacher)

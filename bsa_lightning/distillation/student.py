@@ -31,6 +31,7 @@ def save_student(
     weighting: Weighting,
     guidance: GuidanceMode,
     updates: int,
+    budget: Mapping[str, Any],
     data_fingerprint: str,
     sampled_latents: Mapping[str, Any] | None = None,
     adapted: Denoiser | None = None,
@@ -47,6 +48,7 @@ def save_student(
         weighting: the weighting that the student was trained with.
         guidance: the mode of guidance of the ladder.
         updates: the number of optimizer steps of the round.
+        budget: further entries, with the limits and decisions of an adaptive round; empty for a fixed one.
         data_fingerprint: the digest of the clips that the student was trained on.
         sampled_latents: how a teacher sampled the latents of these clips; ``None`` for latents of recorded sound.
         adapted: the network with the adapters that ``student`` has merged; ``None`` if it was trained in full.
@@ -63,6 +65,7 @@ def save_student(
         "weighting_parameters": weighting.parameters,
         "round": round_.index + 1,
         "updates": updates,
+        **budget,
         "num_steps": round_.num_steps,
         "guidance": guidance.name,
         "guidance_scale": guidance.scale,

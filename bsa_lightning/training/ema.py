@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bsa_lightning.common.ranges import check_number
-from bsa_lightning.training.sharding import is_sharded, whole
+from bsa_lightning.training.sharding import is_sharded, share, whole
+
+Snapshot = dict[str, Tensor]
+"""The weights of a network by name, as :func:`snapshot` returns them."""
 
 
 class EMA(nn.Module):
@@ -65,3 +68,32 @@ def copy_weights(*, source: nn.Module, target: nn.Module) -> None:
     for name, tensor in target.state_dict().items():
         weight = weights[name]
         tensor.copy_(weight if is_sharded(tensor) else whole(weight))
+
+
+@torch.no_grad()
+def snapshot(network: nn.Module, *, without: Collection[str] = ()) -> Snapshot:
+    """Returns a copy of the weights of a network: on the CPU, or on the device if the network is sharded.
+
+    Args:
+        network: the network.
+        without: the names of weights that are left out.
+    """
+    return {
+        name: tensor.clone() if is_sharded(tensor) else tensor.to("cpu", copy=True)
+        for name, tensor in network.state_dict().items()
+        if name not in without
+    }
+
+
+@torch.no_grad()
+def restore(network: nn.Module, weights: Snapshot) -> None:
+    """Copies weights back into the network, in place.
+
+    Args:
+        network: the network.
+        weights: its snapshot, sharded as it is or not at all.
+    """
+    own = network.state_dict()
+    for name, weight in weights.items():
+        tensor = own[name]
+        tensor.copy_(share(weight, like=tensor) if is_sharded(tensor) and not is_sharded(weight) else weight)

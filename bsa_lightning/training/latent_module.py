@@ -98,6 +98,11 @@ class LatentModule(LightningModule, ABC):
         return None
 
     @property
+    def planned_updates(self) -> int | None:
+        """The number of updates of all rounds, as decided so far; ``None`` where there are no rounds."""
+        return None
+
+    @property
     def place(self) -> str:
         """The current round for messages, such as "in round 2"; empty where there are no rounds."""
         return ""
