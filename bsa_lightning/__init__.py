@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from bsa_lightning.evaluation.scoring_settings import ScoringSettings
     from bsa_lightning.generation.text_to_audio import Sound, TextToAudio
     from bsa_lightning.models.family import Family
+    from bsa_lightning.models.lora import LoRA
     from bsa_lightning.models.registry import register_family
     from bsa_lightning.models.tango.verified_pipeline import TangoPipeline
     from bsa_lightning.training.latent_module import NetworkOptions
@@ -89,6 +90,7 @@ _PLACES = {
     "evaluation.scoring_settings": ("ScoringSettings",),
     "generation.text_to_audio": ("Sound", "TextToAudio"),
     "models.family": ("Family",),
+    "models.lora": ("LoRA",),
     "models.registry": ("register_family",),
     "models.tango.verified_pipeline": ("TangoPipeline",),
     "training.latent_module": ("NetworkOptions",),
@@ -111,6 +113,7 @@ __all__ = [
     "Family",
     "FlowBSA",
     "HuggingFaceDataset",
+    "LoRA",
     "LogMelStatistics",
     "LogitNormalTimes",
     "Method",

@@ -94,6 +94,7 @@ OUTSIDE = [
         "plan.updates": ("0", "-1", "[1]", "nan"),
         "plan.factor": ("0", "1", "-2", "3"),
         "plan.patience": ("0", "-1"),
+        "plan.most_updates": ("0", "1", "nan"),
         "teacher": ("nowhere", "", "/dev/null", "x" * 300),
     }.items()
     for value in values

@@ -43,6 +43,7 @@ MANY_PARAMETERS = {
     "pipeline.TangoPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own",
     "tangoflux_pipeline.TangoFluxPipeline": "diffusers builds a pipeline from its parts, each a parameter of its own",
     "denoising.Denoising": "the parts of the loss and those of the optimizer are settings of their own",
+    # An adapter is none of the options of both networks: it is what is trained, and changes what a round hands on.
     "module.ProgressiveDistillation": "the parts of the loss and those of the optimizer are settings of their own",
 }
 """Classes whose constructors may take more, each with its reason; dataclasses are options or records themselves."""
@@ -51,7 +52,17 @@ MANY_PARAMETERS = {
 RUN = "import sys; sys.argv = ['lightning', *{words!r}]; import bsa_lightning.cli.main as m; m.main()"
 """A statement that runs a command."""
 
-UNUSED = {"torchvision", "scipy", "sympy", "torch._dynamo", "torch._inductor", "transformers", "diffusers", "librosa"}
+UNUSED = {
+    "peft",
+    "torchvision",
+    "scipy",
+    "sympy",
+    "torch._dynamo",
+    "torch._inductor",
+    "transformers",
+    "diffusers",
+    "librosa",
+}
 """Packages that nothing needs before networks are made, though packages that are needed import them."""
 
 

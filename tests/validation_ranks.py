@@ -4,6 +4,7 @@ import torch
 
 from bsa_lightning.data.order import PADDING, validation_batches
 from bsa_lightning.diffusion.losses import Errors
+from bsa_lightning.distillation.clip_errors import ClipErrors
 from bsa_lightning.distillation.validation import ValidationErrors, WeightedMean
 
 
@@ -38,4 +39,14 @@ def validate_rank(rank, world_size, folder, cases):
         mean.update(torch.tensor(value), torch.tensor(weight))
     found.append(mean.compute())
     torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def collect_rank(rank, world_size, folder):
+    """Collects the errors of three clips on two ranks, each the number of its clip."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    errors, index = ClipErrors(), torch.tensor([[2, 0], [1, PADDING]][rank])
+    errors.update(index, index.float(), index != PADDING)
+    torch.save(errors.compute(), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -18,6 +18,7 @@ MODULES = (
     "bsa_lightning.data.prepared_sound",
     "bsa_lightning.data.datamodule",
     "bsa_lightning.training.bad_updates",
+    "bsa_lightning.models.lora",
     "bsa_lightning.distillation.denoising",
     "bsa_lightning.distillation.guidance_modes",
     "bsa_lightning.distillation.methods",

@@ -35,7 +35,7 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
     found: Cost = cost(module, batch_size=batch_size, precision=precision, accumulate=accumulate)
     rows: list[tuple[str, str, str]] = [
         ("teacher", _size(found.teacher), f"{module.teacher_dtype}".removeprefix("torch.")),
-        ("student", _size(found.student), f"{found.parameters:,} parameters, float32"),
+        ("student", _size(found.student), f"{found.parameters:,} parameters{_adapter(module)}, float32"),
         ("average", _size(found.average), "of the student, on the same device" if found.average else "none"),
         ("gradients", _size(found.gradients), "float32"),
         ("optimizer", _size(found.optimizer), _optimizer_name(config)),
@@ -52,7 +52,20 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
     print(f"\none evaluation of the network for one clip: {evaluation / 1e12:.3g} TFLOP")
     for round_ in module.plan.rounds:
         before = module.plan.factor * round_.num_steps
-        print(f"round {round_.index + 1}: {before} to {round_.num_steps} steps, {round_.updates} updates")
+        print(f"round {round_.index + 1}: {before} to {round_.num_steps} steps, {_budget(round_, module.plan)}")
+    if module.plan.is_adaptive:
+        kept = _size(found.student + found.average)
+        print(f"\nthe best weights of a round: {kept} in the memory of the CPU, and in each checkpoint")
+
+
+def _budget(round_: Any, plan: Any) -> str:  # noqa: ANN401 - a class that is imported where networks are needed
+    """Returns the limits of a round's updates."""
+    text = f"{round_.updates} updates"
+    if round_.most_updates is not None:
+        text = f"{round_.updates} to {round_.most_updates} updates, more while its trajectory error falls"
+    if plan.patience is not None:
+        text += f", fewer after {plan.patience} validations in a row without a lower trajectory error"
+    return text
 
 
 def _size(num_bytes: int) -> str:
@@ -67,3 +80,7 @@ def _optimizer_name(config: Namespace) -> str:
 
 def _checkpointing(module: Any) -> str:  # noqa: ANN401
     return "gradient checkpointing" if module.gradient_checkpointing else "all kept"
+
+
+def _adapter(module: Any) -> str:  # noqa: ANN401
+    return "" if module.adapter is None else " are trained; all others are the teacher's in memory"

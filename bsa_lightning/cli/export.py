@@ -27,8 +27,12 @@ def export(
     metric: str = "fd_logmel",
     push_to_hub: str | None = None,
     private: bool = True,
+    adapter: bool = False,
 ) -> None:
     """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
+
+    Of a student that was trained with ``model.adapter``, its adapter is merged, or else written alone: in peft's
+    format, which diffusers' load_lora_adapter reads into the network of the first teacher.
 
     Of a run that has fine-tuned a teacher, the teacher is exported.
 
@@ -40,8 +44,9 @@ def export(
         metric: the column of scores.csv in which "best" is the lowest.
         push_to_hub: the repository on the Hugging Face hub, as owner/name, to which the folder is uploaded, too.
         private: whether that repository, if it is new, can be seen by its owner alone.
+        adapter: whether to write the adapter of the student alone, a small file beside its scheduler.
     """
-    from bsa_lightning.distillation.export import export_student
+    from bsa_lightning.distillation.export import export_adapter, export_student
     from bsa_lightning.models.hub_upload import refuse_upload, upload_model
     from bsa_lightning.models.provenance import read_student
 
@@ -49,12 +54,15 @@ def export(
         refuse_upload(push_to_hub, Path(dst))
     run, student = _chosen(Path(run), Path(dst), student, metric)
     if student == TEACHER:
+        if adapter:
+            raise UserError(f"adapter is true, but {run} has fine-tuned a teacher, which has no adapter; leave it out")
         _copy(run / "model", Path(dst))
         print(f"the fine-tuned teacher of {run}: {dst}")
     else:
         read_student(run / "rounds" / student)
-        export_student(run / "rounds" / student, Path(dst), scores=_scores(run))
-        print(f"{student} of {run}: {dst}")
+        write = export_adapter if adapter else export_student
+        write(run / "rounds" / student, Path(dst), scores=_scores(run))
+        print(f"{'the adapter of ' if adapter else ''}{student} of {run}: {dst}")
     if push_to_hub is not None:
         print(f"uploaded: {upload_model(Path(dst), push_to_hub, private=private)}")
 

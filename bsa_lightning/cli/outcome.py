@@ -46,7 +46,7 @@ def fit_outcome(trainer: Trainer, module: LightningModule, run: Path) -> Outcome
         finished = sum((run / "rounds" / round_.folder).is_dir() for round_ in rounds)
         if finished == len(rounds):
             return Outcome(f"done: {_count(finished, 'round')}, {_updates(done)}, all in {run}")
-        planned = sum(round_.updates for round_ in rounds)
+        planned = module.planned_updates
         where = f"in round {module.round + 1} of {len(rounds)}; {finished} of {_count(len(rounds), 'student')} finished"
     else:
         total = trainer.estimated_stepping_batches

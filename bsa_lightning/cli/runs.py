@@ -74,11 +74,27 @@ def describe(run: Path) -> tuple[str, ...]:
         str(run),
         kind,
         f"{min(trained, len(planned))} of {len(planned)}" if planned else "",
-        (f"{total if is_whole and not error else done} of {total}" if total else str(done or "")),
+        _updates(total if is_whole and not error else done, total, done, _within(model, "init_args", "plan")),
         state,
         "yes" if (run / "scores.csv").is_file() else "no",
         str(error.get("error", "")),
     )
+
+
+def _updates(reached: int, total: int, done: int, plan: Mapping[str, Any]) -> str:
+    """Returns the updates of a run out of those that are planned.
+
+    Args:
+        reached: the number to show for a plan with a fixed number of updates.
+        total: the number of updates that are planned; 0 if that is not known.
+        done: the number of updates that are known to be done.
+        plan: the plan; the rounds of one with ``patience`` or ``most_updates`` end sooner or later than planned.
+    """
+    if not total:
+        return str(done or "")
+    if plan.get("patience") is None and plan.get("most_updates") is None:
+        return f"{reached} of {total}"
+    return f"{done}, planned {total}"
 
 
 def _rounds(plan: Mapping[str, Any]) -> list[int]:

@@ -144,6 +144,18 @@ class AudioCapsLatents(LightningDataModule):
         """The fingerprint of the clips to train on."""
         return str(self.train_reader.index["clips"])
 
+    def refuse_other_clips(self, fingerprint: str) -> None:
+        """Refuses clips to train on of another fingerprint, for a run that is continued.
+
+        Raises:
+            UserError: if they have another one.
+        """
+        if fingerprint != self.fingerprint:
+            raise UserError(
+                f"data.train is {self.train.folder}, which holds other clips than the run was trained on; name the"
+                " folder that holds those"
+            )
+
     @property
     def sampled_latents(self) -> dict[str, Any] | None:
         """How a teacher sampled the latents to train on, and how many; ``None`` for those of recorded sound."""

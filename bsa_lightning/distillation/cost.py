@@ -7,7 +7,8 @@ assumed to be fused, and the optimizer to need no memory beyond its state.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from bsa_lightning.distillation.adapters import trained
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.models.base import Denoiser
 
@@ -33,10 +34,10 @@ class Cost:
     """The cost of an update on one device.
 
     Args:
-        parameters: the number of parameters of the student.
+        parameters: the number of parameters of the student that are trained.
         teacher: the size of the teacher's weights, in bytes.
-        student: the size of the student's weights, in bytes.
-        average: the size of the moving average, in bytes; 0 if there is none.
+        student: the size of the student's weights that are not the teacher's in memory, in bytes.
+        average: the size of the moving average, likewise, in bytes; 0 if there is none.
         gradients: the size of the gradients, in bytes.
         optimizer: the size of the optimizer's state, in bytes.
         activations: the peak size of the activations of a micro-batch, in bytes.
@@ -77,7 +78,7 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         _, null = student.example_inputs(1)
         dtype = _AUTOCAST.get(precision)
         autocast = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
-        memory, norms = PeakMemory(), _NormsInFloat32()
+        memory = PeakMemory()
 
         def target() -> Tensor:
             """Makes the predictions of a target; each further one costs the same."""
@@ -92,23 +93,24 @@ def cost(module: ProgressiveDistillation, *, batch_size: int, precision: str, ac
         )
         num_predictions = module.method.num_predictions(module.method.factor(module.plan, module.current_round))
 
-        with memory, autocast, norms:
+        with memory, autocast, _norms_in_float32():
             x, teacher_flops = _flops(target)
         student_flops = 0
         for _ in range(min(accumulate, 2)):  # the gradients are allocated in the first one only
-            with memory, autocast, norms:
+            with memory, autocast, _norms_in_float32():
                 error, forward = _flops(lambda: loss(x))
-            with memory, norms:
+            with memory, _norms_in_float32():
                 _, backward = _flops(error.backward)
             student_flops = forward + backward
         gradients = _bytes(p.grad for p in student.parameters() if p.grad is not None)
+    parameters, shared = sum(p.numel() for p in trained(student)), set(teacher.parameters())
     return Cost(
-        parameters=sum(p.numel() for p in student.parameters()),
+        parameters=parameters,
         teacher=_bytes(teacher.parameters()),
-        student=_bytes(student.parameters()),
-        average=0 if module.ema is None else _bytes(module.ema.parameters()),
+        student=_bytes(set(student.parameters()) - shared),
+        average=0 if module.ema is None else _bytes(set(module.ema.parameters()) - shared),
         gradients=gradients,
-        optimizer=round(_state_bytes(module.optimizer) * sum(p.numel() for p in student.parameters())),
+        optimizer=round(_state_bytes(module.optimizer) * parameters),
         activations=max(0, memory.peak - gradients),
         teacher_flops=accumulate * teacher_flops,
         student_flops=accumulate * student_flops,
@@ -122,16 +124,28 @@ def sampling_flops(denoiser: Denoiser) -> int:
         return _flops(lambda: denoiser(z_t, torch.full((1,), 0.5), conditioning))[1]
 
 
-class _NormsInFloat32(TorchFunctionMode):
-    """Computes norms in float32 under autocast, as a GPU's autocast does and a CPU's does not."""
+@contextmanager
+def _norms_in_float32() -> Iterator[None]:
+    """A context in which autocast computes norms in float32, as on a GPU, also those recomputed in a backward pass."""
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:  # noqa: ANN401
-        kwargs = kwargs or {}
-        if func in (functional.group_norm, functional.layer_norm) and torch.is_autocast_enabled("cpu"):
-            args, kwargs = tree_map_only(Tensor, Tensor.float, (args, kwargs))
-        return func(*args, **kwargs)
+    def in_float32(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def cast(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+            if torch.is_autocast_enabled("cpu"):
+                args, kwargs = tree_map_only(Tensor, Tensor.float, (args, kwargs))
+            return norm(*args, **kwargs)
+
+        return cast
+
+    # A mode of torch would end where a backward pass begins.
+    names = ("group_norm", "layer_norm")
+    norms = {name: getattr(functional, name) for name in names}
+    for name, norm in norms.items():
+        setattr(functional, name, in_float32(norm))
+    try:
+        yield
+    finally:
+        for name, norm in norms.items():
+            setattr(functional, name, norm)
 
 
 class PeakMemory(TorchDispatchMode):

@@ -38,8 +38,6 @@ class Method(ABC):
     """The name in provenance files and scores; of lower-case letters, digits and ``-``."""
     keeps_teacher: bool = False
     """Whether all rounds have the first teacher at its full steps; else each student is the next round's teacher."""
-    stopping_error: str = "val/distillation_error"
-    """The validation error by which a round ends early, if the plan has a ``patience``."""
 
     @abstractmethod
     def step_times(self, uniform: Tensor, *, schedule: Schedule, num_steps: int, factor: int) -> list[Tensor]:
@@ -136,13 +134,12 @@ class SegmentedConsistency(Method):
 
     The teacher of all rounds is the first one, at ``start_steps`` of the plan; a round has fewer segments than the one
     before by the plan's ``factor``, and its student starts as that round's average. With ``factor`` of ``start_steps``
-    / ``end_steps`` there is one round. It needs ``ema_decay``. A ``patience`` counts validations without a lower
-    trajectory error, since the target moves with the student.
+    / ``end_steps`` there is one round. It needs ``ema_decay``. Its target moves with the student, so that only the
+    trajectory error says whether more updates help: a plan with ``patience`` or ``most_updates`` is judged by it.
     """
 
     name = "segmented-consistency"
     keeps_teacher = True
-    stopping_error = "val/trajectory_error"
 
     def step_times(self, uniform: Tensor, *, schedule: Schedule, num_steps: int, factor: int) -> list[Tensor]:
         return segment_times(uniform, schedule=schedule, num_steps=num_steps, factor=factor)

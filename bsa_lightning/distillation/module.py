@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.datamodule import LatentBatch
 from bsa_lightning.diffusion.losses import Errors, distillation_loss, squared_error
 from bsa_lightning.diffusion.weighting import Weighting
+from bsa_lightning.distillation import adapters
 from bsa_lightning.distillation.draws import Draws, draw, seed_networks
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.methods import Method, Progressive
-from bsa_lightning.distillation.promotion import RoundPromotion
-from bsa_lightning.distillation.rounds import Plan, Round
+from bsa_lightning.distillation.rounds import Plan
+from bsa_lightning.distillation.rounds_module import RoundsModule
 from bsa_lightning.distillation.student import save_student
 from bsa_lightning.distillation.teachers import FirstTeacher, TeacherReference, drop_teacher, restore_teacher
 from bsa_lightning.distillation.validation import ValidationErrors
@@ -28,17 +26,16 @@ from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
+from bsa_lightning.models.lora import LoRA
 from bsa_lightning.training.ema import EMA, copy_weights
-from bsa_lightning.training.latent_module import LatentModule, NetworkOptions, OptimizerFactory, check_training
-from bsa_lightning.training.lightning_internals import restart_optimizers
-from bsa_lightning.training.sharding import unsharded
+from bsa_lightning.training.latent_module import NetworkOptions, OptimizerFactory, check_training
+from bsa_lightning.training.sharding import is_sharded
 
 
-class ProgressiveDistillation(LatentModule):
+class ProgressiveDistillation(RoundsModule):
     """The module that trains the students of a ladder, round by round.
 
-    It holds the teacher and the student of the current round. The callback :class:`RoundPromotion`, which it brings
-    along, ends rounds.
+    It holds the teacher and the student of the current round.
 
     Args:
         plan: the rounds: how many steps each student samples in, and how many updates it gets.
@@ -46,12 +43,15 @@ class ProgressiveDistillation(LatentModule):
         guidance: the mode of guidance, which says where the guidance of the first teacher goes.
         teacher: the model folder of the first teacher, or "tiny" for the built-in one.
         optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
-            to zero over the updates of a round (which a round that ends early, by ``patience``, does not reach).
+            to zero over the updates of a round, or over the last fifth of them if the plan has ``patience`` or
+            ``most_updates``.
         ema_decay: the decay of the moving average of the student that a round ends with, between 0 and 1; ``None`` ends
             a round with the last weights.
         seed: the seed of noise, times and caption dropout, at least 0.
         networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
         method: the method of distillation; ``None`` is ``Progressive()``.
+        adapter: trains a low-rank adapter of the student alone, whose other weights are its teacher's in memory, too;
+            ``None`` trains all weights.
     """
 
     def __init__(
@@ -65,54 +65,31 @@ class ProgressiveDistillation(LatentModule):
         seed: int = 0,
         networks: NetworkOptions | None = None,
         method: Method | None = None,
+        adapter: LoRA | None = None,
     ) -> None:
         networks = NetworkOptions() if networks is None else networks
-        super().__init__(teacher, compiled=networks.compile)
+        super().__init__(teacher, compiled=networks.compile, plan=plan, optimizer=optimizer)
         check_training(optimizer, seed=seed, ema_decay=ema_decay)
+        adapters.check(adapter, networks)
         self.method = Progressive() if method is None else method
         self.method.check(ema_decay=ema_decay)
-        self.plan = plan
         self.weighting = weighting
         self.guidance = guidance
-        self.optimizer = optimizer
         self.seed = seed
         self.teacher_dtype = networks.dtype
-        self.student = self._untrained_student().train()
+        self.adapter = adapter
         self.teacher = load_denoiser(teacher, dtype=self.teacher_dtype).requires_grad_(False).eval()
+        self.student = adapters.make_student(adapter, self.teacher, guidance, seed, self._untrained_student).train()
         self.gradient_checkpointing = networks.gradient_checkpointing
         if networks.gradient_checkpointing:
             self.student.enable_gradient_checkpointing()
-        self.ema = EMA(self.student, ema_decay) if ema_decay is not None else None
-        self.round = 0
-        self.round_start = 0
+        self.ema = EMA(self.student, ema_decay, shared=self.teacher.parameters()) if ema_decay is not None else None
         plan.check_schedule(self.teacher.schedule)
         plan.check_weighting(weighting, self.teacher.schedule, partial(self.method.times, self.teacher.schedule, plan))
         self._reference = TeacherReference("", None, "")
         self._resumed_at: int | None = None
         self._errors = ValidationErrors()
         self._first = FirstTeacher(self._load_first_teacher)
-
-    @property
-    def current_round(self) -> Round:
-        """The round that is trained now."""
-        return self.plan.rounds[self.round]
-
-    @property
-    def is_last_round(self) -> bool:
-        return self.round == len(self.plan.rounds) - 1
-
-    @property
-    def updates_in_round(self) -> int:
-        """Optimizer steps since the round began."""
-        return self.global_step - self.round_start
-
-    @property
-    def current_budget(self) -> int:
-        return self.current_round.updates
-
-    @property
-    def place(self) -> str:
-        return f"in round {self.round + 1}"
 
     @property
     def learner(self) -> Denoiser:
@@ -134,29 +111,15 @@ class ProgressiveDistillation(LatentModule):
     def run_folder(self) -> Path:
         return Path(self.trainer.default_root_dir)
 
-    def setup(self, stage: str) -> None:
-        del stage
+    def setup(self, stage: str) -> None:  # noqa: ARG002
         first = folder_sha256(self.teacher_name)
         self._reference = TeacherReference(first, None, first)
         self.guidance.check_teacher(self.teacher_name, read_sampling(self.teacher_name).guidance)
+        adapters.check_strategy(self.adapter, self.trainer.strategy)
         self.check_data()
 
-    def configure_callbacks(self) -> list[Callback]:
-        return [RoundPromotion(self.method.stopping_error)]
-
-    def train(self, mode: bool = True) -> ProgressiveDistillation:
-        """Sets the mode of the student; the teacher and the moving average stay in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        if self.ema is not None:
-            self.ema.eval()
-        return self
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(self.student.parameters())
-        updates = self.current_round.updates
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / updates))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def shared_weights(self, network: Denoiser) -> set[str]:
+        return adapters.shared(network, self.teacher)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         draws = self._draw(batch, self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
@@ -180,7 +143,10 @@ class ProgressiveDistillation(LatentModule):
         final = sampled(denoiser=self.finished_student, num_steps=num_steps, guidance_scale=scale)
         as_first = partial(sampled, num_steps=self.plan.start_steps, guidance_scale=self.guidance.scale)
         first = self._first.final(draws.eps, batch.conditioning, lambda teacher: as_first(denoiser=teacher))
-        self._errors.update(errors, distance=squared_error(final, first.to(self.device)), counts=batch.counts)
+        distance = squared_error(final, first.to(self.device))
+        self._errors.update(errors, distance=distance, counts=batch.counts)
+        if self.plan.is_adaptive:
+            self.clip_errors.update(batch.index, distance, batch.counts)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/num_steps", float(self.current_round.num_steps), batch_size=1)
@@ -205,12 +171,13 @@ class ProgressiveDistillation(LatentModule):
         folder = self.run_folder / "rounds" / self.current_round.folder
         if self.trainer.strategy.broadcast(self.global_step == self._resumed_at and folder.is_dir()):
             return folder  # it was written before the run was stopped, after the same updates
-        student = unsharded(self.finished_student, self._untrained_student, keep=self.trainer.is_global_zero)
-        self.refuse_broken(student if self.trainer.is_global_zero else None)
+        first = self.trainer.is_global_zero
+        student = adapters.unadapted(self.adapter, self.finished_student, self._untrained_student, keep=first)
+        self.refuse_broken(student if first else None)
         # A teacher in bfloat16 is rounded, and the weights of a sharded one are not all on this process.
-        is_comparable = self.teacher_dtype is torch.float32 and student is self.finished_student
+        is_comparable = self.teacher_dtype is torch.float32 and not is_sharded(self.finished_student)
         self.refuse_unchanged(student, self._start_of_round() if is_comparable else None)
-        if self.trainer.is_global_zero:
+        if first:
             save_student(
                 student,
                 folder,
@@ -220,8 +187,11 @@ class ProgressiveDistillation(LatentModule):
                 weighting=self.weighting,
                 guidance=self.guidance,
                 updates=self.updates_in_round,
+                budget=self.budget.record(),
                 data_fingerprint=self.data.fingerprint,
                 sampled_latents=self.data.sampled_latents,
+                adapted=None if self.adapter is None else self.finished_student,
+                merged=None if (earlier := self._reference.student) is None else self.run_folder / earlier,
             )
         self.trainer.strategy.barrier("student folder")
         return folder
@@ -230,31 +200,30 @@ class ProgressiveDistillation(LatentModule):
         """Starts the next round from the student saved in ``folder``, its teacher unless the method keeps the first."""
         if not self.method.keeps_teacher:
             self.guidance.prepare(self.teacher)
-            copy_weights(source=self.finished_student, target=self.teacher)  # eta <- theta
+            seeds = self.seed, self.round + 1
+            adapters.hand_on(self.adapter, self.finished_student, teacher=self.teacher, seeds=seeds)  # eta <- theta
             student = str(folder.relative_to(self.run_folder))
             self._reference = replace(self._reference, student=student, sha256=folder_sha256(folder))
         copy_weights(source=self.finished_student, target=self.student)  # theta <- eta
-        self.round += 1  # N <- N/2
-        self.round_start = self.global_step
-        restart_optimizers(self.trainer)
+        self.begin_next_round()  # N <- N/2
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        drop_teacher(checkpoint, self._reference)
+        super().on_save_checkpoint(checkpoint)
+        drop_teacher(checkpoint, self._reference, adapters.shared(self, self.teacher))
         checkpoint["clips"] = self.data.fingerprint
-        checkpoint["round"], checkpoint["round_start"] = self.round, self.round_start
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed_at = checkpoint["global_step"]
-        if self.trainer.state.fn == "fit" and checkpoint["clips"] != self.data.fingerprint:
-            raise UserError(
-                f"data.train is {self.data.train.folder}, which holds other clips than the run was trained on; name the"
-                " folder that holds those"
-            )
-        self.round, self.round_start = checkpoint["round"], checkpoint["round_start"]
+        if self.trainer.state.fn == "fit":
+            self.data.refuse_other_clips(checkpoint["clips"])
+        super().on_load_checkpoint(checkpoint)
         self._reference = TeacherReference(**checkpoint["teacher"])
         teacher = self._reference.load(first=self.teacher_name, run_folder=self.run_folder, dtype=self.teacher_dtype)
         restore_teacher(checkpoint, teacher)
-        self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
+        if self.adapter is None:
+            self.teacher = self.set_up(teacher.requires_grad_(False)).to(self.device).eval()
+        else:
+            adapters.restore_shared(checkpoint, self, self.teacher, teacher)
 
     def _errors_of(self, student: Denoiser, batch: LatentBatch, draws: Draws, conditioning: Conditioning) -> Errors:
         """Returns the errors of Algorithm 1 for a batch, with the method, teacher and guidance of the current round."""
@@ -296,5 +265,4 @@ class ProgressiveDistillation(LatentModule):
         return student
 
     def _load_first_teacher(self) -> Denoiser:
-        first = load_denoiser(self.teacher_name, dtype=self.teacher_dtype).requires_grad_(False)
-        return self.set_up(first).to(self.device).eval()
+        return self.set_up(load_denoiser(self.teacher_name, dtype=self.teacher_dtype)).to(self.device).eval()

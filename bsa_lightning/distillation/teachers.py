@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,18 @@ class TeacherReference:
         return load_denoiser(where, dtype=dtype)
 
 
-def drop_teacher(checkpoint: dict[str, Any], reference: TeacherReference) -> None:
-    """Replaces the weights of the teacher in a checkpoint by a reference to its folder, in place."""
+def drop_teacher(checkpoint: dict[str, Any], reference: TeacherReference, shared: Collection[str] = ()) -> None:
+    """Replaces the weights of the teacher in a checkpoint by a reference to its folder, in place.
+
+    Args:
+        checkpoint: the checkpoint.
+        reference: the reference.
+        shared: the names in the state of parameters of the teacher that other networks share.
+    """
     weights = checkpoint["state_dict"]
-    checkpoint["state_dict"] = {name: tensor for name, tensor in weights.items() if not name.startswith(_PREFIX)}
+    checkpoint["state_dict"] = {
+        name: tensor for name, tensor in weights.items() if not name.startswith(_PREFIX) and name not in shared
+    }
     checkpoint["teacher"] = asdict(reference)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from bsa_lightning.models.lora import PEFT_PREFIX, WEIGHTS
 from bsa_lightning.models.provenance import PROGRESSIVE
 from bsa_lightning.models.registry import BUILT_IN
 
@@ -35,6 +36,7 @@ def model_card(
     length_argument: str = "audio_end_in_s",
     notes: str = "",
     scores: Sequence[str] = (),
+    usage: Sequence[str] = (),
 ) -> str:
     """The Markdown of a model card, with the YAML metadata that the Hugging Face hub reads.
 
@@ -45,6 +47,7 @@ def model_card(
         length_argument: the argument of the pipeline that is the length of a clip in seconds.
         notes: further sections in Markdown, before the licence.
         scores: the lines of a table of measured scores.
+        usage: the lines of Python that sample it; empty for those of a complete folder.
     """
     licence = str(provenance["licence"])
     head: dict[str, Any] = {
@@ -66,12 +69,50 @@ def model_card(
         ]
     else:
         lines += [f"`{provenance.get('source', 'a local folder')}`, converted by bsa-lightning to diffusers' layout."]
-    lines += ["", "```python", *_usage(provenance, pipeline, options, length_argument), "```", ""]
+    lines += ["", "```python", *(usage or _usage(provenance, pipeline, options, length_argument)), "```", ""]
     if scores:
         lines += ["## Scores", "", *scores, ""]
     lines += [notes, ""] if notes else []
     lines += ["## Licence", "", _licence(licence, student=student, has_terms="## Terms" in notes), ""]
     return "\n".join(lines)
+
+
+def adapter_usage(
+    provenance: Mapping[str, Any], *, pipeline: str, options: str, network: str, scheduler: str, has_loader: bool
+) -> list[str]:
+    """The lines of Python that sample a student of which a folder has the adapter alone, with its teacher's pipeline.
+
+    Args:
+        provenance: the content of the folder's ``provenance.json``.
+        pipeline: the name of the teacher's pipeline class.
+        options: further arguments of its ``from_pretrained``, as Python source.
+        network: the name of the network in the pipeline.
+        scheduler: the class of the student's scheduler.
+        has_loader: whether diffusers' class of the network has ``load_lora_adapter``.
+    """
+    scale = 1.0 if provenance["guidance"] == "baked" else provenance["guidance_scale"]
+    carried = "custom_pipeline" in options  # the teacher's folder has the file of the class
+    pipeline = "DiffusionPipeline" if carried else pipeline
+    of_diffusers = scheduler in ("DDIMScheduler", "FlowMatchEulerDiscreteScheduler")
+    arguments = ", ".join(['"path/to/the/teacher"', *([options] if options else [])])
+    classes = sorted([pipeline, *([scheduler] if of_diffusers else [])])
+    taken = (
+        f'pipeline.{network}.load_lora_adapter(folder, prefix="{PEFT_PREFIX}", weight_name="{WEIGHTS}")'
+        if has_loader
+        else f"pipeline.{network} = PeftModel.from_pretrained(pipeline.{network}, folder).merge_and_unload()"
+    )
+    return [
+        f"from diffusers import {', '.join(classes)}",
+        *([] if of_diffusers else [f"from bsa_lightning.models.stable_audio.cosine_scheduler import {scheduler}"]),
+        *([] if has_loader else ["from peft import PeftModel"]),
+        "",
+        'folder = "path/to/this/folder"',
+        f"pipeline = {pipeline}.from_pretrained({arguments})",
+        taken,
+        f'pipeline.scheduler = {scheduler}.from_pretrained(folder, subfolder="scheduler")',
+        f'audio = pipeline("{_caption(provenance)}", num_inference_steps={provenance["num_steps"]},'
+        f" guidance_scale={scale}).audios[0]",
+    ]
 
 
 def student_note(provenance: Mapping[str, Any]) -> str:
@@ -122,11 +163,16 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("method", _method(provenance)),
         ("loss weighting", f"{provenance['weighting']} ({parameters})" if parameters else provenance["weighting"]),
         ("guidance", f"{provenance['guidance']}, {provenance['guidance_scale']}"),
+        *([("adapter", _adapter(provenance["adapter"]))] if "adapter" in provenance else []),
         ("round", f"{provenance['round']}, {provenance['updates']} updates"),
         ("teacher's digest", f"`{provenance['teacher_sha256'][:16]}`"),
         ("data's digest", f"`{provenance['data'][:16]}`"),
         *([("data", _sampled(provenance))] if "sampled_latents" in provenance else []),
     ]
+
+
+def _adapter(adapter: Mapping[str, Any]) -> str:
+    return f"LoRA of rank {adapter['rank']} on {', '.join(adapter['target_modules'])}"
 
 
 def _sampled(provenance: Mapping[str, Any]) -> str:
@@ -145,14 +191,17 @@ def _usage(provenance: Mapping[str, Any], pipeline: str, options: str, length_ar
     pipeline = "DiffusionPipeline" if carried else pipeline
     settings += f", {length_argument}={provenance['seconds']}" if "seconds" in provenance else ""
     folder = ", ".join(['"path/to/this/folder"', *([options] if options else [])])
-    # The built-in teachers know few words.
-    caption = "Three short high beeps" if provenance.get("teacher") in BUILT_IN else "A dog barks"
     return [
         f"from diffusers import {pipeline}",
         "",
         f"pipeline = {pipeline}.from_pretrained({folder})",
-        f'audio = pipeline("{caption}", {settings}).audios[0]',
+        f'audio = pipeline("{_caption(provenance)}", {settings}).audios[0]',
     ]
+
+
+def _caption(provenance: Mapping[str, Any]) -> str:
+    """Returns a caption for an example; the built-in teachers know few words."""
+    return "Three short high beeps" if provenance.get("teacher") in BUILT_IN else "A dog barks"
 
 
 def _licence(licence: str, *, student: bool, has_terms: bool) -> str:

@@ -176,6 +176,10 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "round": (lambda value: is_integer(value, at_least=1), "a whole number of at least 1"),
     "updates": (lambda value: is_integer(value, at_least=0), "a whole number of at least 0"),
     "data": _TEXT,
+    "adapter": (
+        lambda value: isinstance(value, dict) and {"rank", "sha256"} <= value.keys(),
+        "an object with rank and sha256",
+    ),
     "sampled_latents": (_is_sampling, "an object with num_latents, num_steps, guidance_scale and seed"),
 }
 """For each entry, its check and what it must be; ``SamplingSettings`` checks the entries on sampling."""

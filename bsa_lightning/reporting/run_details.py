@@ -33,6 +33,7 @@ def read_details(run: Path) -> Details:
     text = (run / CONFIG).read_text(encoding="utf-8-sig") if config else ""
     groups = {
         "Model": _settings(section(config, run, "model", "init_args")),
+        "Rounds": _rounds(run),
         "Data": _settings(section(config, run, "data", "init_args")),
         "Software": _environment(run / "environment.json"),
         "Scored with": _hashes(run / "scores.json"),
@@ -60,6 +61,17 @@ def plain(value: Any) -> str:  # noqa: ANN401, a value of YAML
 
 def _settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
     return [(_words(name), plain(value)) for name, value in settings.items()]
+
+
+def _rounds(run: Path) -> list[tuple[str, str]]:
+    """Returns what was decided in each adaptive round, from the provenance of its student."""
+    decided = []
+    for path in sorted(run.glob("rounds/*/provenance.json"), key=lambda path: int(path.parent.name.partition("-")[0])):
+        content = read_json(path)
+        budget = _of_kind(content, "budget", dict, path)
+        decisions = [str(decision) for decision in _of_kind(budget, "decisions", list, path)]
+        decided += [(f"Round {content.get('round')}, {content.get('num_steps')} steps", text) for text in decisions]
+    return decided
 
 
 def _words(name: str) -> str:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -98,6 +98,11 @@ class LatentModule(LightningModule, ABC):
         return None
 
     @property
+    def planned_updates(self) -> int | None:
+        """The number of updates of all rounds, as decided so far; ``None`` where there are no rounds."""
+        return None
+
+    @property
     def place(self) -> str:
         """The current round for messages, such as "in round 2"; empty where there are no rounds."""
         return ""
@@ -137,6 +142,14 @@ class LatentModule(LightningModule, ABC):
     @abstractmethod
     def networks(self) -> Sequence[Denoiser]:
         """All networks that the module holds at the start; a network may be listed twice."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of the network that is trained; all others stay in evaluation mode."""
+        super().train(mode)
+        for network in self.networks:
+            if network is not self.learner:
+                network.eval()
+        return self
 
     def configure_model(self) -> None:
         for network in dict.fromkeys(self.networks):
@@ -195,7 +208,7 @@ class LatentModule(LightningModule, ABC):
         if before is not None and self.trainer.is_global_zero:
             weights = dict(network.named_parameters())
             pairs = [(weights[name].detach(), old.detach()) for name, old in before.named_parameters()]
-            moved = sum(float((new - old).double().square().sum()) for new, old in pairs)
+            moved = sum(float((new - old.to(new.device)).double().square().sum()) for new, old in pairs)
             unchanged = moved <= _UNMOVED**2 * sum(float(old.double().square().sum()) for _, old in pairs)
         if self.trainer.strategy.broadcast(unchanged):
             raise UserError(

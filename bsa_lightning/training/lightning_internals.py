@@ -60,6 +60,20 @@ def restart_optimizers(trainer: Trainer) -> None:
     trainer.strategy.setup_optimizers(trainer)
 
 
+def validate_after_this_batch(trainer: Trainer) -> int | float:
+    """Makes Lightning validate when the current batch is done, whatever the interval between validations.
+
+    There is no public way to ask for a validation; the attribute, a public one, is meant for Lightning itself.
+
+    Returns:
+        The interval, to be put back into ``trainer.val_check_batch`` when the validation starts.
+    """
+    interval = trainer.val_check_batch
+    assert interval is not None  # a length of time is refused
+    trainer.val_check_batch = 1
+    return interval
+
+
 def release_child_processes() -> None:
     """Stops Lightning from killing this process when another rank has died, before it can report which rank.
 

@@ -67,7 +67,6 @@ class ProgressLines(ProgressBar):
 
 def _total(trainer: Trainer, module: LightningModule) -> int | None:
     """Returns the number of updates of the whole run; ``None`` if that is not known."""
-    rounds = getattr(getattr(module, "plan", None), "rounds", ())
-    planned = sum(round_.updates for round_ in rounds)
-    limits = [number for number in (planned, trainer.max_steps) if number > 0]
+    planned = module.planned_updates if isinstance(module, LatentModule) else None
+    limits = [number for number in (planned or 0, trainer.max_steps) if number > 0]
     return min(limits, default=None)

@@ -27,7 +27,7 @@ TRAINED_BY_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val
 TRAINED_BY = ("model.", "data.", "seed_everything", *(f"trainer.{name}" for name in TRAINED_BY_TRAINER))
 """Prefixes of the settings that decide what the students become, which a resumed run must keep."""
 VALIDATED_BY = ("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches")
-"""Further settings that a resumed run must keep if validations decide when a round ends."""
+"""Further settings that a resumed run must keep if validations decide on the length of a round."""
 HARMLESS = re.compile(r"data\.init_args\.(train|val|num_workers)|model\.init_args\.teacher$")
 """Settings that may change all the same: places of data and models, whose content is checked by digests."""
 

@@ -157,7 +157,8 @@ class RunFolder:
             UserError: if a setting differs from the recorded one.
         """
         recorded = self.config()
-        if dict(_leaves("", recorded)).get("model.init_args.plan.patience") is not None:
+        plan = settings_of(recorded, sections=("model.init_args.plan.",))
+        if any(plan.get(f"model.init_args.plan.{name}") is not None for name in ("patience", "most_updates")):
             sections = (*sections, *VALIDATED_BY)
         self.refuse_other(settings_of(config, sections=sections), settings_of(recorded, sections=sections))
 

@@ -44,6 +44,7 @@ from bsa_lightning.evaluation.embeddings.reading import Reading
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.generation.predict import Captions, Generation
 from bsa_lightning.generation.samplers import Sampler
+from bsa_lightning.models.lora import LoRA
 from bsa_lightning.models.registry import register_family
 from bsa_lightning.training.bad_updates import BadUpdates
 from bsa_lightning.training.latent_module import NetworkOptions
@@ -78,7 +79,7 @@ def _lines() -> Iterator[str]:
     yield from _table(_run_options())
     yield _LIGHTNING
     yield "## Training\n"
-    yield from _sections(ProgressiveDistillation, Denoising, Plan, NetworkOptions)
+    yield from _sections(ProgressiveDistillation, Denoising, Plan, NetworkOptions, LoRA)
     yield from _group("Weightings", "weighting", Weighting)
     yield from _group("Guidance modes", "guidance", GuidanceMode)
     yield from _group("Methods", "method", Method)

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import Timer
 
 from bsa_lightning.cli.outcome import fit_outcome, predict_outcome, test_outcome
 from bsa_lightning.distillation.module import ProgressiveDistillation
+from bsa_lightning.distillation.round_budget import RoundBudget
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
@@ -24,7 +25,7 @@ def trainer(**changed):
 @pytest.fixture
 def ladder():
     module = ProgressiveDistillation.__new__(ProgressiveDistillation)
-    vars(module).update(plan=Plan(8, 2, 4), round=1)
+    vars(module).update(plan=(plan := Plan(8, 2, 4)), round=1, round_start=4, budget=RoundBudget(plan))
     return module
 
 

@@ -60,6 +60,13 @@ def test_a_damaged_run_does_not_hide_the_others(run):
     assert describe(run)[4] == "unreadable"
 
 
+@pytest.mark.parametrize("limit", ["patience: 2", "most_updates: 30"])
+def test_rounds_that_end_sooner_or_later_than_planned_count_what_is_done(run, limit):
+    (run / "config.yaml").write_text(CONFIG.replace("factor: 2", f"factor: 2, {limit}"))
+    (run / "rounds" / "2-2steps").mkdir()
+    assert describe(run)[2:5] == ("2 of 2", "12, planned 20", "finished")
+
+
 def test_rounds_are_counted_as_plans_count_them():
     assert _rounds({"start_steps": 64, "end_steps": 4, "updates": 3, "factor": 16}) == [3]
     assert _rounds({"start_steps": 8, "end_steps": 1, "updates": [1, 2, 3]}) == [1, 2, 3]

@@ -15,6 +15,15 @@ def test_tango_rounds():
     assert [r.folder for r in plan.rounds] == ["1-100steps", "2-50steps", "3-25steps"]
 
 
+def test_rounds_with_limits():
+    plan = Plan(200, 25, [10, 20, 4], most_updates=[11, 30, 8])
+    assert [(r.updates, r.most_updates, r.stretch) for r in plan.rounds] == [(10, 11, 2), (20, 30, 4), (4, 8, 1)]
+    assert [r.most_updates for r in Plan(8, 2, 10, most_updates=20).rounds] == [20, 20]
+    assert [r.most_updates for r in Plan(8, 2, 10, patience=2).rounds] == [None, None]
+    plans = [Plan(8, 2, 10), Plan(8, 2, 10, patience=2), Plan(8, 2, 10, most_updates=20)]
+    assert [plan.is_adaptive for plan in plans] == [False, True, True]
+
+
 def test_one_long_jump():
     assert [(r.num_steps, r.folder) for r in Plan(64, 4, 10, factor=16).rounds] == [(4, "1-4steps")]
     assert [r.num_steps for r in Plan(81, 1, 10, factor=3).rounds] == [27, 9, 3, 1]
@@ -30,6 +39,11 @@ def test_steps_that_cannot_be_halved(start, end):
     ({"updates": [1, 2]}, "updates lists 2 rounds"),
     ({"updates": 0}, "updates is 0, but must be a whole number, at least 1"),
     ({"updates": 1, "patience": 0}, "patience is 0"),
+    ({"updates": [9, 2, 9], "patience": 1}, "patience or most_updates needs 3 updates, .* but updates is 2"),
+    ({"updates": 9, "most_updates": 9}, "most_updates is 9, but must be a whole number, at least 10; updates is 9"),
+    ({"updates": [9, 20, 9], "most_updates": 10}, "most_updates is 10, but must be a whole number, at least 21"),
+    ({"updates": 9, "most_updates": [10, 11]}, "most_updates lists 2 rounds"),
+    ({"updates": 9, "most_updates": 10.5}, "most_updates is 10.5"),
     ({"updates": 1, "factor": 1}, "factor is 1"),
     ({"updates": 1, "factor": 3}, "64 steps cannot be divided by 3 to 8: .* a power of 3"),
 ])  # fmt: skip
@@ -47,7 +61,7 @@ def test_a_student_off_diffusers_grid_is_refused():
 
 
 def test_a_plan_cannot_be_changed_and_halves_on_the_grid_where_nothing_else_is_said():
-    plan = Plan(2, 1, 1, patience=1)
+    plan = Plan(2, 1, 3, patience=1)
     assert (plan.factor, plan.off_grid) == (2, False)
     for part, name in ((plan, "end_steps"), (plan.rounds[0], "updates")):
         with pytest.raises(FrozenInstanceError):

@@ -62,7 +62,7 @@ def test_numbers_outside_their_range(teacher_folder, kind, settings, text):
         functools.partial(BadUpdates, most=0),
         *(functools.partial(Plan, *steps, updates=1) for steps in ((0, 1), (8, -1), (8.0, 4), (8, True))),
         *(functools.partial(Plan, 8, 4, updates=updates) for updates in (0, -1, [0], True, 1.5, NAN, None)),
-        *(functools.partial(Plan, 8, 4, updates=1, **{name: 0}) for name in ("factor", "patience")),
+        *(functools.partial(Plan, 8, 4, updates=3, **{name: 0}) for name in ("factor", "patience", "most_updates")),
     ],
 )
 def test_numbers_of_parts_outside_their_range(make):

@@ -1,6 +1,7 @@
 """What is run, killed and run again: ladders and a teacher's training of a few seconds, and `prepare`."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def jobs(inputs: Path) -> dict[str, Job]:
         "baked": baked,
         "embedded": _ladder(inputs, "Embedded"),
         "outside": _ladder(inputs, "Outside", accumulate=2),
-        "patience": _ladder(inputs, "Baked", patience=1),
+        "lora": _ladder(inputs, "Embedded", adapter={"class_path": "LoRA", "init_args": {"rank": 2}}),
+        "patience": _ladder(inputs, "Baked", limits={"patience": 1}),
+        "adaptive": _ladder(inputs, "Baked", updates=[10, 5, 10], limits={"most_updates": [14, 7, 14]}, lr=1.5e-2),
         "denoising": _denoising(inputs),
         "prepare": _prepare(inputs),
         "overwrite": replace(_ladder(inputs, "Baked"), earlier=inputs / "earlier"),
@@ -82,9 +85,17 @@ def jobs(inputs: Path) -> dict[str, Job]:
 
 
 def _ladder(
-    inputs: Path, guidance: str, *, prepares: bool = False, accumulate: int = 1, patience: int | None = None
+    inputs: Path,
+    guidance: str,
+    *,
+    prepares: bool = False,
+    accumulate: int = 1,
+    adapter: dict[str, Any] | None = None,
+    updates: Sequence[int] = (5, 4, 5),
+    limits: Mapping[str, Any] | None = None,
+    lr: float = 1e-3,
 ) -> Job:
-    plan = {"start_steps": 8, "end_steps": 1, "updates": [5, 4, 5], "patience": patience}
+    plan = {"start_steps": 8, "end_steps": 1, "updates": list(updates), **(limits or {})}
     model = {
         "class_path": "ProgressiveDistillation",
         "init_args": {
@@ -92,8 +103,9 @@ def _ladder(
             "plan": plan,
             "weighting": "BSA",
             "guidance": {"class_path": guidance, "init_args": {"scale": 2.0}},
-            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": lr}},
             "ema_decay": 0.5,
+            "adapter": adapter,
         },
     }
     scoring = {"clips": _clips(4), "seeds": [0], "batch_size": 3, "num_samples": 2}

@@ -21,6 +21,8 @@ FUNCTIONS = (
     "bsa_lightning.distillation.module:ProgressiveDistillation.finish_round",
     "bsa_lightning.distillation.module:ProgressiveDistillation.optimizer_step",
     "bsa_lightning.distillation.module:ProgressiveDistillation.on_validation_epoch_end",
+    "bsa_lightning.distillation.round_budget:RoundBudget.judge",
+    "bsa_lightning.distillation.round_judge:RoundJudge.on_validation_epoch_end",
     "bsa_lightning.distillation.denoising:Denoising.optimizer_step",
     "bsa_lightning.evaluation.evaluator:Evaluator.score",
     "bsa_lightning.evaluation.scores:ScoreFile.append",

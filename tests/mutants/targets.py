@@ -28,11 +28,15 @@ TESTS = {
         f"{D}/test_methods.py", f"{D}/test_segmented_consistency.py", "tests/evaluation/test_renoised_students.py",
     ],
     "bsa_lightning/distillation/module.py": MODULE,
+    "bsa_lightning/distillation/rounds_module.py": [*MODULE, f"{D}/test_round_judge.py"],
     "bsa_lightning/distillation/promotion.py": [f"{D}/test_promotion_hooks.py", f"{D}/test_promotion.py"],
     "bsa_lightning/distillation/draws.py": [f"{D}/test_draws.py", f"{D}/test_steps.py"],
     "bsa_lightning/distillation/guidance_modes.py": [
         f"{D}/test_guidance_modes.py", f"{D}/test_settings.py", f"{D}/test_averaging.py",
     ],
+    "bsa_lightning/distillation/clip_errors.py": [f"{D}/test_clip_errors.py"],
+    "bsa_lightning/distillation/round_budget.py": [f"{D}/test_round_budget.py"],
+    "bsa_lightning/distillation/round_judge.py": [f"{D}/test_round_judge.py"],
     "bsa_lightning/distillation/rounds.py": [f"{D}/test_rounds.py", f"{D}/test_settings.py"],
     "bsa_lightning/distillation/denoising.py": [
         f"{D}/test_denoising_steps.py", f"{D}/test_denoising.py", f"{D}/test_validation.py", f"{D}/test_settings.py",
@@ -53,7 +57,7 @@ TESTS = {
 }  # fmt: skip
 """Each file that is mutated, and the files of tests that are tried on it."""
 
-STARTS_PROCESSES = ("test_two_ranks_say_what_one_process_says",)
+STARTS_PROCESSES = ("test_two_ranks_say_what_one_process_says", "test_every_rank_has_the_errors_of_all_clips")
 """Tests that see no mutant, since the processes that they start import the code anew."""
 
 

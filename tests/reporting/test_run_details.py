@@ -33,6 +33,18 @@ def test_plain(value, text):
     assert plain(value) == text
 
 
+def test_what_was_decided_in_each_round(tmp_path):
+    for number, steps in ((2, 2), (10, 1), (1, 4)):
+        folder = tmp_path / "rounds" / f"{number}-{steps}steps"
+        folder.mkdir(parents=True)
+        budget = {} if number == 2 else {"budget": {"kept": 3, "decisions": [f"extended {number}", "ended"]}}
+        (folder / "provenance.json").write_text(json.dumps({"round": number, "num_steps": steps, **budget}))
+    assert read_details(tmp_path).groups["Rounds"] == [
+        ("Round 1, 4 steps", "extended 1"), ("Round 1, 4 steps", "ended"),
+        ("Round 10, 1 steps", "extended 10"), ("Round 10, 1 steps", "ended"),
+    ]  # fmt: skip
+
+
 def test_details(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
     environment = {

@@ -1,5 +1,6 @@
 """The short form of ``make endurance``: runs that are killed several times end as the run that nobody touched."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,13 +11,22 @@ from command_lines import ROOT
 from endurance.contents import contents, differences
 
 KILLS = {1: 8, 2: 2}
+ADAPTIVE = (
+    "at|call RoundBudget.judge|10|0",
+    "at|call ProgressiveDistillation.promote|1|0",
+    "at|call RoundBudget.judge|8|0",
+)
+"""Before the rollback in an extended round, after it, and before one at the end of the next round."""
 
 
 @pytest.fixture(scope="module")
 def endurance(tmp_path_factory):
     """Both numbers of processes at once: the imports take longest."""
     folder = tmp_path_factory.mktemp("endurance")
-    words = ["--short", "--seed", "0", "--ranks", *map(str, KILLS), "--folder", str(folder)]
+    return run_endurance("--short", "--seed", "0", "--ranks", *map(str, KILLS), "--folder", str(folder))
+
+
+def run_endurance(*words):
     return subprocess.run(
         [sys.executable, "-m", "endurance", *words],
         cwd=ROOT,
@@ -35,6 +45,21 @@ def test_killed_runs_end_in_the_same_bytes(endurance):
     assert endurance.returncode == 0, told
     # One by the clock may come when the run is over.
     assert int(re.search(r"^(\d+) kills", endurance.stdout, re.MULTILINE)[1]) >= sum(KILLS.values()) - 2, told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_killed_round_is_extended_and_rolled_back_all_the_same(tmp_path):
+    found = run_endurance("--only", "adaptive/1/" + ";".join(ADAPTIVE), "--folder", str(tmp_path / "endurance"))
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "3 kills in 1 runs" in found.stdout
+    budgets = [
+        json.loads(file.read_text())["budget"]
+        for file in (tmp_path / "endurance").glob("untouched*/run/rounds/*/*.json")
+    ]
+    decisions = [decision.split()[0] for budget in budgets for decision in budget["decisions"]]
+    assert decisions.count("extended") >= 2
+    assert decisions.count("rolled") >= 2
 
 
 @pytest.fixture

@@ -116,5 +116,20 @@ def test_a_contradiction_is_refused_by_name(run, config, key):
         run.refuse_contradiction(config, sections=("model", "seed_everything"))
 
 
+@pytest.mark.parametrize(
+    ("limit", "is_refused"),
+    [({"patience": 2}, True), ({"most_updates": [9]}, True), ({"patience": None}, False), ({}, False)],
+)
+def test_validations_that_judge_rounds_must_stay_as_they_were(run, limit, is_refused):
+    config = {**CONFIG, "model": {"init_args": {"plan": {"updates": 5, **limit}}}}
+    run.record({**config, "trainer": {"val_check_interval": 50}})
+    changed = {**config, "trainer": {"val_check_interval": 60}}
+    if is_refused:
+        with pytest.raises(UserError, match=r"trainer\.val_check_interval is 60 and was 50"):
+            run.refuse_contradiction(changed, sections=("model",))
+    else:
+        run.refuse_contradiction(changed, sections=("model",))
+
+
 def test_what_only_one_side_names_is_no_contradiction(run):
     run.refuse_contradiction({"model": {"init_args": {"depth": 1}}, "trainer": {"devices": 2}}, sections=("model",))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from ladder import Watch, data_of, draw_in_halves, module_of, trainer_of
+from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 from tolerances import FLOAT32
@@ -26,6 +27,7 @@ from bsa_lightning.training.latent_module import NetworkOptions
 from bsa_lightning.training.sharding import Sharded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+TESTS = Path(__file__).parent.parent
 PLAN = Plan(4, 1, 2)
 EXTRAS = {
     "bf16": ({}, {"precision": "bf16-mixed"}),
@@ -39,11 +41,10 @@ def fit(run, teacher, latents, *callbacks, strategy, settings=None, resume=False
     """A ladder under plain gradient descent, so that rounding stays rounding: Adam makes steps of it."""
     module = module_of(
         teacher,
-        plan=PLAN,
         guidance=Embedded(2.0),  # which changes the teacher's network when the first student becomes it
         ema_decay=0.5,
         optimizer=functools.partial(torch.optim.SGD, lr=1.0, momentum=0.9),
-        **settings or {},
+        **{"plan": PLAN} | (settings or {}),
     )
     trainer = trainer_of(run, *callbacks, devices=2, strategy=strategy, **{"gradient_clip_val": 0.05} | options)
     # One checkpoint is enough: each gathers every tensor on its own.
@@ -107,11 +108,30 @@ def extra_ladders(out, teacher, latents):
     fit(out / "whole", teacher, latents, strategy="ddp")
 
 
+class Script(Callback):
+    """Tells the rounds errors that have risen where the first of them cools down and ends, and fall in the second."""
+
+    def on_fit_start(self, trainer, pl_module):
+        errors, clips = {2: 0.8, 4: 0.9, 5: 0.9, 6: 0.8, 8: 0.7, 9: 0.6, 10: 0.5}, torch.arange(3.0).double()
+        pl_module.clip_errors.compute = lambda: clips + errors[pl_module.global_step]
+
+
+def judged_ladders(out, teacher, latents):
+    fit = functools.partial(
+        globals()["fit"], settings={"plan": Plan(4, 1, 5, patience=9)}, limit_val_batches=1, val_check_interval=2,
+        check_val_every_n_epoch=None,
+    )  # fmt: skip
+    fit(out / "sharded", teacher, latents, Script(), strategy=Sharded())
+    fit(out / "ddp", teacher, latents, Script(), strategy="ddp")
+    fit(out / "stopped", teacher, latents, Script(), Watch(stop), strategy=Sharded())
+    fit(out / "stopped", teacher, latents, Script(), strategy=Sharded(), resume=True)
+
+
 def two_processes(what, *paths):
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, what]
         + [str(path) for path in paths],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -186,6 +206,20 @@ def test_what_else_a_run_may_ask_for(tmp_path, teacher_folder, latents_folder):
     assert sharded == pytest.approx(ddp, rel=1e-4)
     torch.testing.assert_close(students(out / "went-on"), students(out / "whole"), **FLOAT32)
     assert {"val/distillation_error", "val/trajectory_error"} <= sharded.keys()
+
+
+def test_a_sharded_round_is_rolled_back(tmp_path, teacher_folder, latents_folder):
+    """Also with the best weights from a checkpoint, where they are whole."""
+    out = two_processes("judged_ladders", tmp_path, teacher_folder, latents_folder)
+    sharded = students(out / "sharded")
+    torch.testing.assert_close(sharded, students(out / "ddp"), **FLOAT32)
+    assert all(torch.equal(tensor, sharded[name]) for name, tensor in students(out / "stopped").items())
+    for name in ("sharded", "ddp", "stopped"):
+        budget = json.loads((out / name / "rounds" / "1-2steps" / "provenance.json").read_text())["budget"]
+        assert [words.split(" updates")[0] for words in budget["decisions"]] == [
+            "rolled back to the weights after 2", "cooldown from update 4 to 5",
+            "rolled back to the weights after 2", "ended after 5",
+        ]  # fmt: skip
 
 
 def test_other_ways_of_sharding_are_refused(teacher_folder, latents_folder, tmp_path):
