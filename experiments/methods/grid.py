@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from experiments.weightings.grid import RATES, TUNING_SEED, Run, validated, weighting_options
+from experiments.weightings.grid import TUNING_SEED, Run, validated, weighting_options
 
 CONFIG = "experiments/methods/methods.yaml"
 START = 16
 TARGETS = (4, 2, 1)
+RATES = ("3e-5", "1e-4", "3e-4")
 UPDATES = 240
 """Of each round of halving."""
 _STUDENT = 3

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,10 +51,11 @@ class Study:
     Args:
         jobs: how many run at once, each on an equal share of the cores.
         root: the folder of all runs.
+        configs: further configurations, which all runs take, e.g. an embedding whose weights are yours.
     """
 
-    def __init__(self, jobs: int, root: Path = ROOT) -> None:
-        self.jobs, self.root = jobs, root
+    def __init__(self, jobs: int, root: Path = ROOT, configs: Sequence[str] = ()) -> None:
+        self.jobs, self.root, self.configs = jobs, root, configs
         # Processes that are forked from one that has imported everything start at once.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         self.processes = multiprocessing.get_context("forkserver")
@@ -90,7 +91,8 @@ class Study:
         folder = run.folder(self.root)
         log = folder.with_name(f"{run.seed}.log")
         rate = () if run.weighting is None else ("--model.optimizer.init_args.lr", tuned_rate(run.weighting, run.rates))
-        words = ["--config", DEMO, "--config", STUDY, *run.options, *rate, "--seed_everything", str(run.seed)]
+        configs = [word for config in (DEMO, STUDY, *self.configs) for word in ("--config", config)]
+        words = [*configs, *run.options, *rate, "--seed_everything", str(run.seed)]
         code = self.lightning(["fit", *words, "--run", str(folder), "--ckpt_path", "last"], log)
         if code == 0 and run.scored:
             code = self.lightning(["test", "--config", str(folder / "config.yaml")], log)
@@ -110,13 +112,16 @@ def last_line(log: Path) -> str:
 def tuned_rate(weighting: str, rates: str) -> str:
     """The rate whose trajectory errors have the lowest geometric mean over the rounds, on the held-out seed."""
 
+    runs = {run.setting: run for run in TUNING[rates]()}
+    tried = [rate for rate in RATES if f"{weighting}-{rate}" in runs]
+
     def of(rate: str) -> float:
-        run = next(run for run in TUNING[rates]() if run.setting == f"{weighting}-{rate}")
+        run = runs[f"{weighting}-{rate}"]
         return badness(errors_at_round_ends(run.folder(ROOT)), run.num_rounds)
 
-    best = min(RATES, key=of)
+    best = min(tried, key=of)
     if math.isinf(of(best)):
-        raise SystemExit(f"{weighting} trained to its end at none of the rates {', '.join(RATES)}; try lower ones")
+        raise SystemExit(f"{weighting} trained to its end at none of the rates {', '.join(tried)}; try lower ones")
     return best
 
 
@@ -125,11 +130,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="study", description=__doc__)
     parser.add_argument("parts", nargs="*", default=[], help=f"of {', '.join(PARTS)}; none: all but the small one")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    parser.add_argument("--config", action="append", default=[], help="a configuration that all runs take, too")
     arguments = parser.parse_args()
     parts = arguments.parts or [part for part in PARTS if part != "small"]
     if unknown := [part for part in parts if part not in PARTS]:
         raise SystemExit(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)}")
-    study = Study(arguments.jobs)
+    study = Study(arguments.jobs, configs=arguments.config)
     for part in parts:
         if part == "esc10" and not ESC10.is_dir():
             print(f"esc10 is left out: {ESC10} is not there; experiments/esc10/README.md says how it is made")
