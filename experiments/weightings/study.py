@@ -111,7 +111,6 @@ def last_line(log: Path) -> str:
 
 def tuned_rate(weighting: str, rates: str) -> str:
     """The rate whose trajectory errors have the lowest geometric mean over the rounds, on the held-out seed."""
-
     runs = {run.setting: run for run in TUNING[rates]()}
     tried = [rate for rate in RATES if f"{weighting}-{rate}" in runs]
 
