@@ -265,4 +265,5 @@ class ProgressiveDistillation(RoundsModule):
         return student
 
     def _load_first_teacher(self) -> Denoiser:
-        return self.set_up(load_denoiser(self.teacher_name, dtype=self.teacher_dtype)).to(self.device).eval()
+        first = load_denoiser(self.teacher_name, dtype=self.teacher_dtype).requires_grad_(False)
+        return self.set_up(first).to(self.device).eval()

@@ -162,7 +162,7 @@ def test_a_promotion_hands_on_the_average_and_begins_the_next_round(attached, te
     first, told = folder_sha256(teacher_folder), []
     module.trainer._default_root_dir = str(tmp_path)
     folder = write_model(tmp_path / "rounds" / "1-4steps", seed=1)
-    monkeypatch.setattr("bsa_lightning.distillation.module.restart_optimizers", told.append)
+    monkeypatch.setattr("bsa_lightning.distillation.rounds_module.restart_optimizers", told.append)
     module.guidance.prepare = told.append
     for network, shift in ((module.student, 1.0), (module.ema.average, 2.0)):
         for parameter in network.parameters():
