@@ -74,8 +74,9 @@ def panels(results: Sequence[Result]) -> list[str]:
 
 
 def _metrics(results: Sequence[Result]) -> list[str]:
-    """Returns all metrics except the R^2 of distances at infinity, which is in the table only."""
-    return [name for name in metrics_of(results) if not name.endswith("_r2")]
+    """Returns all metrics of systems except the R^2 of distances at infinity, which is in the table only."""
+    systems = [result for result in results if result.model != REFERENCE]
+    return [name for name in metrics_of(systems) if not name.endswith("_r2")]
 
 
 def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:

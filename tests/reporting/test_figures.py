@@ -6,7 +6,7 @@ from reporting.runs import write_scores
 
 from bsa_lightning.evaluation.system_name import SystemName
 from bsa_lightning.reporting import drawing, figure, snr
-from bsa_lightning.reporting.results import Result, read_results
+from bsa_lightning.reporting.results import REFERENCE, Result, read_results
 
 HEADER = (
     "step,epoch,num_steps,train/loss,val/error_snr<0.1,val/error_snr<1,val/num_steps,val/loss_snr<0.1,val/loss_snr<1\n"
@@ -31,6 +31,13 @@ def test_panels_in_rows(num_metrics, rows, columns, tmp_path):
     assert (height, width) == (int(160 * (3.4 * rows + 0.4)), int(160 * 4.4 * columns))
     assert (tmp_path / "figure.svg").read_bytes()[:5] == b"<?xml"
     assert len(figure.panels(results)) == num_metrics
+
+
+def test_a_metric_of_the_references_alone_has_no_panel():
+    """As with one caption, whose systems have no distance."""
+    references = Result(REFERENCE, "", 0, "", 0.0, 0, 0, (0,), {"fd_logmel": (0.5, math.nan)}, None, "Clips")
+    (panel,) = figure.panels([references, result({"trajectory_error": (0.1, math.nan)})])
+    assert "rajectory error" in panel
 
 
 def test_directions_are_written_out_and_r2_is_not_drawn():
