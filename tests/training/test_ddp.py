@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from tolerances import SCORES
 from toy_clips import ToyClips
 
-from bsa_lightning.distillation.guidance_modes import Embedded, Outside
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.evaluation.scores import ScoreFile
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
@@ -28,6 +28,7 @@ model:
     weighting: BSA
     guidance: {{class_path: {guidance}, init_args: {{scale: 2.0}}}}
     ema_decay: 0.5
+    adapter: {adapter}
 data:
   class_path: AudioCapsLatents
   init_args:
@@ -80,18 +81,31 @@ def digest(network):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(Outside(2.0), marks=pytest.mark.slow), Embedded(2.0)],
-    ids=lambda guidance: guidance.name,
+    params=[
+        pytest.param((Outside(2.0), "null"), marks=pytest.mark.slow, id="outside"),
+        pytest.param((Embedded(2.0), "null"), id="embedded"),
+        pytest.param((Baked(2.0), "{class_path: LoRA, init_args: {rank: 2}}"), marks=pytest.mark.slow, id="lora"),
+    ],
 )
-def guidance(request):
-    """The second changes the teacher's network when it is promoted, inside what DDP wraps."""
+def setting(request):
+    """Guidance and adapter; the second changes the teacher's network, inside what DDP wraps, when it is promoted.
+
+    In the third, teacher, student and average have weights in common.
+    """
     return request.param
 
 
 @pytest.fixture(scope="module")
-def run(teacher_folder, latents_folder, tmp_path_factory, guidance):
+def guidance(setting):
+    return setting[0]
+
+
+@pytest.fixture(scope="module")
+def run(teacher_folder, latents_folder, tmp_path_factory, setting):
     folder = tmp_path_factory.mktemp("ddp")
+    guidance, adapter = setting
     settings = {"teacher": teacher_folder, "latents": latents_folder, "guidance": type(guidance).__name__}
+    settings["adapter"] = adapter
     (folder / "ddp.yaml").write_text(CONFIG.format(**settings))
     path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tests" / "training")])
     result = subprocess.run(
