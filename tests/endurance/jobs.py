@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,14 @@ def earlier(inputs: Path) -> Job:
 def jobs(inputs: Path) -> dict[str, Job]:
     """All jobs by name; ``inputs`` is what :func:`write_inputs` made."""
     baked = _ladder(inputs, "Baked", prepares=True)
+    adaptive = partial(_ladder, inputs, updates=[10, 5, 10], limits={"most_updates": [14, 7, 14]}, lr=1.5e-2)
     return {
         "baked": baked,
         "embedded": _ladder(inputs, "Embedded"),
         "outside": _ladder(inputs, "Outside", accumulate=2),
-        "lora": _ladder(inputs, "Embedded", adapter={"class_path": "LoRA", "init_args": {"rank": 2}}),
+        "lora": adaptive("Embedded", adapter={"class_path": "LoRA", "init_args": {"rank": 2}}, lr=0.03),
         "patience": _ladder(inputs, "Baked", limits={"patience": 1}),
-        "adaptive": _ladder(inputs, "Baked", updates=[10, 5, 10], limits={"most_updates": [14, 7, 14]}, lr=1.5e-2),
+        "adaptive": adaptive("Baked"),
         "denoising": _denoising(inputs),
         "prepare": _prepare(inputs),
         "overwrite": replace(_ladder(inputs, "Baked"), earlier=inputs / "earlier"),
