@@ -16,7 +16,7 @@ from experiments.weightings.grid import TUNING_SEED, Run, validated, weighting_o
 CONFIG = "experiments/methods/methods.yaml"
 START = 16
 TARGETS = (4, 2, 1)
-RATES = ("3e-5", "1e-4", "3e-4")
+RATES = ("1e-5", "3e-5", "1e-4")
 UPDATES = 240
 """Of each round of halving."""
 _STUDENT = 3
