@@ -92,7 +92,7 @@ TEACHERS = {"methods": "tiny", "flow-methods": "tiny-flow"}
 
 def runs(part: str) -> list[Run]:
     """All arms, three training seeds each, at the rate that was best for the arm on the held-out seed."""
-    return [_run(part, arm, arm.name, seed, tuned_as=arm.name) for arm in arms() for seed in range(3)]
+    return [_run(part, arm, arm.name, seed, tuned_as=arm.name) for seed in range(3) for arm in arms()]
 
 
 def tuning(part: str) -> list[Run]:
