@@ -34,7 +34,7 @@ docs: $(READY) ## build the documentation as a website, in site/; a warning is a
 	$(BIN)/mkdocs build --strict --config-file docs/tools/mkdocs.yml
 
 study: $(READY) ## compare the weightings, as experiments/weightings says; hours, and it goes on where it stopped
-	$(BIN)/python -m experiments.weightings.study $(PARTS)
+	$(BIN)/python -m experiments.study.study $(PARTS)
 
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks.bench

@@ -101,10 +101,10 @@ def test_weightings_differ_in_one_line():
 @pytest.mark.parametrize(
     ("further", "start_steps", "batch_size", "scale", "num_embeddings"),
     [
-        (["experiments/weightings/study.yaml"], 16, 8, 1.0, 2),
+        (["experiments/study/study.yaml"], 16, 8, 1.0, 2),
         (["experiments/esc10/ladder.yaml"], 8, 16, 2.0, 0),
         (
-            [f"experiments/{name}.yaml" for name in ("weightings/study", "esc10/ladder", "weightings/esc10")],
+            [f"experiments/{name}.yaml" for name in ("study/study", "esc10/ladder", "weightings/esc10")],
             16,
             8,
             1.0,

@@ -8,7 +8,7 @@ import pytest
 
 from bsa_lightning.reporting import table, training_seed_differences
 from bsa_lightning.reporting.results import read_results
-from experiments.weightings.rebuild import rebuild
+from experiments.study.rebuild import rebuild
 
 RESULTS = Path(__file__).resolve().parent.parent / "experiments" / "weightings" / "results"
 METRICS = ("fd_logmel", "trajectory_error", "seconds_per_clip")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from experiments.weightings.gather import write_scores
-from experiments.weightings.grid import RATES, Run, validated, weighting_options
-from experiments.weightings.study import Study
+from experiments.study.gather import write_scores
+from experiments.study.run import RATES, Run, validated
+from experiments.study.study import Study
+from experiments.weightings.grid import weighting_options
 
 CUDA = torch.cuda.is_available()
 NAMES = ("bsa", "min-snr", "truncated-snr", "snr+1") if CUDA else ("bsa",)

@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from experiments.weightings.grid import TUNING_SEED, Run, validated, weighting_options
+from experiments.study.run import TUNING_SEED, Run, validated
+from experiments.weightings.grid import weighting_options
 
 CONFIG = "experiments/methods/methods.yaml"
 START = 16

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-DEMO, STUDY = "configs/demo.yaml", "experiments/weightings/study.yaml"
-RATES = ("3e-6", "1e-5", "3e-5", "1e-4", "3e-4")
-UPDATES = 60
-"""A round, as in ``study.yaml``."""
-TUNING_SEED = 100
-"""Held out: learning rates are chosen on it, and nothing else is."""
+from experiments.study.run import RATES, TUNING_SEED, UPDATES, Run, validated
 
 MAIN = {
     "truncated-snr": ("TruncatedSNR", None),
@@ -42,44 +35,11 @@ FLOW = {
 """From the built-in flow teacher, three training seeds each."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run folder: ``root/part/setting/seed``.
-
-    Args:
-        part: of the study, which has a table of its own.
-        setting: what its runs have in common.
-        seed: of training.
-        options: of the command line, beyond the two configurations.
-        weighting: whose tuned rate it takes; none takes what its options say.
-        scored: whether ``lightning test`` is run too.
-        rates: the part whose runs tune it, one of ``TUNING``.
-        num_rounds: how many rounds it has.
-    """
-
-    part: str
-    setting: str
-    seed: int
-    options: tuple[str, ...] = ()
-    weighting: str | None = None
-    scored: bool = True
-    rates: str = "rates"
-    num_rounds: int = 4
-
-    def folder(self, root: Path) -> Path:
-        return root / self.part / self.setting / str(self.seed)
-
-
 def weighting_options(name: str) -> tuple[str, ...]:
     """The command line's words for a weighting."""
     class_name, gamma = {**MAIN, **FURTHER, **FLOW}[name]
     words = ("--model.weighting", class_name)
     return words if gamma is None else (*words, "--model.weighting.gamma", str(gamma))
-
-
-def validated(every: int) -> tuple[str, ...]:
-    """At the end of each round, where rounds have another length."""
-    return ("--trainer.val_check_interval", str(every))
 
 
 def tuning() -> Iterator[Run]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from experiments.weightings.grid import Run
+from experiments.study.run import Run
 
 ERROR = "val/trajectory_error"
 

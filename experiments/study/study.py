@@ -1,6 +1,6 @@
 """``make study``: runs what is not done yet, and reports each part; stopped at any time, it goes on where it was.
 
-``python -m experiments.weightings.study small`` is a small version of it, of a few minutes.
+``python -m experiments.study.study small`` is a small version of it, of a few minutes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.methods import grid as methods
-from experiments.weightings.gather import badness, errors_at_round_ends, write_rates, write_scores
-from experiments.weightings.grid import DEMO, RATES, STUDY, Run
+from experiments.study.gather import badness, errors_at_round_ends, write_rates, write_scores
+from experiments.study.run import DEMO, RATES, STUDY, Run
 from experiments.weightings.grid import PARTS as OF_WEIGHTINGS
 from experiments.weightings.grid import TUNING as OF_RATES
 
-ROOT = Path("runs/weightings")
+ROOT = Path("runs/studies")
 ESC10 = Path("runs/esc10/teacher/model")
 PARTS: dict[str, Callable[[], Iterable[Run]]] = {**OF_WEIGHTINGS}
 TUNING: dict[str, Callable[[], Iterable[Run]]] = {**OF_RATES}

@@ -1,6 +1,6 @@
 """Tables of raw scores that are kept here, made anew.
 
-Run as ``python -m experiments.weightings.rebuild SCORES OUT [METRIC...]``: ``SCORES`` is a ``scores.csv`` of
+Run as ``python -m experiments.study.rebuild SCORES OUT [METRIC...]``: ``SCORES`` is a ``scores.csv`` of
 ``results/``, which holds the repeats of all runs of a part of the study; ``OUT`` gets the report of run folders that
 hold nothing but those. Metrics that today's evaluator would measure otherwise are left out by naming the others.
 """
