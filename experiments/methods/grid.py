@@ -18,6 +18,8 @@ CONFIG = "experiments/methods/methods.yaml"
 START = 16
 TARGETS = (4, 2, 1)
 RATES = ("1e-5", "3e-5", "1e-4")
+RATES_TO_ONE = (*RATES, "3e-4")
+"""Of the jumps straight to one step, of which the best of the others was the highest."""
 UPDATES = 240
 """Of each round of halving."""
 _STUDENT = 3
@@ -101,7 +103,7 @@ def tuning(part: str) -> list[Run]:
     return [
         _run(f"{part}-rates", arm, f"{arm.name}-{rate}", TUNING_SEED, "--model.optimizer.init_args.lr", rate)
         for arm in arms()
-        for rate in RATES
+        for rate in (RATES_TO_ONE if arm.factor == START else RATES)
     ]
 
 
