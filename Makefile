@@ -72,8 +72,8 @@ types: $(READY) ## check the types
 	$(BIN)/mypy
 
 lock: $(UV) ## resolve pyproject.toml anew into requirements.lock
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --group dev pyproject.toml --output-file requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment and the caches; runs/ and data/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
