@@ -28,6 +28,10 @@ _NUM_CORRECTIONS = 2
 """The number of times that the bands get back the energy that they lose where phases do not fit together."""
 _MOMENTUM = 0.9
 """Of the fast Griffin-Lim algorithm (Perraudin et al. 2013)."""
+_GAIN = 1.06
+"""Of all magnitudes: half of the power that noise loses, whose magnitudes the network makes smooth."""
+_CEILING = 0.47
+"""Phases are sought for a waveform within this: training clips have a peak of 0.5, and chirps reached 1 without it."""
 
 
 class ISTFTVocoder(ModelMixin, ConfigMixin):
@@ -35,7 +39,8 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
 
     The network is ConvNeXt blocks at the rate of frames, as in Vocos (Siuzdak 2023). It says how the energy of each
     band lies in its bins; the energy itself is kept as the log-mel spectrogram has it. The noise is the same at every
-    call, so that the waveform is a function of the spectrogram. A soft limit keeps samples within full scale.
+    call, so that the waveform is a function of the spectrogram. Phases are sought for a waveform of no higher peak
+    than training clips have; what is louder as a whole stays so, and a soft limit keeps samples within full scale.
 
     Args:
         model_in_dim: the number of mel bands.
@@ -90,17 +95,18 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
         num_samples = log_mel.shape[1] * self.hop_length
         noise = torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)).to(log_mel.device)
         # A centred transform has one frame more than the log-mel spectrogram.
-        mel = torch.cat([log_mel, log_mel[:, -1:]], dim=1).float().exp().transpose(1, 2)
-        magnitude = self.magnitudes(log_mel)
+        mel = _GAIN * torch.cat([log_mel, log_mel[:, -1:]], dim=1).float().exp().transpose(1, 2)
+        magnitude = _GAIN * self.magnitudes(log_mel)
         magnitude = torch.cat([magnitude, magnitude[..., -1:]], dim=-1)
         spectrum = self.transform(noise)
         before = torch.zeros_like(spectrum)
         for _ in range(self.num_iterations):
-            rebuilt = self.transform(self._inverse(_with_phases(magnitude, spectrum), num_samples))
+            waveform = self._inverse(_with_phases(magnitude, spectrum), num_samples)
+            rebuilt = self.transform(waveform.clamp(-_CEILING, _CEILING))
             spectrum, before = rebuilt - _MOMENTUM / (1 + _MOMENTUM) * before, rebuilt
         waveform = self._inverse(_with_phases(magnitude, spectrum), num_samples)
         for _ in range(_NUM_CORRECTIONS):
-            rebuilt = self.transform(waveform)
+            rebuilt = self.transform(waveform.clamp(-_CEILING, _CEILING))
             waveform = self._inverse(_with_phases(self._fit(rebuilt.abs(), mel), rebuilt), num_samples)
         return limit(waveform).to(log_mel.dtype)
 
