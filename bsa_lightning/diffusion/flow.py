@@ -111,7 +111,7 @@ class FlowSchedule(Schedule):
 
 
 class TrainingTimes(ABC):
-    """The distribution of the times t in (0, 1] at which a flow teacher is trained."""
+    """The distribution of the times t in (0, 1] at which a teacher is trained."""
 
     @abstractmethod
     def __call__(self, uniform: Tensor) -> Tensor:

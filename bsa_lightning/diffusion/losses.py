@@ -153,9 +153,9 @@ def denoising_loss(
         schedule: the noise schedule of the network.
         network: x^_theta(z_n, tau).
         weighting: w(SNR) of the squared error in x.
-        times: the distribution of the times of a flow; ``None`` is uniform, over all times of the schedule.
+        times: the distribution of the times; ``None`` is uniform, over all times of the schedule.
     """
-    t = schedule.trained_times(uniform) if times is None else times(uniform)
+    t = schedule.trained_times(uniform) if times is None else schedule.nearest_trained(times(uniform))
     alpha, sigma = schedule.alpha_sigma(t, dtype=x.dtype)
     z_t = add_noise(x=x, eps=eps, alpha=alpha, sigma=sigma)
     snr = schedule.snr(t)

@@ -36,6 +36,10 @@ class Schedule(ABC):
     def trained_times(self, uniform: Tensor) -> Tensor:
         """Times in (0, 1], as a teacher is trained at, from numbers uniform in [0, 1)."""
 
+    def nearest_trained(self, t: Tensor) -> Tensor:
+        """The trained times, float64, nearest to times in (0, 1]; any time where the schedule is continuous."""
+        return t
+
     def grid(self, num_steps: int) -> Tensor:
         """The times of a sampler of ``num_steps`` steps, (num_steps + 1,) float64: the trailing grid."""
         return trailing_grid(num_steps)
@@ -75,6 +79,9 @@ class TableSchedule(Schedule):
 
     def trained_times(self, uniform: Tensor) -> Tensor:
         return ((uniform.double() * self.num_timesteps).floor() + 1) / self.num_timesteps
+
+    def nearest_trained(self, t: Tensor) -> Tensor:
+        return self.position(t).clamp(min=1).double() / self.num_timesteps
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha_squared = self._alpha_squared[self.position(t)]

@@ -51,7 +51,7 @@ class Denoising(LatentModule):
             needs.
         seed: the seed of noise, times and caption dropout, at least 0.
         compile: whether to run the network through ``torch.compile``, which takes minutes at the start.
-        times: the distribution of the times t of a flow teacher; ``None`` is uniform, over all times of the schedule.
+        times: the distribution of the times t; ``None`` is uniform, over all times of the schedule.
 
     Raises:
         UserError: if a setting is out of its range.
@@ -80,11 +80,6 @@ class Denoising(LatentModule):
         self.network = load_denoiser(teacher).train()
         self.times = times
         schedule = self.network.schedule
-        if times is not None and schedule.is_variance_preserving:
-            raise UserError(
-                f"times is {type(times).__name__}, but {teacher} is no flow teacher, whose times these are; leave times"
-                " out"
-            )
         self.weighting = plain_weighting(schedule) if weighting is None else weighting
         checked = schedule.trained_times(torch.linspace(0, 1, _CHECKED_TIMES + 1)[:-1])
         check_weights(self.weighting, schedule, checked, where="of the schedule")

@@ -13,7 +13,7 @@ from bsa_lightning.diffusion.ddim import ddim_step, sample
 from bsa_lightning.diffusion.flow import FlowSchedule, Identity, LogitNormalTimes, LogSNR, Shift, Warp
 from bsa_lightning.diffusion.losses import denoising_loss, distillation_target, mix_coefficient
 from bsa_lightning.diffusion.process import V, Velocity, add_noise, expand
-from bsa_lightning.diffusion.schedule import CosineSchedule, trailing_grid
+from bsa_lightning.diffusion.schedule import CosineSchedule, TableSchedule, trailing_grid
 from bsa_lightning.diffusion.weighting import VelocityMSE
 
 flows = pytest.mark.parametrize("schedule", FLOWS.values(), ids=FLOWS)
@@ -183,3 +183,21 @@ def test_a_teacher_is_trained_at_the_times_that_it_is_given():
     torch.testing.assert_close(z_t, add_noise(x=x, eps=eps, alpha=1 - t, sigma=t), **IDENTITY)
     u = Velocity().output(**GaussianTeacher(schedule)(z_t, t)._asdict(), alpha=1 - t, sigma=t)
     torch.testing.assert_close(errors.loss(), (u - (eps - x)).square().mean(), **IDENTITY)
+
+
+def test_times_of_a_table_are_the_trained_ones_nearest_to_those_asked_for():
+    schedule = TableSchedule(torch.linspace(0.99, 0.1, 8, dtype=torch.float64))
+    uniform = tensor(0.999999, 0.6, 0.3, 0.0)
+    seen = []
+
+    def network(z_t, t):
+        seen.append(t)
+        return GaussianTeacher(schedule)(z_t, t)
+
+    settings = {"x": noise(4, 4), "eps": noise(4, 4, seed=1), "uniform": uniform, "schedule": schedule}
+    errors = denoising_loss(**settings, network=network, weighting=VelocityMSE(), times=LogitNormalTimes())
+    asked = LogitNormalTimes()(uniform)
+    assert asked[0] < 1 / 16  # nearest to clean, at which nothing is trained
+    expected = tensor(1, *(8 * asked[1:]).round()) / 8
+    torch.testing.assert_close(seen[0], expected, **IDENTITY)
+    torch.testing.assert_close(errors.snr, schedule.snr(seen[0]), **IDENTITY)

@@ -115,11 +115,6 @@ def test_a_teacher_is_trained_on_its_velocity_and_at_its_times(straight, tmp_pat
     assert isinstance(load_denoiser(tmp_path / "run" / "model"), FlowUNetDenoiser)
 
 
-def test_times_of_a_flow_are_refused_for_another_teacher(teacher_folder):
-    with pytest.raises(UserError, match=r"times is LogitNormalTimes, but .* is no flow teacher"):
-        Denoising(str(teacher_folder), times=LogitNormalTimes())
-
-
 def test_a_flow_that_is_said_to_predict_v_is_refused(straight, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
