@@ -160,6 +160,11 @@ def test_the_best_weights_are_those_of_the_lowest_error():
     assert budget.record()["budget"]["decisions"][0].startswith("rolled back to the weights after 12 updates")
 
 
+def test_the_first_of_weights_that_are_equally_good_is_the_best():
+    budget = budget_of(patience=9)
+    assert [budget.judge(at, CLIPS).is_best for at in (8, 12)] == [True, False]
+
+
 def test_errors_that_are_no_numbers_are_never_the_best():
     budget = budget_of(most_updates=40)
     first, second, third = judged(budget, (8, math.nan), (12, 0.8), (16, math.nan))

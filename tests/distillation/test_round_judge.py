@@ -182,3 +182,18 @@ def test_a_validation_is_asked_for_once():
     for changed in ({"has_pending_gradients": True}, {"updates_in_round": 7}):
         judge.on_train_batch_end(trainer, SimpleNamespace(**vars(module) | changed), None, None, 0)
         assert trainer.val_check_batch == 50
+
+
+@torch.inference_mode()
+def test_best_weights_may_be_trained_again_and_the_next_validation_begins_anew():
+    """Lightning validates in inference mode, whose tensors no optimizer can change."""
+    module, made, resets = module_like(), [], []
+    with torch.inference_mode(False):
+        module.trained_networks = {"student": torch.nn.Linear(2, 2)}
+    module.shared_weights = lambda _: set()
+    module.log = lambda name, number, **_: made.append(name)
+    module.clip_errors.reset = lambda: resets.append(1)
+    RoundJudge().on_validation_epoch_end(trainer_like(), module)
+    assert not any(tensor.is_inference() for tensor in module.budget.best_weights["student"].values())
+    assert "val/planned_updates" in made
+    assert resets == [1]
