@@ -73,6 +73,7 @@ def _chosen(given: Path, dst: Path, student: str, metric: str) -> tuple[Path, st
     Raises:
         UserError: if there is no such student, or ``dst`` lies among them.
     """
+    Named(given, "run").refuse_adapter()
     run, named = run_of(given, setting="run")
     if named is None and Named(given, "run").is_model:
         raise UserError(f"run is {given}, a whole model already; copy it, or name the folder of a run")

@@ -13,6 +13,8 @@ from bsa_lightning.training.run_files import CONFIG, ENVIRONMENT
 
 _STUDENT = re.compile(r"\d+-\d+steps")
 """The name of a student's folder, ``<round>-<N>steps``; one that is being written has a dot before its name."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+"""The file that peft writes an adapter to."""
 _LONGEST = 8
 """The most names that a message lists."""
 
@@ -39,6 +41,18 @@ class Named:
     def is_model(self) -> bool:
         """Whether it is a model folder, or the folder of a student."""
         return any((self.path / name).is_file() for name in (INDEX, PROVENANCE))
+
+    def refuse_adapter(self) -> None:
+        """Refuses an adapter, which is no model by itself.
+
+        Raises:
+            UserError: if the folder holds one.
+        """
+        if (self.path / ADAPTER_WEIGHTS).is_file():
+            raise UserError(
+                f"{self.setting} is {self.path}, the adapter of a student, which is no model without its teacher; name"
+                " the student or its run"
+            )
 
     def students(self) -> list[str]:
         """Returns the names of a run's finished students, by round."""
@@ -110,6 +124,7 @@ def model_of(model: str | Path, *, setting: str = "model") -> str | Path:
     named = Named(Path(model), setting)
     if named.path.is_file():
         named.refuse_other_than_folder('the folder of a model, a student or a run, or "tiny"')
+    named.refuse_adapter()
     if not named.path.is_dir() or named.is_model:
         return model
     run, student = run_of(named.path, setting=setting)

@@ -32,7 +32,7 @@ def check(adapter: LoRA | None, networks: NetworkOptions) -> None:
     if adapter is not None and networks.dtype is not torch.float32:
         raise UserError(
             f"teacher_dtype is {networks.teacher_dtype}, but with an adapter the teacher's weights are the student's,"
-            " too, and must be float32 for rounds to be merged into them; leave teacher_dtype out"
+            " too, and must be float32 for rounds to be merged into them; give --model.networks.teacher_dtype float32"
         )
 
 

@@ -14,7 +14,7 @@ from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 
 EVALUATOR = 3
 """The version of the evaluation, which rises whenever the same sound would get other numbers."""
-SAME = ("clips", "teacher", "guidance_scale", "evaluator", "embeddings", "readings", "precision")
+SAME = ("clips", "num_captions", "teacher", "guidance_scale", "evaluator", "embeddings", "readings", "precision")
 """The entries in which all scores of one file must agree."""
 _PACKAGES = ("torch", "torchaudio", "torchmetrics", "numpy", "scipy", "soundfile", "transformers", "diffusers")
 

@@ -31,6 +31,7 @@ _ATTENTION = (
     *("to_qkv", "to_kv", "to_out"),  # as in Stable Audio 3
 )
 """The names in diffusers of the projections of attention: queries, keys, values and outputs."""
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _NAME = "default"
 """The name of the adapter in peft, which supports several in one network."""
 
@@ -41,7 +42,7 @@ class LoRA:
     Teacher, student and moving average share the one copy of W in memory.
 
     Args:
-        rank: the rank of B A, at least 1.
+        rank: the rank of B A, at least 1 and below that of the layers.
         alpha: the numerator of the factor of B A, above 0; ``None`` is ``rank``, so that the factor is 1.
         target_modules: the ends of the names of the layers that get an adapter, linear or convolutional, such as
             ["to_q", "ff.net.2"]; ``None`` takes the projections of all attentions: queries, keys, values and outputs.
@@ -64,17 +65,21 @@ class LoRA:
         """Adds adapters to a network in place; all other parameters become frozen.
 
         Raises:
-            UserError: if a name of ``target_modules`` is that of no layer.
+            UserError: if a name of ``target_modules`` is that of no layer, or the rank is that of no smaller matrix.
         """
         from peft import inject_adapter_in_model
 
         targets = self._targets(denoiser.network)
+        full = max(min(w.shape[0], w[0].numel()) for w in _adapted_weights(denoiser.network, targets))
+        if self.rank >= full:
+            raise UserError(
+                f"rank of the adapter is {self.rank}, but the layers that it adapts have a full rank of {full} or less;"
+                " choose less, or leave the adapter out"
+            )
         inject_adapter_in_model(_config(self.rank, self.alpha or self.rank, targets), denoiser.network, _NAME)
 
     def _targets(self, network: nn.Module) -> list[str]:
-        layers = [
-            name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
-        ]
+        layers = [name for name, layer in network.named_modules() if isinstance(layer, _LAYERS)]
 
         def is_layer(end: str) -> bool:
             return any(f".{name}".endswith(f".{end}") for name in layers)
@@ -89,6 +94,13 @@ class LoRA:
                 f" ends in {' or in '.join(unknown)}; its layers end in {', '.join(valid)}"
             )
         return found
+
+
+def _adapted_weights(network: nn.Module, targets: list[str]) -> Iterator[Tensor]:
+    """Yields the weights of the layers whose names end in one of the targets."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, _LAYERS) and any(f".{name}".endswith(f".{end}") for end in targets):
+            yield layer.weight
 
 
 @torch.no_grad()

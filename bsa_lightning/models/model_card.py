@@ -106,6 +106,7 @@ def adapter_usage(
         *([] if of_diffusers else [f"from bsa_lightning.models.stable_audio.cosine_scheduler import {scheduler}"]),
         *([] if has_loader else ["from peft import PeftModel"]),
         "",
+        *(["# The teacher's folder holds pipeline.py if convert or export wrote it."] if carried else []),
         'folder = "path/to/this/folder"',
         f"pipeline = {pipeline}.from_pretrained({arguments})",
         taken,

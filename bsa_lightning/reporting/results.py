@@ -109,7 +109,10 @@ def read_results(runs: Sequence[Path]) -> list[Result]:
         raise UserError(f"{runs[0]} holds no scores of any system yet; score the run with lightning test")
     counts = {result.num_clips for result in results if result.model != REFERENCE}
     if len(counts) > 1:
-        raise UserError(f"these runs were scored on {sorted(counts)} clips, which cannot be compared; score them alike")
+        raise UserError(
+            f"the scores are of {' and of '.join(map(str, sorted(counts)))} clips, which cannot be compared; delete the"
+            " scores.csv of a run that has others, and run lightning test again"
+        )
     return sorted(results, key=lambda r: (r.model == REFERENCE, r.model != "teacher", r.name, -r.num_steps))
 
 

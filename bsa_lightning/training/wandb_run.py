@@ -50,13 +50,20 @@ class WandbRun(WandbLogger):
             config=config,
         )
         self._num_skipped = 0
+        self._has_begun = False
 
     @property
     def experiment(self) -> Any:  # noqa: ANN401 - W&B's run, whose type Lightning does not import either
-        """The run of W&B, which begins, with its folder, when it is first used: a refused command leaves none."""
+        """The run of W&B; ``None`` until :meth:`save`, since Lightning asks for it before all settings are checked."""
+        if not self._has_begun:
+            return None
         if self._experiment is None:
             make_folder(Path(str(self.save_dir)))
         return super().experiment
+
+    def save(self) -> None:
+        """Begins the run, with its folder: Lightning calls this when all is set up, so that a refusal leaves none."""
+        self._has_begun = True
 
     def skip(self, rows: int) -> None:
         """Skips the next rows, which an earlier process of the run has logged already.
@@ -68,6 +75,7 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.save()
         if self._num_skipped:
             self._num_skipped -= 1
         else:

@@ -11,6 +11,8 @@ from tiny_model import CAPTIONS, LATENT_SHAPE
 from tolerances import SAMPLES
 
 from bsa_lightning import LoRA, TangoPipeline
+from bsa_lightning.cli.export import export
+from bsa_lightning.cli.run_names import model_of
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.distillation.export import export_adapter, export_student
 from bsa_lightning.distillation.guidance_modes import Embedded
@@ -110,3 +112,11 @@ def test_a_network_without_diffusers_loader_is_opened_with_peft():
         line.endswith("PeftModel.from_pretrained(pipeline.transformer, folder).merge_and_unload()") for line in lines
     )
     assert "guidance_scale=7.0" in lines[-1]
+
+
+@pytest.mark.parametrize("read", [model_of, lambda folder: export(str(folder), "out")])
+def test_an_adapter_is_no_model(student, tmp_path, read):
+    export_adapter(student, tmp_path / "adapter")
+    for folder in (tmp_path / "adapter", student / "adapter"):
+        with pytest.raises(UserError, match="the adapter of a student, which is no model without its teacher; name"):
+            read(folder)

@@ -208,6 +208,9 @@ def test_scores_of_other_clips_are_not_mixed(run, teacher_folder, latents_folder
     scoring = Scoring(ScoringSettings(ToyClips(24), num_captions=20, seeds=[2], batch_size=7, embeddings=[Distances()]))
     with pytest.raises(UserError, match="holds scores of another embeddings and readings; delete it"):
         trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
+    scoring = Scoring(ScoringSettings(ToyClips(24), num_captions=19, seeds=[2], batch_size=7))
+    with pytest.raises(UserError, match="holds scores of another num_captions; delete it"):
+        trainer_of(folder, scoring).test(module_of(teacher_folder), data_of(latents_folder), verbose=False)
     assert ScoreFile(folder / "scores.csv").rows() == after
 
 

@@ -9,6 +9,7 @@ import torch
 from tolerances import FLOAT32
 
 from bsa_lightning import LoRA
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.order import seeded
 from bsa_lightning.models.conditioning import Conditioning
 from bsa_lightning.models.loading import load_denoiser
@@ -64,3 +65,14 @@ def test_attentions_get_adapters_and_merging_them_changes_no_prediction(family, 
     name = "unet" if hasattr(plain, "unet") else "transformer"
     setattr(plain, name, PeftModel.from_pretrained(plain.network, tmp_path / "adapter").merge_and_unload())
     torch.testing.assert_close(predicted(plain), predicted(merged), rtol=0, atol=0)
+
+
+def test_a_rank_that_is_not_low_is_refused(teacher_folder):
+    """The smaller side of the largest of the adapted matrices is the rank that it has anyway."""
+    denoiser = load_denoiser(teacher_folder)
+    full = max(min(w.shape) for name, w in denoiser.named_parameters() if name.endswith("to_q.weight"))
+    with pytest.raises(
+        UserError, match=f"rank of the adapter is {full}, but the layers .* full rank of {full} or less"
+    ):
+        LoRA(full, target_modules=["to_q"]).attach(denoiser)
+    LoRA(full - 1, target_modules=["to_q"]).attach(denoiser)

@@ -7,9 +7,11 @@ import time
 
 import pytest
 import wandb
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.training.wandb_run import refuse_unreachable, wandb_mode
+from bsa_lightning.training.wandb_run import WandbRun, refuse_unreachable, wandb_mode
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,21 @@ def test_a_mode_that_is_none(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "maybe")
     with pytest.raises(UserError, match='WANDB_MODE is "maybe", but must be offline, online or disabled'):
         wandb_mode()
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path, monkeypatch):
+    """Lightning asks a logger for its experiment before it sets up what may be refused."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+    class Refused(BoringModel):
+        def setup(self, stage):
+            raise UserError("no")
+
+    logger = WandbRun(tmp_path / "run", id="abc", config={}, online=False)
+    trainer = Trainer(logger=logger, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
+    with pytest.raises(UserError, match="no"):
+        trainer.fit(Refused())
+    assert not (tmp_path / "run").exists()
+    logger.log_metrics({"loss": 1.0})
+    wandb.finish()
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
