@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_IN_A_ROW = 3
+_MARGIN = 0.05
+"""The share of a panel above its highest point, so that no marker is cut."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _STYLES = ("-", ":")
 """The line styles of the first seven systems, and of the next seven, whose colours and markers are the same."""
@@ -108,7 +110,8 @@ def _panel(axes: Axes, results: Sequence[Result], metric: str) -> None:
     if log:
         drawing.log_y(axes, "log axis" + (", zeros left out" if len(drawn) < len(shown) else ""))
     else:
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        low, high = min(0, axes.get_ylim()[0]), axes.dataLim.y1
+        axes.set_ylim(low, high + _MARGIN * (high - low))
 
 
 def _spans_decades(means: Sequence[float]) -> bool:

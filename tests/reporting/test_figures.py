@@ -2,6 +2,7 @@ import math
 
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 from reporting.runs import write_scores
 
 from bsa_lightning.evaluation.system_name import SystemName
@@ -38,6 +39,15 @@ def test_a_metric_of_the_references_alone_has_no_panel():
     references = Result(REFERENCE, "", 0, "", 0.0, 0, 0, (0,), {"fd_logmel": (0.5, math.nan)}, None, "Clips")
     (panel,) = figure.panels([references, result({"trajectory_error": (0.1, math.nan)})])
     assert "rajectory error" in panel
+
+
+def test_no_marker_touches_the_top():
+    """Where values hardly differ, the room above them is a share of the axis, which begins at 0."""
+    axes = Figure().add_subplot()
+    figure._panel(
+        axes, [result({"obedience": (mean, math.nan)}, num_steps=n) for n, mean in ((4, 0.9), (2, 0.91))], "obedience"
+    )
+    assert axes.get_ylim() == pytest.approx((0, 0.91 * 1.05))
 
 
 def test_directions_are_written_out_and_r2_is_not_drawn():
