@@ -1,6 +1,7 @@
 """Step 3 of the built-in teachers: the folders that training starts from, and at last the packaged copy in float16.
 
-Run as ``python -m experiments.builtin_teacher.assemble start MODEL``, ``... flow OUT`` and ``... package MODEL OUT``.
+Run as ``python -m experiments.builtin_teacher.assemble start MODEL``, ``... diffusion FLOW OUT`` and
+``... package MODEL OUT``.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ is part of this model.
 
 
 def start(folder: Path) -> None:
-    """Adds an untrained UNet, the scheduler and the index to the codec and text encoder of steps 1 and 2."""
+    """Adds an untrained UNet, the scheduler of a rectified flow and the index to the codec and text encoder."""
     import diffusers
-    from diffusers import DDIMScheduler
+
+    from bsa_lightning.models import provenance
+    from bsa_lightning.models.flow_scheduler import FLOW_SCHEDULER, flow_scheduler
 
     torch.manual_seed(0)
     width = json.loads((folder / "text_encoder" / "config.json").read_text())["d_model"]
@@ -52,21 +55,12 @@ def start(folder: Path) -> None:
         norm_num_groups=16,
         use_linear_projection=True,
     ).save_pretrained(folder / "unet")
-    DDIMScheduler(
-        num_train_timesteps=NUM_TIMESTEPS,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.025,  # at 0.012 the noisiest z_t tells how loud a clip is; see the log
-        prediction_type="v_prediction",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    ).save_pretrained(folder / "scheduler")
+    flow_scheduler(num_train_timesteps=1000).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "TangoPipeline",
         "_diffusers_version": diffusers.__version__,
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", FLOW_SCHEDULER],
         "vae": ["patch_autoencoder", "PatchAutoencoder"],
         "text_encoder": ["transformers", "T5EncoderModel"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
@@ -76,21 +70,28 @@ def start(folder: Path) -> None:
         "guidance_scale": PROVENANCE["guidance_scale"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (folder / "provenance.json").write_text(json.dumps(PROVENANCE, indent=2) + "\n")
+    provenance.write(folder, PROVENANCE)
 
 
-def flow(out: Path) -> None:
-    """Copies the built-in teacher with the scheduler of a rectified flow, which its network has yet to learn."""
+def diffusion(flow: Path, out: Path) -> None:
+    """Copies a flow teacher with the scheduler of a diffusion model, for which its network has yet to be trained."""
+    from diffusers import DDIMScheduler
+
     from bsa_lightning.models import provenance
-    from bsa_lightning.models.flow_scheduler import FLOW_SCHEDULER, flow_scheduler
-    from bsa_lightning.models.registry import resolve_folder
 
-    teacher = resolve_folder("tiny")
-    shutil.copytree(teacher, out, ignore=shutil.ignore_patterns("scheduler", "unet"))
-    UNet2DConditionModel.from_pretrained(teacher / "unet").float().save_pretrained(out / "unet")
-    flow_scheduler(num_train_timesteps=1000).save_pretrained(out / "scheduler")
+    shutil.copytree(flow, out, ignore=shutil.ignore_patterns("scheduler"))
+    DDIMScheduler(
+        num_train_timesteps=NUM_TIMESTEPS,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.025,  # at 0.012 the noisiest z_t tells how loud a clip is; see the log
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    ).save_pretrained(out / "scheduler")
     index = json.loads((out / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", FLOW_SCHEDULER]
+    index["scheduler"] = ["diffusers", "DDIMScheduler"]
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     provenance.write(out, PROVENANCE)
 
@@ -100,14 +101,16 @@ def package(folder: Path, out: Path) -> None:
     from bsa_lightning.models import provenance
 
     shutil.copytree(folder, out, ignore=shutil.ignore_patterns("unet", "*.py"))
-    UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(out / "unet")
+    network = UNet2DConditionModel.from_pretrained(folder / "unet").half()
+    network.register_to_config(_name_or_path="")  # else the folder that it was read from
+    network.save_pretrained(out / "unet")
     index = json.loads((out / "model_index.json").read_text())
     name = "the built-in flow teacher" if "Flow" in index["scheduler"][1] else PROVENANCE["name"]
-    provenance.write(out, {**PROVENANCE, **provenance.read(out), "name": name})
+    provenance.write(out, {**PROVENANCE, "name": name})
     (out / "NOTICE").write_text(NOTICE)
 
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]
-    commands: dict[str, Callable[..., None]] = {"start": start, "flow": flow, "package": package}
+    commands: dict[str, Callable[..., None]] = {"start": start, "diffusion": diffusion, "package": package}
     commands[command](*map(Path, paths))
