@@ -77,6 +77,8 @@ def test_config_can_be_run(path, root, monkeypatch, tmp_path, capsys):
             read(f"{command} --plan", monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=True, root=root) == 0
         )
         command += " --trainer.accelerator cpu"
+    if "lora" in path:  # the model that stands for all of them is too narrow for the recipe's rank
+        command += " --model.adapter.rank 2"
     code = read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=True, root=root)
     assert code == 0, capsys.readouterr().err
 

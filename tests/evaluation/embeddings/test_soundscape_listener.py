@@ -157,7 +157,7 @@ def test_folders_of_sound_with_captions_are_judged(listener, waves, truth, tmp_p
 
 def test_a_run_judges_what_its_systems_make_of_their_captions(listener, tmp_path):
     teacher = load_parts("tiny")
-    full_teacher = teacher_system(teacher.folder, num_steps=1, guidance_scale=1.0)
+    full_teacher = teacher_system(teacher.folder, num_steps=4, guidance_scale=1.0)  # one would be all but silent
     settings = ScoringSettings(
         Soundscapes(8, seed=303), num_captions=6, batch_size=4, embeddings=[listener], cache=tmp_path
     )
