@@ -7,9 +7,11 @@ from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from bsa_lightning.common.files import read_json
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.evaluation.scoring import Scoring
 from bsa_lightning.generation.predict import Captions
+from bsa_lightning.models.provenance import PROVENANCE
 from bsa_lightning.training.run_files import CONFIG
 
 
@@ -45,7 +47,8 @@ def fit_outcome(trainer: Trainer, module: LightningModule, run: Path) -> Outcome
         rounds = module.plan.rounds
         finished = sum((run / "rounds" / round_.folder).is_dir() for round_ in rounds)
         if finished == len(rounds):
-            return Outcome(f"done: {_count(finished, 'round')}, {_updates(done)}, all in {run}")
+            back = _rolled_back(module, run)
+            return Outcome(f"done: {_count(finished, 'round')}, {_updates(done)}{back}, all in {run}")
         planned = module.planned_updates
         where = f"in round {module.round + 1} of {len(rounds)}; {finished} of {_count(len(rounds), 'student')} finished"
     else:
@@ -123,3 +126,16 @@ def _count(number: int, what: str) -> str:
 
 def _updates(number: int) -> str:
     return _count(number, "update")
+
+
+def _rolled_back(module: ProgressiveDistillation, run: Path) -> str:
+    """Returns words on the rounds that went back to earlier weights; empty if none did."""
+    if not module.plan.is_adaptive:
+        return ""
+    budgets = [read_json(run / "rounds" / round_.folder / PROVENANCE)["budget"] for round_ in module.plan.rounds]
+    back = [i for i, budget in enumerate(budgets, 1) if any(map(_is_rollback, budget["decisions"]))]
+    return f" (rolled back to earlier weights: round {', '.join(map(str, back))})" if back else ""
+
+
+def _is_rollback(decision: str) -> bool:
+    return decision.startswith("rolled back")

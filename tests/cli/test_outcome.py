@@ -1,5 +1,6 @@
 """The last line of a command: what was done, and what was left undone."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,19 @@ def test_a_whole_fit_counts_rounds_and_updates(tmp_path, ladder):
     outcome = fit_outcome(trainer(global_step=8), ladder, tmp_path)
     assert outcome.is_whole
     assert outcome.text == f"done: 2 rounds, 8 updates, all in {tmp_path}"
+
+
+def test_a_whole_fit_names_the_rounds_that_went_back(tmp_path, ladder):
+    ladder.plan = Plan(8, 2, 4, patience=2)
+    finish(tmp_path, "1-4steps", "2-2steps")
+    decisions = {
+        "1-4steps": ["cooldown from update 3 to 4"],
+        "2-2steps": ["rolled back to the weights after 2 updates"],
+    }
+    for name, said in decisions.items():
+        (tmp_path / "rounds" / name / "provenance.json").write_text(json.dumps({"budget": {"decisions": said}}))
+    outcome = fit_outcome(trainer(global_step=8), ladder, tmp_path)
+    assert outcome.text == f"done: 2 rounds, 8 updates (rolled back to earlier weights: round 2), all in {tmp_path}"
 
 
 def test_a_trial_says_that_nothing_is_kept(tmp_path, ladder):
