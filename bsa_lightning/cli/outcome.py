@@ -132,10 +132,7 @@ def _rolled_back(module: ProgressiveDistillation, run: Path) -> str:
     """Returns words on the rounds that went back to earlier weights; empty if none did."""
     if not module.plan.is_adaptive:
         return ""
-    budgets = [read_json(run / "rounds" / round_.folder / PROVENANCE)["budget"] for round_ in module.plan.rounds]
-    back = [i for i, budget in enumerate(budgets, 1) if any(map(_is_rollback, budget["decisions"]))]
+    known = (read_json(run / "rounds" / round_.folder / PROVENANCE) for round_ in module.plan.rounds)
+    decisions = [entries.get("budget", {}).get("decisions", []) for entries in known]
+    back = [i for i, made in enumerate(decisions, 1) if any(each.startswith("rolled back") for each in made)]
     return f" (rolled back to earlier weights: round {', '.join(map(str, back))})" if back else ""
-
-
-def _is_rollback(decision: str) -> bool:
-    return decision.startswith("rolled back")

@@ -4,7 +4,8 @@
 whole recordings, and prints YAMNet's class agreement with their captions, and with those of other clips.
 
 ``python -m experiments.ear.neighbours WEIGHTS MODEL`` hears the test clips through the codec of a model too, as long as
-its clips are: their copies, beside originals of the same length, take the classes of the original training clips.
+its clips are: their copies, beside originals of the same length, take the classes of the original training clips; and
+so do the samples that the model makes of the test captions, with as many steps and as much guidance as it is made for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from bsa_lightning import load_model
 from bsa_lightning.data.audio import read
 from bsa_lightning.data.captions import AudioCapsManifest
 from bsa_lightning.evaluation.embeddings.base import Embedding
@@ -26,6 +28,8 @@ from bsa_lightning.models.loading import load_codec
 
 DATA = Path("data/esc10")
 RATE = 16_000
+NUM_SEEDS = 5
+"""The number of sampling seeds of a model's samples."""
 FULL_SCALE = 1 - 2.0**-15
 """The largest value of a sample of 16 bits."""
 CLASSES = (
@@ -102,7 +106,10 @@ def main(weights: str, model: str | None = None) -> None:
         for name in ("test", "copies"):
             peaks, cut = loudness(sounds[name])
             print(f"{name}: median peak {peaks:.3f}, share of values at full scale {cut:.6f}")
-        classes["copies"] = classes["test"]
+        teacher = load_model(model)
+        made = [teacher(captions["test"], seed=seed).audios for seed in range(NUM_SEEDS)]
+        sounds["samples"] = [torch.as_tensor(wave) for each in made for wave in each]
+        classes |= {"copies": classes["test"], "samples": classes["test"].repeat(NUM_SEEDS)}
     for ear in (yamnet, LogMelStatistics()):
         found = shares(ear, sounds, classes)
         print(ear.name, ", ".join(f"{name} {share:.4f}" for name, share in found.items()))
