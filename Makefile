@@ -46,7 +46,7 @@ gpu: ## all that a GPU is needed for, in eight minutes (kept in experiments/benc
 gpu-wheels: $(READY) ## collect in .wheels what a machine with torch, lightning and transformers alone lacks
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
 		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --dest .wheels \
-		$(shell sed -n -E 's/^(diffusers|importlib-metadata|jsonargparse|docstring-parser|typeshed-client|omegaconf|soundfile|cffi|pycparser)==([^ ]*).*/\1==\2/p' requirements.lock)
+		$(shell sed -n -E 's/^(accelerate|diffusers|importlib-metadata|jsonargparse|docstring-parser|typeshed-client|omegaconf|peft|psutil|soundfile|cffi|pycparser)==([^ ]*).*/\1==\2/p' requirements.lock)
 
 coverage: $(READY) ## simulate the intervals that are printed; 95 % or wider (kept in experiments/coverage; some five minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.run $(PARTS)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WHEELS = Path(".wheels")
-NEEDED = ("diffusers", "jsonargparse", "omegaconf", "soundfile", "typeshed_client", "docstring_parser")
+NEEDED = ("diffusers", "jsonargparse", "omegaconf", "peft", "soundfile", "typeshed_client", "docstring_parser")
 """Packages that machines with torch, lightning and transformers may lack."""
 TABLE = Path("experiments/benchmarks/gpu.md")
 

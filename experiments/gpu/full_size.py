@@ -1,4 +1,4 @@
-"""Training, sampling and preparing at the size of Tango (866 M parameters), with random weights.
+"""Training, sampling and preparing at the sizes of Tango (866 M parameters) and TangoFlux (517 M), with random weights.
 
 Each result is appended to the results file as soon as it is there, so that a part that runs out of time leaves what it
 has measured. Without a CUDA device, everything runs on the CPU at a small size, and measures nothing that is worth
@@ -8,204 +8,39 @@ reading.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import soundfile
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
-from bsa_lightning.data.datamodule import AudioCapsLatents, LatentBatch, Prepared
+from bsa_lightning.data.captioned_folder import CaptionedFolder
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.data.synthesis import SAMPLE_RATE
 from bsa_lightning.diffusion.ddim import sample
-from bsa_lightning.diffusion.weighting import BSA
-from bsa_lightning.distillation.cost import cost
-from bsa_lightning.distillation.guidance_modes import Baked, Embedded, GuidanceMode, Outside
-from bsa_lightning.distillation.module import ProgressiveDistillation
-from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import load_denoiser, without_weights
+from bsa_lightning.models.loading import load_denoiser
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.unet import UNetDenoiser
-from bsa_lightning.training.bad_updates import BadUpdates
-from bsa_lightning.training.latent_module import NetworkOptions
-from experiments.benchmarks.training import bare_step
-from experiments.gpu.model_folder import CUDA, DEVICE, FULL, SMALL, Size, write_model
+from experiments.gpu.model_folder import CUDA, DEVICE, FULL, SMALL, Size, write_flow_model, write_model
+from experiments.gpu.training import MODES, Variant, now, timed, train
 
-MODES: dict[str, GuidanceMode] = {
-    "outside": Outside(3.0),
-    "baked": Baked(3.0),
-    "embedded": Embedded(3.0),
-}
-
-
-class Variant(NamedTuple):
-    """A way to train."""
-
-    mode: str
-    batch_size: int
-    compiled: bool
+TANGO, FLOW = "Tango", "TangoFlux"
 
 
 def variants(size: Size) -> list[Variant]:
     """The ways to train, the most telling first: what comes late may find no time."""
     large, *others = size.batch_sizes
-    compiled = [Variant("baked", large, True)] if CUDA else []
-    eager = [Variant(mode, batch, False) for batch in (large, *others) for mode in ("baked", "outside", "embedded")]
-    return [eager[0], *compiled, *eager[1:]]
-
-
-class Clock(Callback):
-    """The seconds of an update and the memory at its peak, over a window of updates after the first ones.
-
-    Args:
-        skipped: the number of updates before the window, in which memory is allocated and networks are compiled.
-        updates: the number of updates in the window.
-    """
-
-    def __init__(self, skipped: int, updates: int) -> None:
-        self.skipped, self.updates = skipped, updates
-        self.seconds = self.first = float("nan")
-        self.peak = 0
-        self.idle, self.kernels = float("nan"), list[tuple[str, float]]()
-        self.bare: list[float] = []
-        self.done = 0
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        del trainer, pl_module, batch, batch_idx
-        if self.done == 0:
-            self.began = now()
-        if self.done == self.skipped:
-            if CUDA:
-                torch.cuda.reset_peak_memory_stats()
-            self.first = now() - self.began
-            self.began = now()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: LatentBatch, batch_idx: int
-    ) -> None:
-        del outputs, batch_idx
-        self.done += 1
-        if self.done < self.skipped + self.updates:
-            return
-        if self.done == self.skipped + self.updates:
-            self.seconds = (now() - self.began) / self.updates
-            self.peak = torch.cuda.max_memory_allocated() if CUDA else 0
-            self.profiler = torch.profiler.profile(acc_events=True)
-            self.profiler.__enter__()
-            return
-        self.profiler.__exit__(None, None, None)
-        self.idle, self.kernels = gaps(self.profiler)
-        assert isinstance(pl_module, ProgressiveDistillation)
-        run = functools.partial(_bare, trainer, pl_module, batch)
-        run()
-        self.bare = [timed(run) for _ in range(self.updates)]
-
-
-def gaps(profiler: torch.profiler.profile) -> tuple[float, list[tuple[str, float]]]:
-    """The share of an update in which the device does nothing, and the kinds of kernels by their share of its work."""
-    events = [
-        e
-        for e in profiler.events() or []
-        if e.device_type == torch.autograd.DeviceType.CUDA and not e.is_user_annotation
-    ]
-    if not events:
-        return float("nan"), []
-    spans = sorted((e.time_range.start, e.time_range.end) for e in events)
-    busy, end, longest = 0.0, spans[0][0], []
-    for start, stop in spans:
-        if start > end:
-            longest.append(start - end)
-        busy += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    kinds: dict[str, float] = {}
-    for event in events:
-        kinds[event.name[:60]] = kinds.get(event.name[:60], 0.0) + event.time_range.end - event.time_range.start
-    largest = sorted(kinds.items(), key=lambda item: -item[1])[:12]
-    print("longest gaps, ms:", [round(gap / 1e3, 2) for gap in sorted(longest)[-8:]])
-    return 1 - busy / (end - spans[0][0]), [(name, round(us / busy, 4)) for name, us in largest]
-
-
-def _bare(trainer: Trainer, module: ProgressiveDistillation, batch: LatentBatch) -> None:
-    with torch.autocast(DEVICE.type, torch.bfloat16):
-        loss = bare_step(module, module.teacher, module.student, batch)
-    loss.backward()
-    trainer.optimizers[0].step()
-    trainer.optimizers[0].zero_grad()
-
-
-def now() -> float:
-    """The time in seconds, when the device has done all it was told to do."""
-    if CUDA:
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def timed(function: Callable[[], object]) -> float:
-    """The seconds of one call."""
-    began = now()
-    function()
-    return now() - began
-
-
-def train(variant: Variant, folder: Path, latents: Path, size: Size) -> dict[str, Any]:
-    """One way to train, and what it is compared with."""
-    skipped = 2
-    make = functools.partial(
-        ProgressiveDistillation,
-        Plan(16, 8, skipped + size.updates + 1),
-        BSA(),
-        MODES[variant.mode],
-        teacher=str(folder),
-        optimizer=functools.partial(torch.optim.AdamW, lr=1e-5, fused=CUDA),
-    )
-    with without_weights():
-        planned = cost(
-            make(networks=NetworkOptions("bfloat16")),
-            batch_size=variant.batch_size,
-            precision="bf16-mixed",
-            accumulate=1,
-        )
-    clock = Clock(skipped, size.updates)
-    with tempfile.TemporaryDirectory() as run:
-        trainer = Trainer(
-            accelerator="gpu" if CUDA else "cpu", devices=1, precision="bf16-mixed", logger=False, max_epochs=-1,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            use_distributed_sampler=False, default_root_dir=run, callbacks=[BadUpdates(), clock, _NoStudents()],
-        )  # fmt: skip
-        module = make(networks=NetworkOptions("bfloat16", compile=variant.compiled))
-        store = Prepared(str(latents))
-        trainer.fit(module, AudioCapsLatents(store, batch_size=variant.batch_size))
-    flops = planned.teacher_flops + planned.student_flops
-    return {
-        "what": "training",
-        **variant._asdict(),
-        "seconds": clock.seconds,
-        "first_seconds": clock.first,
-        "over_bare": clock.seconds / statistics.median(clock.bare),
-        "tflops": flops / clock.seconds / 1e12,
-        "peak_gib": clock.peak / 2**30,
-        "planned_gib": planned.total / 2**30,
-        "idle": clock.idle,
-        "kernels": clock.kernels,
-    }
-
-
-class _NoStudents(Callback):
-    """Ends the fit before its student is written, which takes seconds that nobody measures."""
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        assert isinstance(pl_module, ProgressiveDistillation)
-        if pl_module.updates_in_round >= pl_module.current_round.updates:
-            trainer.should_stop = True
-            pl_module.finish_round = Path  # type: ignore[method-assign]
+    first, flow = (Variant(model, "baked", large, compiled=False) for model in (TANGO, FLOW))
+    compiled = [Variant(TANGO, "baked", large, compiled=True)] if CUDA else []
+    modes = [Variant(TANGO, mode, batch, compiled=False) for batch in (large, *others) for mode in MODES]
+    flows = [Variant(FLOW, "baked", batch, compiled=False) for batch in others]
+    return list(dict.fromkeys([first, flow, *compiled, *modes, *flows]))
 
 
 @torch.no_grad()
@@ -252,6 +87,17 @@ def preparing(folder: Path, latents: Path, size: Size) -> dict[str, Any]:
     return {"what": "preparing", "clips_a_second": (many - few) / (seconds[1] - seconds[0]), "seconds": seconds}
 
 
+def recorded(folder: Path, num_clips: int) -> CaptionedFolder:
+    """Soundscapes as files, which are resampled to any teacher's rate and channels."""
+    folder.mkdir()
+    clips = Soundscapes(num_clips, seed=7)
+    for i in range(num_clips):
+        sound = clips.waveform(i, sample_rate=SAMPLE_RATE, num_samples=SAMPLE_RATE, num_channels=1)
+        soundfile.write(folder / f"{i}.wav", sound.T.numpy(), SAMPLE_RATE)
+        (folder / f"{i}.txt").write_text(clips.captions(i)[0])
+    return CaptionedFolder(folder)
+
+
 def peak_flops() -> dict[str, Any]:
     """FLOPs a second of a large bfloat16 matrix product on random data, the median of ten."""
     length = 8192 if CUDA else 256
@@ -270,20 +116,24 @@ def main() -> None:
     size = FULL if CUDA else SMALL
     memory = Path("/dev/shm")  # a disk would be measured, too
     with tempfile.TemporaryDirectory(dir=memory if CUDA and memory.is_dir() else None) as temporary:
-        folder, latents = Path(temporary) / "model", Path(temporary) / "latents"
+        root = Path(temporary)
+        models = {name: root / name for name in (TANGO, FLOW)}
+        latents = {name: root / f"{name}-latents" for name in models}
         tell(results, {"what": "device", "name": torch.cuda.get_device_name() if CUDA else "a CPU"})
         tell(results, peak_flops())
         began = now()
-        write_model(folder, size)
+        write_model(models[TANGO], size)
         tell(results, {"what": "writing", "seconds": now() - began})
-        tell(results, preparing(folder, latents, size))
+        tell(results, preparing(models[TANGO], latents[TANGO], size))
         first, *others = variants(size)
-        tell(results, train(first, folder, latents, size))
-        tell(results, sampling(folder, size.steps[0], 4))
+        tell(results, train(first, models[TANGO], latents[TANGO], size.updates))
+        tell(results, sampling(models[TANGO], size.steps[0], 4))
+        write_flow_model(models[FLOW], size, text=models[TANGO])
+        prepare_folder(recorded(root / "sounds", max(size.batch_sizes)), latents[FLOW], str(models[FLOW]), batch_size=4)
         for variant in others:
-            tell(results, train(variant, folder, latents, size))
+            tell(results, train(variant, models[variant.model], latents[variant.model], size.updates))
         for num_steps in size.steps[1:]:
-            tell(results, sampling(folder, num_steps, 4))
+            tell(results, sampling(models[TANGO], num_steps, 4))
 
 
 def tell(results: Path, result: dict[str, Any]) -> None:

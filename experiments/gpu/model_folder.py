@@ -1,8 +1,10 @@
-"""A model folder of Tango's family with random weights, at full size or small."""
+"""Model folders of Tango's and TangoFlux's families with random weights, at full size or small."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,9 @@ import torch
 from bsa_lightning.data.soundscapes import Soundscapes
 from bsa_lightning.models.conversion import FLAN_T5_LARGE
 from bsa_lightning.models.tango.shapes import SCHEDULER, UNET, VAE, VOCODER, vae_config
+from bsa_lightning.models.tangoflux.caption_projection import CaptionProjection
+from bsa_lightning.models.tangoflux.checkpoint import PUBLISHED_CONFIG, transformer_config
+from bsa_lightning.models.tangoflux.denoiser import TangoFluxDenoiser
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -27,9 +32,13 @@ class Size(NamedTuple):
     num_clips: tuple[int, int]
     updates: int
     steps: tuple[int, ...]
+    flow: dict[str, Any]
+    """What differs from the published configuration of TangoFlux."""
+    flow_codec: dict[str, Any]
+    """The arguments of the codec of TangoFlux; the defaults of diffusers are the published ones."""
 
 
-FULL = Size({}, {}, VAE["ch"], VOCODER["upsample_initial_channel"], (32, 8), (32, 320), 5, (25, 200))
+FULL = Size({}, {}, VAE["ch"], VOCODER["upsample_initial_channel"], (32, 8), (32, 320), 5, (25, 200), {}, {})
 SMALL = Size(
     {
         "block_out_channels": [32, 32, 64, 64],
@@ -44,6 +53,22 @@ SMALL = Size(
     (2, 4),
     1,
     (2,),
+    {
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "in_channels": 4,
+        "num_attention_heads": 1,
+        "joint_attention_dim": 24,
+        "audio_seq_len": 16,
+        "max_duration": 0.003,
+    },
+    {
+        "encoder_hidden_size": 8,
+        "downsampling_ratios": [2, 4],
+        "channel_multiples": [1, 2],
+        "decoder_channels": 6,
+        "decoder_input_channels": 4,
+    },
 )
 
 
@@ -78,6 +103,31 @@ def write_model(folder: Path, size: Size) -> None:
         part.save_pretrained(folder / name)
     index = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "TangoPipeline", **index}))
+
+
+def write_flow_model(folder: Path, size: Size, *, text: Path) -> None:
+    """Writes a whole model folder of TangoFlux's family with random weights, drawn on the device.
+
+    Args:
+        folder: the model folder, which must not exist.
+        size: the widths.
+        text: a folder that :func:`write_model` wrote, whose text encoder and tokenizer are taken.
+    """
+    from diffusers import AutoencoderOobleck, FluxTransformer2DModel
+
+    config = PUBLISHED_CONFIG | size.flow
+    with DEVICE, warnings.catch_warnings():
+        # diffusers builds the codec with a function that torch has deprecated.
+        warnings.filterwarnings("ignore", message=".*weight_norm", category=FutureWarning)
+        transformer = FluxTransformer2DModel.from_config(transformer_config(config))
+        vae = AutoencoderOobleck(**size.flow_codec)
+        projection = CaptionProjection(config["joint_attention_dim"], float(config["max_duration"]))
+    TangoFluxDenoiser(transformer).save(folder)
+    vae.save_pretrained(folder / "vae")
+    projection.save_pretrained(folder / "projection")
+    for name in ("text_encoder", "tokenizer"):
+        shutil.copytree(text / name, folder / name)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "TangoFluxPipeline"}))
 
 
 def _vae(widths: dict[str, Any]) -> dict[str, Any]:

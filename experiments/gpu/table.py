@@ -44,30 +44,30 @@ def tests(results: list[Result]) -> Iterator[str]:
 
 
 def full_size(results: list[Result]) -> Iterator[str]:
-    """Speed and memory at Tango's size."""
+    """Speed and memory at the sizes of Tango and TangoFlux."""
     by_kind: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_kind[result["what"]].append(result)
     if not by_kind["peak"]:
         return
     peak = by_kind["peak"][0]["tflops"]
-    yield f"\n## Tango at full size, random weights\n\nMeasured peak in bfloat16: {peak:.3g} TFLOP/s.\n"
-    yield "| guidance | batch | compiled | seconds an update | over bare | share of the peak | GiB | GiB planned |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield f"\n## Networks of full size, random weights\n\nMeasured peak in bfloat16: {peak:.3g} TFLOP/s.\n"
+    yield "| teacher | guidance | batch | compiled | s an update | over bare | share of the peak | GiB | GiB planned |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for row in by_kind["training"]:
         yield (
-            f"| {row['mode']} | {row['batch_size']} | {'yes' if row['compiled'] else 'no'} | {row['seconds']:.3f}"
-            f" | {row['over_bare']:.3f} | {row['tflops'] / peak:.2f} | {row['peak_gib']:.1f}"
+            f"| {row['model']} | {row['mode']} | {row['batch_size']} | {'yes' if row['compiled'] else 'no'}"
+            f" | {row['seconds']:.3f} | {row['over_bare']:.3f} | {row['tflops'] / peak:.2f} | {row['peak_gib']:.1f}"
             f" | {row['planned_gib']:.1f} |"
         )
     yield ""
     for row in by_kind["sampling"]:
         yield (
-            f"- sampling {row['batch_size']} clips, {row['num_steps']} guided steps: {row['ours']:.2f} s,"
+            f"- Tango: sampling {row['batch_size']} clips, {row['num_steps']} guided steps: {row['ours']:.2f} s,"
             f" {row['ours'] / row['theirs']:.3f} of diffusers' own loop"
         )
     for row in by_kind["preparing"]:
-        yield f"- preparing: {row['clips_a_second']:.0f} clips a second"
+        yield f"- Tango: preparing {row['clips_a_second']:.0f} clips a second"
 
 
 def study(path: Path) -> Iterator[str]:

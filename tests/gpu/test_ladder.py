@@ -1,4 +1,4 @@
-"""Whole ladders on the device: as on the CPU, in every mode, and the same bytes after a death."""
+"""Whole ladders on the device: as on the CPU, by every method, and the same bytes after a death."""
 
 import functools
 import os
@@ -12,14 +12,22 @@ from ladder import StopAt, data_of, module_of, trainer_of
 from tolerances import LADDERS, LOW_PRECISION
 
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
+from bsa_lightning.distillation.methods import SegmentedConsistency
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.models.loading import load_denoiser
+from bsa_lightning.models.lora import LoRA
 from bsa_lightning.training.latent_module import NetworkOptions
 from bsa_lightning.training.sharding import Sharded
 
 # Under plain gradient descent rounding stays rounding; Adam makes steps of it.
 SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-MODES = {"outside": Outside(2.0, caption_dropout=0.5), "baked": Baked(2.0), "embedded": Embedded(2.0)}
+SETTINGS = {
+    "outside": {"guidance": Outside(2.0, caption_dropout=0.5)},
+    "baked": {"guidance": Baked(2.0)},
+    "embedded": {"guidance": Embedded(2.0)},
+    "segmented consistency": {"method": SegmentedConsistency()},
+    "LoRA": {"adapter": LoRA(2)},
+}
 VALIDATED = {"limit_val_batches": 1.0, "val_check_interval": 4, "check_val_every_n_epoch": None}
 
 
@@ -44,16 +52,16 @@ def moved(module, teacher):
     return (weights(module)[: len(start)] - start).norm()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_ladder_is_that_of_the_cpu(mode, device, teacher_folder, latents_folder, tmp_path):
-    settings = {"guidance": MODES[mode], "ema_decay": 0.5}
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_ladder_is_that_of_the_cpu(name, device, teacher_folder, latents_folder, tmp_path):
+    settings = {"ema_decay": 0.5} | SETTINGS[name]
     there, trainer = ladder(
         tmp_path / "there", teacher_folder, latents_folder, on=device.type, settings=settings, **VALIDATED
     )
     here, other = ladder(tmp_path / "here", teacher_folder, latents_folder, on="cpu", settings=settings, **VALIDATED)
     torch.testing.assert_close(weights(there), weights(here), **LADDERS)
-    for name, value in other.callback_metrics.items():
-        assert float(trainer.callback_metrics[name]) == pytest.approx(float(value), rel=1e-3), name
+    for metric, value in other.callback_metrics.items():
+        assert float(trainer.callback_metrics[metric]) == pytest.approx(float(value), rel=1e-3), metric
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
