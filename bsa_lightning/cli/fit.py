@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,10 +148,10 @@ class Command(LightningCLI):
                 raise UserError(f"--plan is given, but only fit can be planned, not {self.subcommand}; leave it out")
             print_plan(self._parser(self.subcommand), self.config[self.subcommand])
             raise SystemExit(0)
-        for error in trainer_mistakes(self._get(self.config, "trainer"), fits=self.subcommand == "fit"):
+        of_trainer = list(trainer_mistakes(self._get(self.config, "trainer"), fits=self.subcommand == "fit"))
+        for error in [*of_trainer, *command_mistakes(str(self.subcommand), self._get(self.config, "model").class_path)]:
             self.mistakes.add(error)
-        for error in command_mistakes(str(self.subcommand), self._get(self.config, "model").class_path):
-            self.mistakes.add(error)
+        self.is_trainer_refused = bool(of_trainer)
         checkpoint = self.of_folder.check(self._resolve_checkpoint, None)
         self.resumed = checkpoint is not None
         fresh = self.subcommand == "predict" or (self.subcommand == "fit" and not self.resumed)
@@ -197,7 +198,11 @@ class Command(LightningCLI):
             self.mistakes.refuse()
 
     def _make_trainer(self) -> None:
-        self.trainer = self.instantiate_trainer()
+        try:
+            self.trainer = self.instantiate_trainer()
+        except MisconfigurationException as error:
+            if not self.is_trainer_refused:  # else it says the same in other words
+                raise UserError(str(error)) from error
 
     def before_fit(self) -> None:
         if self.only_check:
@@ -250,15 +255,12 @@ class Command(LightningCLI):
         return [*first, *given, Scoring(self._get(self.config_init, "scoring"))]
 
     def _loggers(self) -> list[Logger]:
-        loggers: list[Logger] = []
         if self.subcommand in ("validate", "predict"):  # which add no numbers to a run
-            return loggers
-        loggers.append(MetricsFile(self.folder.path))
+            return []
+        loggers: list[Logger] = [MetricsFile(path := self.folder.path)]
         mode = self._get(self.config, "wandb") or wandb_mode()
         if mode != "disabled":
-            loggers.append(
-                WandbRun(self.folder.path, id=self.folder.wandb_id, config=self._dumped(), online=mode == "online")
-            )
+            loggers.append(WandbRun(path, id=self.folder.wandb_id, config=self._dumped(), online=mode == "online"))
         return loggers
 
     def _dumped(self) -> dict[str, Any]:
@@ -280,10 +282,8 @@ class Command(LightningCLI):
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
         if not isinstance(seed, bool | None):
-            most = 2**32 - 1
-            self.mistakes.check(
-                lambda: check_number("seed_everything", seed, whole=True, at_least=0, at_most=most), None
-            )
+            check = partial(check_number, "seed_everything", seed, whole=True, at_least=0, at_most=2**32 - 1)
+            self.mistakes.check(check, None)
         if not self.mistakes.sentences:
             super()._set_seed()
 

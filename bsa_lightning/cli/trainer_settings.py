@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,9 +59,24 @@ def trainer_mistakes(trainer: Namespace, *, fits: bool) -> Iterator[UserError]:
                 check_number(f"trainer.{name}", value, **limits)
             except UserError as error:
                 yield error
+    interval = trainer.val_check_interval
+    if isinstance(interval, float) and math.isfinite(interval):
+        yield from _interval_mistakes(interval, counts_batches=trainer.check_val_every_n_epoch is None)
     if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
         name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
         yield UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")
+
+
+def _interval_mistakes(interval: float, *, counts_batches: bool) -> Iterator[UserError]:
+    """Yields an error for an interval between validations that is neither a share of an epoch nor whole batches."""
+    told = f"trainer.val_check_interval is {interval:g}"
+    if counts_batches:
+        yield UserError(
+            f"{told}, but must be a whole number of batches where trainer.check_val_every_n_epoch is null; give one, or"
+            " set that to 1 for a share of an epoch"
+        )
+    elif interval > 1:
+        yield UserError(f"{told}, but must be a share of an epoch, at most 1.0, or a whole number of batches")
 
 
 def check_gpus(trainer: Namespace) -> None:

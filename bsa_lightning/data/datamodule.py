@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from bsa_lightning.common.errors import UserError
@@ -198,6 +198,8 @@ class AudioCapsLatents(LightningDataModule):
             world_size=world_size,
             position=self._position,
         )
+        if self.trainer is not None:
+            _check_validation_interval(self.trainer, len(batches))
         return self._loader(self.train_reader, batches, self._upcoming)
 
     def val_dataloader(self) -> DataLoader[LatentBatch] | list[Any]:
@@ -258,3 +260,23 @@ class AudioCapsLatents(LightningDataModule):
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _check_validation_interval(trainer: Trainer, num_batches: int) -> None:
+    """Refuses validations after more batches than an epoch has, which Lightning would raise a ``ValueError`` for.
+
+    Args:
+        trainer: the trainer.
+        num_batches: the number of training batches of an epoch.
+
+    Raises:
+        UserError: if there would be none.
+    """
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    num_batches = int(num_batches * limit) if isinstance(limit, float) else min(num_batches, limit or num_batches)
+    counts_in_epochs = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if counts_in_epochs and isinstance(interval, int) and interval > num_batches:
+        raise UserError(
+            f"trainer.val_check_interval is {interval}, but an epoch has {num_batches} batches; set"
+            " trainer.check_val_every_n_epoch to null, which counts batches over epochs, or lower the interval"
+        )

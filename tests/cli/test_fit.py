@@ -261,6 +261,23 @@ def test_settings_that_a_run_decides_are_refused(lightning, run, option, value, 
     assert not run.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--trainer.val_check_interval", "1.5"), "is 1.5, but must be a share of an epoch, at most 1.0"),
+        (
+            ("--trainer.val_check_interval", "0.5", "--trainer.check_val_every_n_epoch", "null"),
+            "is 0.5, but must be a whole number of batches where trainer.check_val_every_n_epoch is null",
+        ),
+    ],
+)
+def test_an_interval_that_is_neither_a_share_of_an_epoch_nor_whole_batches_is_refused(lightning, run, words, text):
+    code, message = lightning("fit", *words)
+    assert code == 2
+    assert f"trainer.val_check_interval {text}" in message
+    assert not run.exists()
+
+
 @pytest.mark.parametrize("command", ["validate", "predict"])
 def test_commands_that_add_no_numbers_to_a_run_log_nothing(command):
     one = fit.Command.__new__(fit.Command)

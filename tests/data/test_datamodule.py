@@ -135,6 +135,23 @@ def test_mistakes(latents_folder, tmp_path):
         ready(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("settings", "num_batches"), [({}, 6), ({"limit_train_batches": 0.5}, 3), ({"limit_train_batches": 2}, 2)]
+)
+def test_validations_after_more_batches_than_an_epoch_has_are_refused(settings, num_batches, latents_folder, tmp_path):
+    def loader(**further):
+        data = ready(latents_folder)
+        data.trainer = trainer_of(tmp_path, **{"limit_val_batches": 1, **settings, **further})
+        return data.train_dataloader()
+
+    loader(val_check_interval=num_batches)
+    loader(val_check_interval=num_batches + 1, check_val_every_n_epoch=None)
+    loader(val_check_interval=num_batches + 1, limit_val_batches=0)
+    told = f"val_check_interval is {num_batches + 1}, but an epoch has {num_batches} batches"
+    with pytest.raises(UserError, match=told):
+        loader(val_check_interval=num_batches + 1)
+
+
 @pytest.mark.parametrize(("batch_size", "resumed"), [(5, 5), (4, 3), (3, 8), (5, 24)])
 def test_a_run_resumed_with_another_batch_size_reads_on_where_it_was(
     teacher_folder, latents_folder, tmp_path, batch_size, resumed
