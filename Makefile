@@ -33,7 +33,7 @@ check: lint types docs test slow ## all that a change must pass: lint, types, do
 docs: $(READY) ## build the documentation as a website, in site/; a warning is an error
 	$(BIN)/mkdocs build --strict --config-file docs/tools/mkdocs.yml
 
-study: $(READY) ## compare the weightings, as experiments/weightings says; hours, and it goes on where it stopped
+study: $(READY) ## the studies of weightings and methods (PARTS=... for some); hours, and it goes on where it stopped
 	$(BIN)/python -m experiments.study.study $(PARTS)
 
 bench: $(READY) ## what this project adds to the time of the networks alone (ratios, kept in experiments/benchmarks)

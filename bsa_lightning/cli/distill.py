@@ -1,4 +1,4 @@
-"""``lightning distill MODEL --captions FILE --steps 32 4 --out RUN``: a student from a model and captions alone."""
+"""``lightning distill MODEL --captions FILE --steps 200 25 --out RUN``: a student from a model and captions alone."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _usage(student: Path) -> str:
 
 
 def _one_value(words: list[str]) -> list[str]:
-    """Returns the words with ``--steps 32 4`` as one word, since an option has one value elsewhere."""
+    """Returns the words with ``--steps 200 25`` as one word, since an option has one value elsewhere."""
     joined: list[str] = []
     rest = list(words)
     while rest:
@@ -155,7 +155,7 @@ def _one_value(words: list[str]) -> list[str]:
             word = f"--steps=[{', '.join(numbers)}]" if len(numbers) == 2 else " ".join(["--steps", *numbers])
             if len(numbers) < 2:
                 raise UserError(
-                    f"steps is {' '.join(numbers) or 'empty'}, but must be two numbers, such as --steps 32 4"
+                    f"steps is {' '.join(numbers) or 'empty'}, but must be two numbers, such as --steps 200 25"
                 )
         joined.append(word)
     return joined

@@ -30,7 +30,7 @@ class Prepared:
     Args:
         folder: the folder of the store, or its URL (s3://bucket/folder).
         clips: the clips from which the store is prepared if it does not exist; ``None`` requires it to exist.
-        teacher: the model whose codec and text encoder prepare the store: a folder, or "tiny" for the built-in one.
+        teacher: the model whose codec and text encoder prepare the store: a folder, a hub id, or "tiny".
         cache: the folder in which the files of a URL are kept, preferably on a local disk; it becomes as large as the
             store. ``None`` is ``bsa-lightning/latents`` in the user's cache folder.
     """

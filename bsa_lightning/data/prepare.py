@@ -57,7 +57,7 @@ def prepare_folder(
     Args:
         clips: the captioned clips.
         out: the folder of the store.
-        teacher: the model folder whose codec and text encoder are used, or "tiny" for the built-in teacher.
+        teacher: the model whose codec and text encoder are used: a folder, a hub id, or "tiny" or "tiny-flow".
         batch_size: the number of clips that are encoded at once, at least 1.
         shard_size: the number of clips per file, at least 1.
         devices: the number of processes, each on a device of its own, from 1 to 1024.

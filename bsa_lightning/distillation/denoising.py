@@ -40,7 +40,7 @@ class Denoising(LatentModule):
     At the end of a fit, ``<run>/model/`` is a copy of the starting folder with the new network.
 
     Args:
-        teacher: the model folder to start from, or "tiny" for the built-in one.
+        teacher: the model to start from: a folder, a hub id, or "tiny" or "tiny-flow", which are built in.
         weighting: the weight w(SNR) of the squared error in x; ``None`` makes the loss a plain mean squared error in v
             (SNR + 1), or in the velocity u of a flow teacher ((1 + sqrt(SNR))^2).
         optimizer: makes the optimizer of the network's parameters; the learning rate falls linearly to zero over the

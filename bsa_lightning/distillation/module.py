@@ -41,7 +41,7 @@ class ProgressiveDistillation(RoundsModule):
         plan: the rounds: how many steps each student samples in, and how many updates it gets.
         weighting: the weight w(SNR) of the squared error in x.
         guidance: the mode of guidance, which says where the guidance of the first teacher goes.
-        teacher: the model folder of the first teacher, or "tiny" for the built-in one.
+        teacher: the first teacher: a model folder, a hub id, or "tiny" or "tiny-flow", which are built in.
         optimizer: makes the optimizer of the student's parameters, anew in each round; the learning rate falls linearly
             to zero over the updates of a round, or over the last fifth of them if the plan has ``patience`` or
             ``most_updates``.

@@ -47,15 +47,15 @@ class Round:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rounds of a ladder, from one to the next of which the number of steps is halved.
+    """The rounds of a ladder, each of which divides the number of steps by ``factor``.
 
     Args:
         start_steps: the number of steps of the first teacher, for example 200; ``end_steps`` times a power of
             ``factor``.
         end_steps: the number of steps of the last student, for example 25; at least 1.
         updates: the number of optimizer steps of each round, at least 1, or a list with a number for each round.
-        patience: the number of validations in a row without a lower trajectory error, at least 1, after which a round
-            ends early; ``None`` ends no round early.
+        patience: the number of validations in a row without a lower trajectory error, at least 1, after which the
+            cooldown of a round begins early; ``None`` begins none early.
         factor: the number that the steps are divided by from round to round, at least 2; 2 halves the steps, 16 gives
             one long round from 64 to 4.
         off_grid: whether to allow students whose times diffusers' own DDIM rounds by up to half a trained timestep,

@@ -27,7 +27,7 @@ class RoundsModule(LatentModule, ABC):
     It brings along the callbacks that decide how long a round lasts and that end it.
 
     Args:
-        teacher: the model folder of the first teacher, or "tiny" for the built-in one.
+        teacher: the first teacher: a model folder, a hub id, or "tiny" or "tiny-flow", which are built in.
         compiled: whether to run the networks through ``torch.compile``.
         plan: the rounds.
         optimizer: makes the optimizer of the learner's parameters, anew in each round.

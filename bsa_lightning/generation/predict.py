@@ -17,7 +17,7 @@ class Generation(LightningModule):
     """Makes a wav file of each caption, in ``<run>/samples/``.
 
     Args:
-        model: the folder of a model or student, or "tiny" for the built-in teacher.
+        model: the folder of a model or student, a hub id, or "tiny" or "tiny-flow", which are built in.
         num_steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
         guidance_scale: the guidance scale, at least 0; ``None`` takes what the model was made for.
         seed: the seed of the noise, at least 0.

@@ -79,7 +79,7 @@ class LatentModule(LightningModule, ABC):
     """A module that trains on latents that were prepared with the codec and the text encoder of its teacher.
 
     Args:
-        teacher: the model folder of the teacher, or "tiny" for the built-in one.
+        teacher: the teacher: a model folder, a hub id, or "tiny" or "tiny-flow", which are built in.
         compiled: whether to run the networks through ``torch.compile``.
     """
 

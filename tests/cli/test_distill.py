@@ -93,7 +93,7 @@ def test_two_processes_go_the_whole_way(teacher_folder, tmp_path):
     [
         (["--steps", "8", "4"], "nothing was wrong"),
         (["--steps", "8", "3"], "8 steps cannot be halved to 3"),
-        (["--steps", "8"], "steps is 8, but must be two numbers, such as --steps 32 4"),
+        (["--steps", "8"], "steps is 8, but must be two numbers, such as --steps 200 25"),
         (["--steps", "8", "x"], "steps"),
         (["--steps", "6", "3"], "does not divide the trained timesteps"),
         (["--steps", "8", "4", "--captions", "none.txt"], "none.txt does not exist"),
