@@ -50,9 +50,15 @@ def write_onnx(path, weights, *, style="folded"):
     """As converters do.
 
     "folded": norms in the kernels; "norms": as nodes, numbers not as bytes, the matrix as ``MatMul`` and ``Add``;
-    "factors": as ``Mul`` and ``Add``; "integers": 8-bit kernels, and all numbers in a second file.
+    "factors": as ``Mul`` and ``Add``; "halves": as "folded", in half precision and not as bytes; "integers": 8-bit
+    kernels, and all numbers in a second file.
     """
-    tensors, nodes = _Tensors(path if style == "integers" else None, as_bytes=style != "norms"), []
+    tensors, nodes = (
+        _Tensors(
+            path if style == "integers" else None, as_bytes=style not in ("norms", "halves"), is_half=style == "halves"
+        ),
+        [],
+    )
     for i, layer in enumerate(layers()):
         kernel = weights[f"{layer}/{'depthwise_kernel' if 'depthwise' in layer else 'kernel'}"]
         kernel = np.transpose(kernel, (2, 3, 0, 1) if "depthwise" in layer else (3, 2, 0, 1))
@@ -60,7 +66,7 @@ def write_onnx(path, weights, *, style="folded"):
         scale = 1 / np.sqrt(variance + EPSILON)
         shift = beta - mean * scale
         names = [f"x{i}", f"w{i}"]
-        if style in ("folded", "integers"):
+        if style in ("folded", "halves", "integers"):
             kernel = kernel * scale[:, None, None, None]
             names.append(tensors.add(f"b{i}", shift))
         if style == "integers":
@@ -91,15 +97,15 @@ def write_onnx(path, weights, *, style="folded"):
 
 
 class _Tensors:
-    def __init__(self, path, *, as_bytes):
-        self.made, self.path, self.as_bytes = [], path, as_bytes
+    def __init__(self, path, *, as_bytes, is_half):
+        self.made, self.path, self.as_bytes, self.is_half = [], path, as_bytes, is_half
         if path is not None:
             path.with_suffix(".data").write_bytes(b"")
 
     def add(self, name, array, dtype=None):
         array = np.ascontiguousarray(array, dtype or ("i1" if array.dtype == np.int8 else "f4"))
         message = b"".join(_field(1, size) for size in array.shape) + _field(8, name.encode())
-        message += _field(2, 3 if array.dtype == np.int8 else 1)
+        message += _field(2, 10 if self.is_half else 3 if array.dtype == np.int8 else 1)
         if self.path is not None:
             data = self.path.with_suffix(".data")
             place = {"location": data.name, "offset": str(data.stat().st_size), "length": str(array.nbytes)}
@@ -110,6 +116,9 @@ class _Tensors:
             message += _field(14, 1)
         elif self.as_bytes:
             message += _field(9, array.tobytes())
+        elif self.is_half:
+            bits = array.astype("<f2").view("<u2")
+            message += _field(5, b"".join(_varint(int(number)) for number in bits.flatten()))  # packed, as integers
         else:
             message += _field(4, array.tobytes())  # packed floats
         self.made.append(message)

@@ -7,7 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from bsa_lightning.common.errors import UserError
-from bsa_lightning.models.loading import without_weights
+from bsa_lightning.models.loading import is_shape_alone, without_weights
 
 _GIB = 2**30
 
@@ -27,6 +27,7 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
 
     with without_weights():
         module = parser.instantiate_classes(Namespace(model=config.model)).model
+        is_published = is_shape_alone(config.model.init_args.teacher)
     if not isinstance(module, ProgressiveDistillation):
         raise UserError(f"model is {type(module).__name__}, but --plan plans ProgressiveDistillation; leave it out")
     settings = config.data.get("init_args") or Namespace()
@@ -42,6 +43,8 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
         ("activations", _size(found.activations), f"peak, {batch_size} clips, {precision}, {_checkpointing(module)}"),
         ("together", _size(found.total), "and the allocator's own, and DDP's buckets (again the gradients)"),
     ]
+    if is_published:
+        print(f"{module.teacher_name} is no folder here, so that the shapes are those of the published weights\n")
     for name, size, note in rows:
         print(f"{name:<12}{size:>10}  {note}")
     clips = batch_size * accumulate

@@ -10,6 +10,7 @@ from bsa_lightning.cli.call import call
 from bsa_lightning.cli.run_names import Named, run_of
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write, refuse_existing
+from bsa_lightning.evaluation.system_name import DDIM_NAME
 
 TEACHER = "the fine-tuned teacher"
 """What stands for a student where a run has fine-tuned a teacher."""
@@ -110,7 +111,7 @@ def _best(run: Path, names: list[str], metric: str) -> str:
     means = {
         result.num_steps: result.metrics.get(metric, (math.nan, math.nan))[0]
         for result in read_results([run])
-        if result.model == "student"
+        if result.model == "student" and result.sampler == DDIM_NAME
     }
     scored = {name: mean for name in names if not math.isnan(mean := means.get(_num_steps(name), math.nan))}
     if not scored:

@@ -12,7 +12,7 @@ from bsa_lightning.common.cache import user_cache
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.diffusion.weighting import BSA, Weighting
-from bsa_lightning.distillation.guidance_modes import Baked, GuidanceMode
+from bsa_lightning.distillation.guidance_modes import Baked, Embedded, GuidanceMode
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
@@ -76,8 +76,11 @@ def ladder_config(
 
 
 def own_guidance(teacher: str | Path) -> GuidanceMode:
-    """Returns the mode that bakes in the guidance scale that the teacher is made for."""
+    """Returns the mode that bakes in the scale of the teacher, or embeds those that the input of its network takes."""
     own = read_sampling(teacher)
+    if own.guidance == "embedded":
+        low, high = own.guidance_range or (1.0, max(6.0, own.guidance_scale))
+        return Embedded(own.guidance_scale, low, high)
     return Baked(own.guidance_scale if own.guidance == "outside" else 1.0)
 
 

@@ -62,6 +62,12 @@ def trainer_mistakes(trainer: Namespace, *, fits: bool) -> Iterator[UserError]:
     interval = trainer.val_check_interval
     if isinstance(interval, float) and math.isfinite(interval):
         yield from _interval_mistakes(interval, counts_batches=trainer.check_val_every_n_epoch is None)
+    if fits and trainer.fast_dev_run:
+        yield UserError(
+            f"trainer.fast_dev_run is {str(trainer.fast_dev_run).lower()}, but a run keeps all that it trains, so that"
+            " students of a few updates would be taken for whole ones; try the configuration with --config"
+            " trainer/debug and a --run of its own"
+        )
     if fits and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
         name = next(n for n in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, n) == 0)
         yield UserError(f"trainer.{name} is 0, so that nothing would be trained; leave it out, or raise it")

@@ -272,7 +272,8 @@ def _check_validation_interval(trainer: Trainer, num_batches: int) -> None:
     Raises:
         UserError: if there would be none.
     """
-    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    limit = trainer.limit_train_batches
+    interval = getattr(trainer, "val_check_interval", None)  # Lightning sets it for numbers only
     num_batches = int(num_batches * limit) if isinstance(limit, float) else min(num_batches, limit or num_batches)
     counts_in_epochs = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
     if counts_in_epochs and isinstance(interval, int) and interval > num_batches:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.order import seeded
 from bsa_lightning.distillation.guidance_modes import GuidanceMode
+from bsa_lightning.distillation.teachers import restore_teacher
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.lora import LoRA, merged_weights, restart_adapters
 from bsa_lightning.training.ema import copy_weights
@@ -138,6 +139,7 @@ def restore_shared(checkpoint: dict[str, Any], module: nn.Module, teacher: Denoi
     copy_weights(source=read, target=teacher)
     own, names = module.state_dict(), shared(module, teacher)
     checkpoint["state_dict"].update({name: tensor for name, tensor in own.items() if name in names})
+    restore_teacher(checkpoint, teacher)  # with its buffers, which nothing shares
 
 
 @torch.no_grad()

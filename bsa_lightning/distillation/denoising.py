@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -20,7 +21,7 @@ from bsa_lightning.distillation.draws import draw, seed_networks
 from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.models import provenance as origin
 from bsa_lightning.models.base import Denoiser
-from bsa_lightning.models.loading import load_denoiser, read_licence, read_provenance
+from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_licence, read_provenance
 from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.predictor import predictor
 from bsa_lightning.models.registry import family_of, resolve_folder
@@ -106,6 +107,7 @@ class Denoising(LatentModule):
         del stage
         self.check_data()
         self._check_start()
+        self._start_sha256 = folder_sha256(self.teacher_name)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
@@ -131,6 +133,18 @@ class Denoising(LatentModule):
             optimizer, lambda step: min(1.0, (step + 1) / (self.warmup + 1)) * max(0.0, 1 - step / total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["clips"], checkpoint["start"] = self.data.fingerprint, self._start_sha256
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.state.fn != "fit":
+            return
+        self.data.refuse_other_clips(checkpoint["clips"])
+        if checkpoint["start"] != self._start_sha256:
+            raise UserError(
+                f'teacher is "{self.teacher_name}", but the run began with another one; name the folder that holds it'
+            )
 
     def on_fit_end(self) -> None:
         self.save_model(Path(self.trainer.default_root_dir) / "model")

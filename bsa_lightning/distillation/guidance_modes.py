@@ -10,7 +10,7 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.models.base import Denoiser
-from bsa_lightning.models.sampling_settings import LARGEST_SCALE
+from bsa_lightning.models.sampling_settings import LARGEST_SCALE, SamplingSettings
 
 
 class GuidanceMode(ABC):
@@ -51,22 +51,31 @@ class GuidanceMode(ABC):
     def student_scale(self) -> float:
         """The guidance scale that ``predictor`` is given to sample a finished student."""
 
-    def check_teacher(self, teacher: str, guidance: str) -> None:
+    def check_teacher(self, teacher: str, own: SamplingSettings) -> None:
         """Refuses a first teacher that is a student itself, and that this mode would have to guide once more.
 
         Args:
             teacher: the name of the teacher, for the message.
-            guidance: the teacher's own mode of guidance; "outside" for an undistilled model.
+            own: how the teacher is sampled, "outside" for an undistilled model.
 
         Raises:
             UserError: if the teacher cannot be guided at this scale.
         """
-        is_unguided, takes_scale = guidance == "baked" and self.scale == 1.0, guidance == self.name == "embedded"
-        if guidance != "outside" and not is_unguided and not takes_scale:
-            raise UserError(
-                f"teacher is {teacher}, a student with guidance {guidance}, which cannot be guided by {self.scale} once"
-                " more; name its own teacher, or set model.guidance to Baked with scale 1"
-            )
+        lowest, highest = own.guidance_range or (0.0, float(LARGEST_SCALE))
+        low, high = self.range or (self.scale, self.scale)
+        takes_scale = own.guidance == self.name == "embedded" and lowest <= low <= high <= highest
+        if own.guidance == "outside" or takes_scale or (own.guidance == "baked" and low == high == 1.0):
+            return
+        scales = f"{self.scale:g}" if low == high else f"scales from {low:g} to {high:g}"
+        if own.guidance == "baked":
+            told, advice = "a student with guidance baked in", "Baked with scale 1"
+        else:
+            told = f"a student with guidance embedded for scales from {lowest:g} to {highest:g}"
+            advice = "Embedded with low and high within these"
+        raise UserError(
+            f"teacher is {teacher}, {told}, which cannot be guided by {scales} in the mode {self.name}; name its own"
+            f" teacher, or set model.guidance to {advice}"
+        )
 
     def prepare(self, student: Denoiser) -> None:  # noqa: B027
         """Changes the network of a student in place as this mode needs it, before any training."""

@@ -25,7 +25,7 @@ from bsa_lightning.distillation.validation import ValidationErrors
 from bsa_lightning.generation.from_noise import generate_latents
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_sampling
+from bsa_lightning.models.loading import folder_sha256, is_shape_alone, load_denoiser, read_sampling
 from bsa_lightning.models.lora import LoRA
 from bsa_lightning.training.ema import EMA, copy_weights
 from bsa_lightning.training.latent_module import NetworkOptions, OptimizerFactory, check_training
@@ -79,6 +79,8 @@ class ProgressiveDistillation(RoundsModule):
         self.teacher_dtype = networks.dtype
         self.adapter = adapter
         self.teacher = load_denoiser(teacher, dtype=self.teacher_dtype).requires_grad_(False).eval()
+        if not is_shape_alone(teacher):
+            guidance.check_teacher(teacher, read_sampling(teacher))
         self.student = adapters.make_student(adapter, self.teacher, guidance, seed, self._untrained_student).train()
         self.gradient_checkpointing = networks.gradient_checkpointing
         if networks.gradient_checkpointing:
@@ -114,7 +116,6 @@ class ProgressiveDistillation(RoundsModule):
     def setup(self, stage: str) -> None:  # noqa: ARG002
         first = folder_sha256(self.teacher_name)
         self._reference = TeacherReference(first, None, first)
-        self.guidance.check_teacher(self.teacher_name, read_sampling(self.teacher_name).guidance)
         adapters.check_strategy(self.adapter, self.trainer.strategy)
         self.check_data()
 

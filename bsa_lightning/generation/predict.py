@@ -56,6 +56,7 @@ class Captions(LightningDataModule):
     def __init__(self, file: Path, batch_size: int = 16) -> None:
         super().__init__()
         check_number("batch_size", batch_size, whole=True, at_least=1)
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # there may be more devices than captions
         self.file = Path(file)
         self.batch_size = batch_size
 

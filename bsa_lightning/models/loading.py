@@ -68,11 +68,16 @@ def load_denoiser(model: str | Path, *, dtype: torch.dtype = torch.float32) -> D
         if dtype == torch.float32:  # not every operation of torch supports the other types on a CPU
             _try(folder, "a network that runs", lambda: _trial(denoiser))
         return _aligned(denoiser)
-    if not Path(model).is_dir() and (make := _PUBLISHED.get(Path(model).name.lower())) is not None:
-        module: Any = importlib.import_module(f"bsa_lightning.models.{make}.family")
+    if is_shape_alone(model):
+        module: Any = importlib.import_module(f"bsa_lightning.models.{_PUBLISHED[Path(model).name.lower()]}.family")
         published: Denoiser = module.published_shape(dtype=dtype)
         return published
     return family_of(model).denoiser(resolve_folder(model), dtype=dtype, weights=False)
+
+
+def is_shape_alone(model: str | Path) -> bool:
+    """Whether the published shapes of a model are taken, in :func:`without_weights`, since its folder is not there."""
+    return _weightless.get() and not Path(model).is_dir() and Path(model).name.lower() in _PUBLISHED
 
 
 def _aligned(denoiser: Denoiser) -> Denoiser:

@@ -88,9 +88,11 @@ class LatentModule(LightningModule, ABC):
         self.teacher_name = teacher
         self.compiled = compiled
 
+    optimizer: OptimizerFactory
     ema: EMA | None
     has_pending_gradients: bool = False
     """Whether gradients are accumulated for the next update."""
+    _stops_after_update: bool = False
 
     @property
     def current_budget(self) -> int | None:
@@ -128,6 +130,15 @@ class LatentModule(LightningModule, ABC):
         if self.ema is not None and any(parameter.grad is not None for parameter in self.learner.parameters()):
             self.ema.update(self.learner)
         optimizer.zero_grad()  # frees the gradients' memory before the next forward pass
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Lets a callback such as Lightning's ``Timer`` end the fit after an update, never between its batches."""
+        del outputs, batch, batch_idx
+        if self.has_pending_gradients:
+            self._stops_after_update |= self.trainer.should_stop
+            self.trainer.should_stop = False
+        elif self._stops_after_update:
+            self.trainer.should_stop = True
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Does nothing, since :meth:`optimizer_step` clears the gradients."""
@@ -173,10 +184,26 @@ class LatentModule(LightningModule, ABC):
                 f"trainer.precision is {self.trainer.precision}, but trained weights are kept in float32; choose one of"
                 f" {', '.join(PRECISIONS)}"
             )
+        self._check_fused()
         codec, conditioner = load_codec(self.teacher_name), load_conditioner(self.teacher_name)
         self.data.check_fingerprints(
             codec=codec.fingerprint, conditioner=conditioner.fingerprint, teacher=self.teacher_name
         )
+
+    def _check_fused(self) -> None:
+        """Refuses fused optimizers with what Lightning cannot do with them: they unscale gradients by themselves."""
+        if "mixed" not in str(self.trainer.precision) or not getattr(
+            self.optimizer([nn.Parameter(torch.zeros(1))]), "_step_supports_amp_scaling", False
+        ):
+            return
+        told = f"optimizer is fused and trainer.precision {self.trainer.precision}"
+        if self.trainer.precision == "16-mixed":
+            raise UserError(f"{told}, with which bad updates are not seen; set fused of optimizer to false")
+        if self.trainer.gradient_clip_val:
+            raise UserError(
+                f"{told}, with which Lightning cannot clip gradients, but trainer.gradient_clip_val is"
+                f" {self.trainer.gradient_clip_val:g}; set fused of optimizer to false, or leave the clipping out"
+            )
 
     def refuse_broken(self, network: nn.Module | None) -> None:
         """Refuses weights that are not finite, before they are written; must be called on every rank.
@@ -244,7 +271,7 @@ def check_training(optimizer: OptimizerFactory, *, seed: int, ema_decay: float |
         raise
     try:
         (group,) = optimizer([nn.Parameter(torch.zeros(1))]).param_groups
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"optimizer cannot be made ({error}); correct its settings") from error
     check_number("the learning rate of optimizer", float(group["lr"]), above=0)
     for name, value in group.items():

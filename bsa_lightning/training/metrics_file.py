@@ -31,7 +31,8 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        return "metrics"
+        """The empty text, so that Lightning's ``ModelCheckpoint`` writes to ``<run>/checkpoints``."""
+        return ""
 
     @property
     def version(self) -> str:

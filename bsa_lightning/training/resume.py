@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.training.checkpoint_file import CheckpointFile
 from bsa_lightning.training.interruption import Interruption
@@ -62,11 +63,17 @@ class ResumePoint(RoundObserver):
         self._written: int | None = None
         self._logged: dict[str, Any] = {}
         self._stepped: int | None = None
+        self._is_resumed = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.interruption.listen()
         self.reader.unproven = None
-        if self._stepped is not None:  # resumed
+        if self._is_resumed and self._stepped is None:
+            raise UserError(
+                "the checkpoint that --ckpt_path names is one of ModelCheckpoint, from which a run does not go on as it"
+                " would have; go on with --ckpt_path last"
+            )
+        if self._is_resumed:
             self._seen = self._written = pl_module.global_step
             if trainer.is_global_zero and self._logged:
                 self._rewind(trainer.loggers)
@@ -113,7 +120,7 @@ class ResumePoint(RoundObserver):
         return {"logged": self._logged, "stepped": self._stepped, "settings": self.settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._logged, self._stepped = state_dict["logged"], state_dict["stepped"]
+        self._logged, self._stepped, self._is_resumed = state_dict["logged"], state_dict["stepped"], True
         # The run's own config.yaml may have been edited since.
         if "settings" in state_dict:
             self.folder.refuse_other(self.settings, state_dict["settings"])

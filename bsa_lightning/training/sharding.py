@@ -49,6 +49,15 @@ class Sharded(DDPStrategy):
     def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
         return model
 
+    def teardown(self) -> None:
+        """Leaves the networks on their devices: what is written when a fit has ended is gathered from there."""
+        assert self.cluster_environment is not None
+        assert self.accelerator is not None
+        self.cluster_environment.teardown()
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+        self.checkpoint_io.teardown()
+
     def shard(self, denoiser: Denoiser) -> None:
         """Shards a network in place, whose weights are the same on every process.
 

@@ -20,3 +20,11 @@ def test_a_plan_says_the_steps_and_updates_of_every_round(monkeypatch, capsys, t
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("round")]
     assert lines == [f"round 1: 16 to 4 steps, {told}", f"round 2: 4 to 1 steps, {told}"]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_says_where_shapes_are_those_of_published_weights(monkeypatch, capsys, tmp_path):
+    words = ["fit", "--config", "tango-audiocaps", "--run", str(tmp_path / "run"), "--plan"]
+    monkeypatch.setattr(sys, "argv", ["lightning", *words])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert "is no folder here, so that the shapes are those of the published weights" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """``lightning distill``: from a model and captions to a student, its scores and a page."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,11 @@ import yaml
 
 import bsa_lightning as bsa
 from bsa_lightning.cli import captions_alone
+from bsa_lightning.cli.ladder import own_guidance
 from bsa_lightning.cli.main import main
 from bsa_lightning.common.errors import StoppedError
 from bsa_lightning.data.latents import LatentReader
+from bsa_lightning.models.loading import read_sampling
 
 QUICK = "{scoring.num_captions: 4, scoring.seeds: [0, 1], scoring.rivals: [], trainer.enable_progress_bar: false}"
 WORDS = ["--steps", "8", "4", "--updates", "1", "--batch-size", "4", "--latents-per-caption", "1", "--settings", QUICK]
@@ -28,6 +32,22 @@ def lightning(monkeypatch, *words):
 def captions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "captions.txt").write_text("".join(f"rain {i}\n" for i in range(20)))
+
+
+@pytest.mark.parametrize(
+    ("known", "mode", "settings"),
+    [
+        ({"guidance": "outside", "guidance_scale": 2.5}, "Baked", (2.5, None)),
+        ({"guidance": "baked", "guidance_scale": 2.5}, "Baked", (1.0, None)),
+        ({"guidance": "embedded", "guidance_scale": 2.5, "guidance_range": [2.0, 4.0]}, "Embedded", (2.5, (2.0, 4.0))),
+    ],
+)
+def test_guidance_is_that_of_the_teacher_if_none_is_named(known, mode, settings, teacher_folder, tmp_path):
+    teacher = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    (teacher / "provenance.json").write_text(json.dumps(known))
+    guidance = own_guidance(teacher)
+    assert (type(guidance).__name__, (guidance.scale, guidance.range)) == (mode, settings)
+    guidance.check_teacher("teacher", read_sampling(teacher))
 
 
 @pytest.mark.slow

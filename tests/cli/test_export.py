@@ -13,7 +13,10 @@ from bsa_lightning.evaluation.scores import Score, ScoreFile
 
 @pytest.fixture
 def run(tmp_path):
-    """Ten rounds, so that names and numbers sort differently; the second student has the best score."""
+    """Ten rounds, so that names and numbers sort differently; the second student has the best score.
+
+    Another sampler's steps of one student say nothing about the student that was made for as many.
+    """
     run = tmp_path / "run"
     for index in range(10):
         folder = run / "rounds" / f"{index + 1}-{1024 >> index}steps"
@@ -21,9 +24,14 @@ def run(tmp_path):
         known = {"pipeline": "TangoPipeline", "teacher": "tiny", "weighting": "bsa", "guidance": "baked"}
         known |= {"round": index + 1, "num_steps": 1024 >> index, "guidance_scale": 2.0}
         (folder / "provenance.json").write_text(json.dumps(known))
-    for num_steps, fd in ((1024, 3.0), (512, 1.0), (2, 2.0)):
+    for num_steps, fd, sampler in (
+        (1024, 3.0, "ddim"),
+        (512, 1.0, "ddim"),
+        (2, 2.0, "ddim"),
+        (1024, 0.5, "re-noising"),
+    ):
         ScoreFile(run / "scores.csv").append(
-            Score("student", "bsa", 1, num_steps, "baked", 2.0, num_steps, 0, 8, {"fd_logmel": fd})
+            Score("student", "bsa", 1, num_steps, "baked", 2.0, num_steps, 0, 8, {"fd_logmel": fd}, sampler)
         )
     return run
 

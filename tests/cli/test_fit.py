@@ -252,6 +252,8 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(lightning, run):
         ("default_root_dir", "elsewhere", "trainer.default_root_dir is elsewhere, but a run writes to the folder that"),
         ("enable_checkpointing", "false", "trainer.enable_checkpointing is false, but a run always keeps"),
         ("enable_checkpointing", "true", "trainer.enable_checkpointing is true, but a run always keeps"),
+        ("fast_dev_run", "true", "trainer.fast_dev_run is true, but a run keeps all that it trains"),
+        ("fast_dev_run", "3", "trainer.fast_dev_run is 3, but a run keeps all that it trains"),
     ],
 )
 def test_settings_that_a_run_decides_are_refused(lightning, run, option, value, text):

@@ -75,12 +75,6 @@ def test_a_whole_fit_names_the_rounds_that_went_back(tmp_path, ladder):
     assert outcome.text == f"done: 2 rounds, 8 updates (rolled back to earlier weights: round 2), all in {tmp_path}"
 
 
-def test_a_trial_says_that_nothing_is_kept(tmp_path, ladder):
-    outcome = fit_outcome(trainer(fast_dev_run=1, global_step=1), ladder, tmp_path)
-    assert not outcome.is_whole
-    assert outcome.text.startswith("tried 1 update, of which nothing is kept")
-
-
 def test_a_teacher_that_is_not_trained_to_the_end_is_told(tmp_path):
     outcome = fit_outcome(trainer(estimated_stepping_batches=9), SimpleNamespace(), tmp_path)
     assert outcome.text.startswith("stopped after 5 of 9 updates, so that the learning rate has not fallen to zero")

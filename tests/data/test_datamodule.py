@@ -147,6 +147,7 @@ def test_validations_after_more_batches_than_an_epoch_has_are_refused(settings, 
     loader(val_check_interval=num_batches)
     loader(val_check_interval=num_batches + 1, check_val_every_n_epoch=None)
     loader(val_check_interval=num_batches + 1, limit_val_batches=0)
+    loader(val_check_interval="00:00:30:00")
     told = f"val_check_interval is {num_batches + 1}, but an epoch has {num_batches} batches"
     with pytest.raises(UserError, match=told):
         loader(val_check_interval=num_batches + 1)

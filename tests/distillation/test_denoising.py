@@ -15,13 +15,13 @@ from bsa_lightning.models import provenance as origin
 from bsa_lightning.models.loading import folder_sha256, load_parts
 
 
-def train(module, latents_folder, run, **settings):
+def train(module, latents_folder, run, ckpt_path=None, **settings):
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=-1,
-        enable_checkpointing=False, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=run,
-        **{"max_steps": 12} | settings,
+        use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=run,
+        enable_checkpointing=False, **{"max_steps": 12} | settings,
     )  # fmt: skip
-    trainer.fit(module, data_of(latents_folder))
+    trainer.fit(module, data_of(latents_folder), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -85,3 +85,20 @@ def test_a_damaged_codec_is_not_passed_on(teacher_folder, latents_folder, tmp_pa
 def test_the_model_that_training_started_from_is_never_written_over(teacher_folder):
     with pytest.raises(UserError, match="is the model that training started from"):
         module_of(teacher_folder).save_model(teacher_folder)
+
+
+def test_a_run_goes_on_with_its_own_clips_and_teacher_alone(teacher_folder, latents_folder, tmp_path):
+    last = tmp_path / "last.ckpt"
+    train(module_of(teacher_folder), latents_folder, tmp_path / "begun", max_steps=2).save_checkpoint(last)
+    go_on = functools.partial(train, ckpt_path=last, max_steps=3)
+    moved, clips = (
+        shutil.copytree(folder, tmp_path / name)
+        for folder, name in ((teacher_folder, "moved"), (latents_folder, "clips"))
+    )
+    go_on(module_of(moved), clips, tmp_path / "same")
+    with pytest.raises(UserError, match="but the run began with another one; name the folder that holds it"):
+        go_on(module_of(tmp_path / "begun" / "model"), latents_folder, tmp_path / "another teacher")
+    index = json.loads((clips / "index.json").read_text())
+    (clips / "index.json").write_text(json.dumps({**index, "clips": "others"}))
+    with pytest.raises(UserError, match="holds other clips than the run was trained on"):
+        go_on(module_of(teacher_folder), clips, tmp_path / "other clips")

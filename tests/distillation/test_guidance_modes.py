@@ -145,17 +145,22 @@ def test_a_scale_is_never_dropped_for_want_of_the_null_conditioning(scale):
         (Embedded(2.0), Outside(1.0), True),
         (Baked(2.0), Outside(1.0), False),
         (Baked(2.0), Embedded(2.0), True),
+        (Baked(2.0), Embedded(1.0, 1.0, 6.0), True),
+        (Embedded(2.0), Embedded(3.0, 2.0, 6.0), False),
+        (Embedded(2.0), Embedded(3.0, 1.0, 20.0), True),
+        (Embedded(2.0), Embedded(3.0, 0.5, 6.0), True),
         (Outside(2.0), Outside(3.0), False),
         (Outside(2.0), Embedded(2.0), False),
     ],
     ids=lambda value: str(getattr(value, "name", value)),
 )
 def test_a_student_as_first_teacher(guidance, again, refused):
+    own = SamplingSettings(4, guidance.name, guidance.scale, guidance.range)
     if refused:
-        with pytest.raises(UserError, match=f"a student with guidance {guidance.name}, which cannot be guided"):
-            again.check_teacher("models/student", guidance.name)
+        with pytest.raises(UserError, match=f"a student with guidance {guidance.name}.*, which cannot be guided"):
+            again.check_teacher("models/student", own)
     else:
-        again.check_teacher("models/student", guidance.name)
+        again.check_teacher("models/student", own)
 
 
 def test_modes_are_what_they_are_where_nothing_else_is_said():

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.utilities.data import has_len_all_ranks
 
 from bsa_lightning.generation.predict import Captions
 from bsa_lightning.generation.wav_writer import _file_name
@@ -13,6 +14,19 @@ def test_captions_are_dealt_out_each_once(tmp_path, rank, numbers):
     data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
     data.setup("predict")
     assert [item for batch in data.predict_dataloader() for item in batch] == [(i, "abcde"[i]) for i in numbers]
+
+
+def test_there_may_be_more_devices_than_captions(tmp_path):
+    """Lightning refuses an empty share unless it is told that there may be one."""
+    (tmp_path / "captions.txt").write_text("a\n")
+    data = Captions(tmp_path / "captions.txt")
+    data.trainer = SimpleNamespace(global_rank=1, world_size=2)
+    data.setup("predict")
+    strategy = SimpleNamespace(root_device="cpu", reduce=lambda length, reduce_op: length + 1)
+    with pytest.warns(UserWarning, match="local rank has zero"):
+        assert has_len_all_ranks(
+            data.predict_dataloader(), strategy, data.allow_zero_length_dataloader_with_multiple_devices
+        )
 
 
 def test_file_names_are_safe_and_sorted():

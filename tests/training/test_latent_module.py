@@ -2,14 +2,16 @@
 
 import functools
 from dataclasses import FrozenInstanceError
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ladder import Watch, data_of, module_of, trainer_of
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.training import latent_module
 from bsa_lightning.training.latent_module import NetworkOptions, check_training
 
@@ -137,9 +139,49 @@ def test_numbers_of_an_optimizer_are_checked_each(caplog):
         check_training(with_(), seed=-1, ema_decay=None)
 
 
+@pytest.mark.parametrize(
+    ("precision", "clip", "fused", "text"),
+    [
+        ("bf16-mixed", 1.0, True, "Lightning cannot clip gradients, but trainer.gradient_clip_val is 1"),
+        ("16-mixed", None, True, "optimizer is fused and trainer.precision 16-mixed, with which bad updates are not"),
+        ("bf16-mixed", None, True, None),
+        ("bf16-mixed", 1.0, False, None),
+        ("32-true", 1.0, True, None),
+    ],
+)
+def test_a_fused_optimizer_goes_with_what_lightning_can_do(
+    teacher_folder, latents_folder, precision, clip, fused, text
+):
+    module = module_of(teacher_folder, optimizer=functools.partial(torch.optim.Adam, lr=1e-3, fused=fused))
+    module.trainer = SimpleNamespace(precision=precision, gradient_clip_val=clip, datamodule=data_of(latents_folder))
+    module.trainer.datamodule.setup("fit")
+    if text is None:
+        module.check_data()
+    else:
+        with pytest.raises(UserError, match=text):
+            module.check_data()
+
+
+def test_a_callback_that_stops_the_fit_stops_it_after_an_update(teacher_folder, latents_folder, tmp_path):
+    """As Lightning's ``Timer`` does, which asks again after each batch, and one that asks once."""
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 3:  # the first of three batches of the second update
+                trainer.should_stop = True
+
+    module = module_of(teacher_folder, plan=Plan(8, 4, 9))
+    trainer = trainer_of(tmp_path, Stop(), accumulate_grad_batches=3)
+    trainer.fit(module, data_of(latents_folder))
+    assert (trainer.global_step, module.has_pending_gradients) == (2, False)
+    assert trainer.fit_loop.epoch_loop.batch_progress.total.processed == 6
+
+
 def test_both_modules_check_their_optimizer_before_they_load_a_network(tmp_path):
     with pytest.raises(UserError, match="optimizer cannot be made"):
         module_of(tmp_path / "nowhere", optimizer=functools.partial(torch.optim.SGD, lr=-1.0))
+    with pytest.raises(UserError, match="optimizer cannot be made"):
+        module_of(tmp_path / "nowhere", optimizer=functools.partial(torch.optim.Adam, fused=True, foreach=True))
 
 
 @pytest.mark.parametrize("other", [None, "codec", "conditioner"])

@@ -1,6 +1,7 @@
 import csv
 
 import pytest
+from lightning.pytorch import Trainer
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.training.metrics_file import MetricsFile
@@ -34,6 +35,13 @@ def test_a_resumed_fit_cuts_off_what_it_does_again(tmp_path):
     assert rows(tmp_path) == [{"step": "0", "loss": "1.0"}]
     second.log_metrics({"loss": 1.0, "error": 2.0}, step=10)
     assert (tmp_path / "metrics.csv").read_bytes() == untouched
+
+
+def test_lightnings_checkpoints_are_beside_the_runs_own(tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=MetricsFile(tmp_path), default_root_dir=tmp_path)
+    trainer.strategy.broadcast = lambda path: path
+    checkpoint = trainer.checkpoint_callback
+    assert checkpoint._ModelCheckpoint__resolve_ckpt_dir(trainer) == str(tmp_path / "checkpoints")
 
 
 def test_another_process_carries_on(tmp_path):

@@ -79,3 +79,15 @@ def test_nothing_is_lost_or_said_twice(untouched, settings, step, hook, tmp_path
     theirs, ours = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (untouched, run))
     for part in ("state_dict", "optimizer_states", "loops", "global_step"):
         torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_lightnings_own_is_no_place_to_go_on_from(settings, tmp_path, capsys):
+    callback = "{class_path: ModelCheckpoint, init_args: {every_n_train_steps: 2, save_top_k: -1, monitor: null}}"
+    words = ("--trainer.callbacks", f"[{callback}]")
+    run = fit_toy(tmp_path / "run", settings, *words)
+    (own,) = (run / "checkpoints").glob("*step=4.ckpt")
+    before = {path: path.read_bytes() for path in (run / "metrics.csv", run / "checkpoints" / "last.ckpt")}
+    capsys.readouterr()
+    fit_toy(run, settings, *words, "--ckpt_path", str(own))
+    assert "is one of ModelCheckpoint, from which a run does not go on as it would have" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before

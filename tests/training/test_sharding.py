@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -220,6 +221,18 @@ def test_a_sharded_round_is_rolled_back(tmp_path, teacher_folder, latents_folder
             "rolled back to the weights after 2", "cooldown from update 4 to 5",
             "rolled back to the weights after 2", "ended after 5",
         ]  # fmt: skip
+
+
+def test_networks_stay_on_their_devices_when_a_fit_has_ended():
+    """Lightning's own end would move the shards of GPUs to the CPU, where nothing gathers them."""
+    told = []
+    strategy = Sharded()
+    parts = ("cluster_environment", "_precision_plugin", "_accelerator", "_checkpoint_io")
+    for part in parts:
+        setattr(strategy, part, SimpleNamespace(teardown=functools.partial(told.append, part)))
+    strategy._lightning_module = SimpleNamespace(cpu=functools.partial(told.append, "moved"))
+    strategy.teardown()
+    assert sorted(told) == sorted(parts)
 
 
 def test_other_ways_of_sharding_are_refused(teacher_folder, latents_folder, tmp_path):

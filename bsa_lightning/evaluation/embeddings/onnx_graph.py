@@ -139,7 +139,9 @@ class Graph:
             array = np.frombuffer(tensor.raw_data, dtype)
         else:
             fields = (tensor.float_data, tensor.double_data, tensor.int64_data, tensor.int32_data)
-            array = np.array(next((list(field) for field in fields if len(field)), []), dtype)
+            numbers = next((list(field) for field in fields if len(field)), [])
+            # The 16 bits of a half-precision number are kept as an integer.
+            array = np.array(numbers, "<u2").view(dtype) if dtype == np.float16 else np.array(numbers, dtype)
         return array.reshape(list(tensor.dims))
 
     def _data_file(self, tensor: Message) -> Path:

@@ -1,13 +1,15 @@
 """From prepared sound to a student that diffusers' own pipeline samples, on the grid that it was trained on."""
 
+import functools
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import soundfile
 import stable_audio_3_model
 import torch
-from ladder import data_of, module_of, trainer_of
+from ladder import StopAt, data_of, module_of, trainer_of
 from stable_audio_3_model import LATENT_SHAPE, NUM_SAMPLES, SAMPLE_RATE, SECONDS
 from tolerances import SAMPLES
 from toy_clips import ToyClips
@@ -22,6 +24,7 @@ from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.generation.from_noise import generate
 from bsa_lightning.generation.wav_writer import WavWriter
 from bsa_lightning.models.loading import load_denoiser, load_parts, without_weights
+from bsa_lightning.models.lora import LoRA
 
 HALF = {"rtol": 1e-3, "atol": 1e-3}
 """What float16 storage rounds away."""
@@ -83,6 +86,18 @@ def test_a_student_has_moved_and_makes_stereo(folder, runs, tmp_path):
     (path,) = WavWriter(str(student)).write(tmp_path, ["rain"], [0])
     info = soundfile.info(path)
     assert (info.channels, info.frames, info.samplerate) == (2, NUM_SAMPLES, SAMPLE_RATE)
+
+
+def test_a_lora_run_goes_on_after_a_death(folder, store, tmp_path):
+    """Its network has a persistent buffer, which a checkpoint takes from the teacher's folder like the weights."""
+    module = functools.partial(module_of, folder, adapter=LoRA(1), plan=Plan(8, 4, 3))
+    trainer_of(tmp_path / "whole").fit(module(), data_of(store))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer_of(tmp_path / "dead", StopAt(2)).fit(module(), data_of(store))
+    last = tmp_path / "dead" / "checkpoints" / "last.ckpt"
+    trainer_of(tmp_path / "dead").fit(module(), data_of(store), ckpt_path=last, weights_only=True)
+    file = Path("rounds", "1-4steps", "transformer", "diffusion_pytorch_model.safetensors")
+    assert (tmp_path / "dead" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
 def test_embedded_guidance_is_refused_before_anything_is_trained(folder):
