@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from pathlib import Path
 
 from bsa_lightning.cli.call import call
@@ -120,11 +121,17 @@ def _best(run: Path, names: list[str], metric: str) -> str:
 
 
 def _scores(run: Path) -> list[str]:
-    """Returns the lines of a run's table of scores, for the model card; empty if the run was not scored."""
+    """Returns the lines of a run's table of scores, for the model card; empty if it has none that can be read."""
     from bsa_lightning.reporting.results import read_results
     from bsa_lightning.reporting.table import markdown
 
-    return markdown(read_results([run])).splitlines() if (run / "scores.csv").is_file() else []
+    if not (run / "scores.csv").is_file():
+        return []
+    try:
+        return markdown(read_results([run])).splitlines()
+    except UserError as error:  # such as for a run that was stopped in its first scoring
+        print(f"lightning export: the card has no table of scores, since {error}", file=sys.stderr)
+        return []
 
 
 def _num_steps(name: str) -> int:

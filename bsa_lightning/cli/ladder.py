@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from bsa_lightning.distillation.guidance_modes import Baked, Embedded, GuidanceM
 from bsa_lightning.distillation.module import ProgressiveDistillation
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
-from bsa_lightning.models.loading import folder_sha256, read_sampling
+from bsa_lightning.models.hashing import sha256_of
+from bsa_lightning.models.loading import read_sampling
 from bsa_lightning.models.registry import resolve_folder
 
 
@@ -85,8 +87,9 @@ def own_guidance(teacher: str | Path) -> GuidanceMode:
 
 
 def prepared(data: Clips | str | Path, teacher: str | Path) -> Prepared:
-    """Returns prepared latents; those of clips are made in the user's cache folder, once for each teacher."""
+    """Returns prepared latents; those of clips are made in the user's cache folder, once for each teacher and sound."""
     if not isinstance(data, Clips):
         return Prepared(str(data))
-    digest = f"{data.fingerprint()[:16]}-{folder_sha256(resolve_folder(teacher))[:16]}"
-    return Prepared(str(user_cache("prepared") / digest), clips=data, teacher=str(teacher))
+    clips = hashlib.sha256(f"{data.fingerprint()} {data.sound_state()}".encode()).hexdigest()
+    store = user_cache("prepared") / f"{clips[:16]}-{sha256_of(resolve_folder(teacher))[:16]}"
+    return Prepared(str(store), clips=data, teacher=str(teacher))

@@ -29,6 +29,8 @@ MOST_FRAMES = MOST_SECONDS * 48_000
 """The most samples per channel of a file of one or two channels; a file of more channels may have fewer."""
 RATES = (100, 1_000_000)
 """The smallest and the largest sample rate of a file, in Hz."""
+_UNKNOWN = 2**62
+"""The least number of frames with which libsndfile says that the header of a file does not tell its length."""
 SILENCE = 1e-6
 """The largest peak of a waveform that counts as silent."""
 _SOFTWARE = "bsa-lightning"
@@ -202,6 +204,10 @@ def decode(path: Source, select: Callable[[Samples], Samples], *, kept: int) -> 
         if not RATES[0] <= rate <= RATES[1]:
             raise UserError(
                 f"{path} has a sample rate of {rate} Hz, where {RATES[0]} to {RATES[1]} Hz are supported; {REMEDY}"
+            )
+        if frames >= _UNKNOWN:
+            raise UserError(
+                f"{path} does not say how long it is, as an encoder leaves it that writes to a pipe; {REMEDY}"
             )
         if frames > min(MOST_SECONDS * rate, MOST_FRAMES) or frames * kept > 2 * MOST_FRAMES:
             raise UserError(

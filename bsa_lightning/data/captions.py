@@ -137,7 +137,7 @@ def read_captions(path: Path) -> list[str]:
 
     Args:
         path: a text file with one caption per line, a CSV file (.csv) with a column ``caption``, or JSON lines (.jsonl,
-            .json) with ``captions``, of which the first is used.
+            .ndjson, .json) with ``captions``, of which the first is used.
 
     Raises:
         UserError: if the file does not contain captions or is malformed.
@@ -146,7 +146,7 @@ def read_captions(path: Path) -> list[str]:
     match path.suffix.lower():
         case ".csv":
             found: list[tuple[int, object]] = [(line, row["caption"]) for line, row in read_csv(path, ("caption",))]
-        case ".jsonl" | ".json":
+        case ".jsonl" | ".json" | ".ndjson":
             found = [(line, _captions(row, f"{path} line {line}")[0]) for line, row in read_json_lines(path)]
         case _:
             found = list(read_lines(path))

@@ -78,6 +78,10 @@ class HuggingFaceDataset(Recordings):
         )
         self._hold(items)
 
+    def sound_state(self) -> str:
+        """Which data set it is; its library keeps what it has fetched of each revision apart."""
+        return f"{self.path} {self.config} {self.revision}"
+
     def source(self, i: int) -> Source:
         where = f"{self._where} row {i}"
         try:

@@ -13,6 +13,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.models.base import Codec, device_of
+from bsa_lightning.models.hashing import sha256_of_network
 from bsa_lightning.models.loading import load_codec
 
 
@@ -66,5 +67,6 @@ class PreparedSound(Clips):
         return codec.decode(self._reader[i].mean[None].to(device_of(codec)))[0].cpu()
 
     def fingerprint(self) -> str:
-        decoded = f"{self._reader.index['clips']} decoded by {self._codec.fingerprint}"
+        decoder = f"{self._codec.fingerprint} {sha256_of_network(self._codec)}"
+        decoded = f"{self._reader.index['clips']} decoded by {decoder}"
         return hashlib.sha256(decoded.encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,6 +159,14 @@ class Recordings(Clips):
             UserError: if it cannot be read.
         """
 
+    def files(self) -> Iterable[Path]:
+        """The files that hold the sound."""
+        return (source for i in range(len(self)) if isinstance(source := self.source(i), Path))
+
+    def sound_state(self) -> str:
+        """The places, sizes and times of the files."""
+        return "\n".join(_state(file) for file in self.files())
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -224,3 +232,12 @@ def write_missing(path: Path, missing: Sequence[str]) -> None:
 def some(names: Sequence[str], between: str = ", ") -> str:
     """The first three names, as a text."""
     return between.join(names[:3]) + (f"{between}..." if len(names) > 3 else "")
+
+
+def _state(file: Path) -> str:
+    """The place, size and time of a file, or its place alone if it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return str(file.absolute())
+    return f"{file.absolute()} {found.st_size} {found.st_mtime_ns}"

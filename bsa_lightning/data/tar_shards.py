@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -78,6 +78,9 @@ class WebDataset(Recordings):
                     else:
                         missing += _missing(name, members, kind, has_sound=sound is not None)
         self._hold(items, missing=missing)
+
+    def files(self) -> Iterable[Path]:
+        return dict.fromkeys(path for path, _ in self._places)
 
     def source(self, i: int) -> SoundBytes:
         path, member = self._places[i]
@@ -187,7 +190,7 @@ def _captions(file: BinaryIO, member: _Member, entry: str, *, where: str) -> lis
     try:
         if entry:
             return Columns(captions=entry).captions_of(parse_object(content), where=where)
-        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in re.split(r"\r\n?|\n", content.decode("utf-8-sig")) if line.strip()]
     except UserError:
         raise
     except UnicodeDecodeError as error:

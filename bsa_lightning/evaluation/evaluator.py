@@ -26,7 +26,8 @@ from bsa_lightning.evaluation.systems import System
 from bsa_lightning.generation.from_noise import generate_latents, noise_of
 from bsa_lightning.models.base import Denoiser
 from bsa_lightning.models.conditioning import Conditioning
-from bsa_lightning.models.loading import ModelParts, folder_sha256, load_denoiser
+from bsa_lightning.models.hashing import sha256_of_network
+from bsa_lightning.models.loading import ModelParts, load_denoiser
 from bsa_lightning.models.predictor import CountEvaluations
 
 
@@ -90,7 +91,9 @@ class Evaluator:
         self.embeddings = [embedding.to(self.device) for embedding in settings.embeddings]
         self._sample_cache = SampleCache(settings.cache_folder / "samples")
         self._row_cache = RowCache(settings.cache_folder / "rows")
-        self._decoder = f"decoded by {folder_sha256(teacher.folder)}, torch {torch.__version__}"
+        self._decoder = (
+            f"decoded by {self.codec.fingerprint}, {sha256_of_network(self.codec)}, torch {torch.__version__}"
+        )
         self.measures = [
             self._measures(embedding, reference)
             for embedding, reference in zip(self.embeddings, self._reference_rows(), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -160,7 +161,7 @@ def provenance_of(
     named = hub_id(src, published=published)
     theirs = declared if named is not None and named.startswith("declare-lab/") else "unknown"
     return {
-        "name": Path(src).name,
+        "name": (named or os.path.abspath(src)).rpartition("/")[2],  # noqa: PTH100 - a link keeps its name
         "source": named or Path(src).resolve().name,
         "licence": licence or licence_of(folder) or theirs,
         "num_steps": family.num_steps,

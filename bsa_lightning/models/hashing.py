@@ -1,13 +1,18 @@
-"""SHA-256 digests of model files, for fingerprints and provenance."""
+"""SHA-256 digests of model files and of networks, for fingerprints and provenance."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bsa_lightning.common.files import sha256_of_file
+
+if TYPE_CHECKING:
+    from torch import nn  # commands that need no torch import this module
 
 _FOREIGN = (".*", "*~", "#*#", "*.bak", "*.orig", "*.rej", "*.swp", "*.tmp", "*.md", "__pycache__", "Thumbs.db")
 _READ = ("*.json", "*.safetensors", "*.bin", "*.model", "*.py", "*.jinja", "vocab.txt", "merges.txt")
@@ -50,3 +55,15 @@ def combined(digests: Mapping[str, str]) -> str:
 def sha256_of(*folders: Path) -> str:
     """One digest of the names and contents of all model files below ``folders``, wherever these folders are."""
     return combined({name: sha256 for folder in folders for name, sha256 in digests_of(folder).items()})
+
+
+def sha256_of_network(network: nn.Module) -> str:
+    """One digest of what decides the outputs of a network: its structure, its weights, and the files of our classes."""
+    import torch
+
+    classes = {type(part) for part in network.modules() if type(part).__module__.startswith(__package__.split(".")[0])}
+    files = sorted({inspect.getfile(class_) for class_ in classes})
+    digest = hashlib.sha256(repr(network).encode() + b"".join(Path(file).read_bytes() for file in files))
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

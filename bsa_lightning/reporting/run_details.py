@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from bsa_lightning.reporting.repeats import CONFIG, label, read_config, section
 
 Kind = TypeVar("Kind", bound=list[Any] | dict[str, Any])
 
+_STUDENT = re.compile(r"(\d+)-\d+steps")
+"""The name of the folder of a round's student."""
 _PACKAGES = ("bsa-lightning", "torch", "lightning", "diffusers", "transformers")
 
 
@@ -66,7 +69,8 @@ def _settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
 def _rounds(run: Path) -> list[tuple[str, str]]:
     """Returns what was decided in each adaptive round, from the provenance of its student."""
     decided = []
-    for path in sorted(run.glob("rounds/*/provenance.json"), key=lambda path: int(path.parent.name.partition("-")[0])):
+    named = ((path, _STUDENT.fullmatch(path.parent.name)) for path in run.glob("rounds/*/provenance.json"))
+    for _, path in sorted((int(name[1]), path) for path, name in named if name is not None):
         content = read_json(path)
         budget = _of_kind(content, "budget", dict, path)
         decisions = [str(decision) for decision in _of_kind(budget, "decisions", list, path)]

@@ -50,6 +50,18 @@ def test_the_student_that_is_asked_for(run, tmp_path, monkeypatch, student, name
     assert any("Student (bsa)" in line for line in scores)
 
 
+def test_a_run_that_was_stopped_in_its_first_scoring_is_exported_without_a_table(run, tmp_path, monkeypatch, capsys):
+    (run / "scores.csv").unlink()
+    ScoreFile(run / "scores.csv").append(Score("reference", "", 0, 0, "", 0.0, 0, 0, 8, {"fd_logmel": 1.0}, ""))
+    taken = []
+    monkeypatch.setattr(
+        "bsa_lightning.distillation.export.export_student", lambda folder, dst, scores: taken.append(scores)
+    )
+    command.export(run, tmp_path / "out")
+    assert taken == [[]]
+    assert "the card has no table of scores, since" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -59,6 +59,17 @@ def test_a_file_without_samples_is_refused(tmp_path):
         audio.read(tmp_path / "empty.wav", sample_rate=16_000)
 
 
+def test_a_file_that_does_not_say_how_long_it_is(tmp_path):
+    """As encoders leave it that write to a pipe: the 36 bits of the length in a FLAC file are zero."""
+    soundfile.write(tmp_path / "piped.flac", np.zeros(16_000), 16_000)
+    content = bytearray((tmp_path / "piped.flac").read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    (tmp_path / "piped.flac").write_bytes(content)
+    with pytest.raises(UserError, match="does not say how long it is, as an encoder leaves it"):
+        audio.read(tmp_path / "piped.flac", sample_rate=16_000)
+
+
 def test_normalised_has_no_mean_and_its_peak_at_one_half():
     wave = audio.normalise(torch.randn(1000) * 3 + 2)
     assert float(wave.mean()) == pytest.approx(0, abs=1e-6)

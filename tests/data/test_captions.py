@@ -104,6 +104,7 @@ def test_missing_list_or_folder(tmp_path, audio_dir):
     [
         ("c.txt", "A dog\n\nRain, then wind\n"),
         ("c.csv", 'id,caption\n1,A dog\n2,"Rain, then wind"\n'),
+        ("c.ndjson", '{"captions": "A dog"}\n{"captions": "Rain, then wind"}\n'),
         ("c.jsonl", '{"captions": "A dog"}\n{"captions": ["Rain, then wind", "Other"]}\n'),
     ],
 )

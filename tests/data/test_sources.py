@@ -11,11 +11,13 @@ from list_faults import tone
 from source_faults import CLIP, SOURCES, WAV, tar
 
 from bsa_lightning.cli.as_config import as_config
+from bsa_lightning.cli.ladder import prepared
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data import audio, audio_folder
 from bsa_lightning.data.audio_folder import AudioFolder, FoundFile, normal
 from bsa_lightning.data.captioned_folder import CaptionedFolder
 from bsa_lightning.data.clip_list import ClipList
+from bsa_lightning.data.clips import Subset
 from bsa_lightning.data.hugging_face import HuggingFaceDataset
 from bsa_lightning.data.recordings import Columns
 from bsa_lightning.data.tar_shards import WebDataset
@@ -105,6 +107,33 @@ def test_the_settings_of_a_source_are_recorded_with_a_run(tmp_path):
     assert listed["columns"] == {"audio": "file", "captions": "caption", "id": None}
     assert listed["root"] is None
     assert as_config(WebDataset(str(tmp_path / "x.tar")))["init_args"]["caption_member"] == "txt"
+
+
+def test_stores_that_nobody_has_named_are_told_apart_by_the_sound(tmp_path, teacher_folder):
+    """Equal ids and captions, and other files: in another folder, or replaced."""
+    folders = []
+    for name in ("raw", "cleaned"):
+        (tmp_path / name).mkdir()
+        tone(tmp_path / name / "a.wav", Random(0))
+        (tmp_path / name / "a.txt").write_text("Rain")
+        folders.append(CaptionedFolder(tmp_path / name))
+        (tmp_path / name / "x.tar").write_bytes(tar(*CLIP))
+    raw, cleaned = folders
+    assert raw.fingerprint() == cleaned.fingerprint()
+    store = prepared(raw, teacher_folder).folder
+    assert prepared(CaptionedFolder(tmp_path / "raw"), teacher_folder).folder == store
+    assert prepared(Subset(raw, [0]), teacher_folder).folder == store
+    assert prepared(cleaned, teacher_folder).folder != store
+    os.utime(tmp_path / "raw" / "a.wav", (1, 1))
+    assert prepared(raw, teacher_folder).folder != store
+    tars = [WebDataset(str(tmp_path / name / "x.tar")).sound_state() for name in ("raw", "cleaned", "raw")]
+    assert tars[0] == tars[2] != tars[1]
+
+
+def test_a_separator_of_unicode_is_a_part_of_its_caption(tmp_path):
+    text = "Rain\u2028then wind\r\nA dog\n".encode()
+    (tmp_path / "x.tar").write_bytes(tar(CLIP[0], (CLIP[1][0], text)))
+    assert WebDataset(str(tmp_path / "x.tar")).captions(0) == ["Rain\u2028then wind", "A dog"]
 
 
 def test_without_the_datasets_library_one_sentence_says_what_to_install(monkeypatch):

@@ -93,6 +93,18 @@ def test_rows_of_the_reference_and_of_undistilled_models_are_kept(teacher_folder
         Evaluator(replace(settings, cache=tmp_path / "other"), **models)
 
 
+def test_rows_of_another_decoder_are_others(teacher_folder, tmp_path):
+    """Of two models with one network, whose latents are shared."""
+    settings = ScoringSettings(ToyClips(24), num_captions=20, batch_size=7, cache=tmp_path)
+    models = teacher_of(teacher_folder)
+    first = Evaluator(settings, **models).score(models["full_teacher"], seed=0)
+    with torch.no_grad():
+        for weights in models["teacher"].codec.parameters():
+            weights.mul_(1.5)
+    second = Evaluator(settings, **models).score(models["full_teacher"], seed=0)
+    assert second.metrics["fd_logmel"] != first.metrics["fd_logmel"]
+
+
 def test_every_embedding_adds_its_columns(teacher_folder, tmp_path):
     embeddings = [LogMelStatistics(), Words()]
     settings = ScoringSettings(ToyClips(40), batch_size=8, embeddings=embeddings, at_infinity=True, cache=tmp_path)

@@ -93,6 +93,23 @@ def test_an_upload_that_fails_says_what_is_there(hub, folder):
         upload_model(folder, "me/student", private=True)
 
 
+def test_a_hub_that_cannot_be_reached_is_said(monkeypatch, folder):
+    """The errors of the client's transport have no class in common with others."""
+
+    class NoConnectionError(Exception):
+        pass
+
+    def fails(*_, **__):
+        raise NoConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", fails)
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", fails)
+    with pytest.raises(UserError, match=r"the hub cannot be reached \(no route to host\); leave it out"):
+        refuse_upload("me/student", "out")
+    with pytest.raises(UserError, match=r"is written, but cannot be uploaded to me/student \(no route to host\)"):
+        upload_model(folder, "me/student", private=True)
+
+
 def test_a_machine_without_a_token_is_told_at_once(hub, monkeypatch, tmp_path):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -39,6 +40,8 @@ def test_what_was_decided_in_each_round(tmp_path):
         folder.mkdir(parents=True)
         budget = {} if number == 2 else {"budget": {"kept": 3, "decisions": [f"extended {number}", "ended"]}}
         (folder / "provenance.json").write_text(json.dumps({"round": number, "num_steps": steps, **budget}))
+    for name in ("best", "backup-1-4steps", ".3-4steps.partial-7"):  # of the user, and of a process that was killed
+        shutil.copytree(tmp_path / "rounds" / "1-4steps", tmp_path / "rounds" / name)
     assert read_details(tmp_path).groups["Rounds"] == [
         ("Round 1, 4 steps", "extended 1"), ("Round 1, 4 steps", "ended"),
         ("Round 10, 1 steps", "extended 10"), ("Round 10, 1 steps", "ended"),

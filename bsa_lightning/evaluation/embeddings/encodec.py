@@ -11,7 +11,13 @@ from torch import Tensor
 
 from bsa_lightning.evaluation.embeddings.base import Features
 from bsa_lightning.evaluation.embeddings.package_code import WithoutDraws
-from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill, located
+from bsa_lightning.evaluation.embeddings.published_weights import (
+    Pretrained,
+    Published,
+    fill,
+    located,
+    refuse_other_rate,
+)
 from bsa_lightning.evaluation.embeddings.reading import Reading
 
 _PAGE = "https://github.com/facebookresearch/encodec"
@@ -56,6 +62,7 @@ class EnCodec(Pretrained):
         reading: Reading | None = None,
     ) -> None:
         super().__init__(reading)
+        refuse_other_rate(sample_rate, PUBLISHED)
         self.sample_rate = sample_rate
         self.name = "encodec" if sample_rate == 24_000 else "encodec_48k"
         self.metric = f"fd_{self.name}"

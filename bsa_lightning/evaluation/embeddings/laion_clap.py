@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.embeddings.base import Features
 from bsa_lightning.evaluation.embeddings.package_code import WithoutDraws, import_alone
 from bsa_lightning.evaluation.embeddings.published_weights import (
@@ -63,15 +64,17 @@ class LaionCLAP(Pretrained):
         self, submodel: Submodel = "630k-audioset", weights: Path | None = None, reading: Reading | None = None
     ) -> None:
         super().__init__(reading)
-        file = _FILES[submodel]
+        if submodel not in _FILES:
+            raise UserError(f'submodel is "{submodel}", but must be one of {", ".join(_FILES)}')
+        file, self.submodel, self.weights = _FILES[submodel], submodel, weights
         published = Published(
             file, f"https://huggingface.co/{_HUB}", "", "", entry="state_dict", is_checked=weights is None
         )
-        self.weights = fetch(_HUB, [file], option="weights") if weights is None else weights.expanduser()
-        if self.weights.is_dir():
-            self.weights /= file
+        path = fetch(_HUB, [file], option="weights") if weights is None else Path(weights).expanduser()
+        if path.is_dir():
+            path /= file
         self.network = _audio_encoder("base" if submodel.startswith("music") else "tiny")
-        sha256 = fill(self.network, self.weights, published, partial(_audio_weights, wanted=self.network))
+        sha256 = fill(self.network, path, published, partial(_audio_weights, wanted=self.network))
         self.fingerprint = f"laion_clap-1-{sha256}"
         self.eval()
 

@@ -11,7 +11,13 @@ from torch.nn.functional import pad
 
 from bsa_lightning.evaluation.embeddings.base import Features
 from bsa_lightning.evaluation.embeddings.package_code import WithoutDraws, import_alone
-from bsa_lightning.evaluation.embeddings.published_weights import Pretrained, Published, fill, located
+from bsa_lightning.evaluation.embeddings.published_weights import (
+    Pretrained,
+    Published,
+    fill,
+    located,
+    refuse_other_rate,
+)
 from bsa_lightning.evaluation.embeddings.reading import Reading
 
 _PAGE = "https://zenodo.org/records/3987831"
@@ -60,6 +66,7 @@ class PANN(Pretrained):
         reading: Reading | None = None,
     ) -> None:
         super().__init__(reading)
+        refuse_other_rate(sample_rate, PUBLISHED)
         self.sample_rate = sample_rate
         kilohertz = sample_rate // 1000
         self.name = "pann" if sample_rate == 16_000 else f"pann_{kilohertz}k"

@@ -67,12 +67,22 @@ def located(weights: Path | None, published: Published) -> Path:
     Raises:
         UserError: if the published file is not there and cannot be fetched.
     """
-    path = user_cache("weights") / published.name if weights is None else weights.expanduser()
+    path = user_cache("weights") / published.name if weights is None else Path(weights).expanduser()
     if path.is_dir():
         path /= published.name
     if path.name == published.name and not path.exists() and published.sha256:
         fetch_file(path, url=published.url, sha256=published.sha256, page=published.source)
     return path
+
+
+def refuse_other_rate(sample_rate: int, published: Mapping[int, Published]) -> None:
+    """Refuses a sample rate of which there are no published weights.
+
+    Raises:
+        UserError: if it is one.
+    """
+    if sample_rate not in published:
+        raise UserError(f"sample_rate is {sample_rate}, but must be one of {', '.join(map(str, published))}")
 
 
 class OtherWeightsError(Exception):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bsa_lightning.common.errors import UserError
+from bsa_lightning.evaluation.metrics.kernel import NoValueError
 
 WELL_CONDITIONED = 1e-3
 """The ratio of smallest to largest singular value above which squares are used; the error is 1e-13 of the largest."""
@@ -30,10 +30,10 @@ def frechet_distance_of_rows(x: Tensor, y: Tensor) -> Tensor:
         y: the rows of the other side, (m, d).
 
     Raises:
-        UserError: if a side has fewer than two rows.
+        NoValueError: if a side has fewer than two rows.
     """
     if (fewest := min(len(x), len(y))) < 2:
-        raise UserError(f"a Frechet distance needs two rows on each side, but one has {fewest}; score more clips")
+        raise NoValueError(f"a Frechet distance needs two rows on each side, but one has {fewest}; score more clips")
     with _threads(1 if max(x.numel(), y.numel()) <= SMALL else torch.get_num_threads()):
         return _distance(*_mean_and_factor(x.double()), *_mean_and_factor(y.double()))
 

@@ -14,6 +14,9 @@ from bsa_lightning.common.errors import UserError
 
 SCALE = 100.0
 _CHUNK = 2048
+"""The most rows of one side whose kernel is computed at once."""
+_PAIRS = 2**24
+"""The most pairs of rows whose kernel is in memory at once."""
 _MOST = 10_000
 
 
@@ -70,10 +73,11 @@ class KernelDistance:
     def _mean(self, x: Tensor, y: Tensor, clips: tuple[Tensor, Tensor] | None) -> Tensor:
         """Returns the mean of the kernel over pairs of rows of ``x`` and ``y`` from clips with different numbers."""
         total, count = torch.zeros((), dtype=x.dtype, device=x.device), 0
-        for first in range(0, len(x), _CHUNK):
-            kernel = (-_squares(x[first : first + _CHUNK], y) / (2 * self.bandwidth**2)).exp_()
+        chunk = max(1, min(_CHUNK, _PAIRS // len(y)))
+        for first in range(0, len(x), chunk):
+            kernel = (-_squares(x[first : first + chunk], y) / (2 * self.bandwidth**2)).exp_()
             if clips is not None:
-                same = clips[0][first : first + _CHUNK, None] == clips[1]
+                same = clips[0][first : first + chunk, None] == clips[1]
                 kernel.masked_fill_(same, 0.0)
                 count -= int(same.sum())
             total += kernel.sum()

@@ -5,9 +5,9 @@ import torch
 from frechet_rows import rows
 from tolerances import IDENTITY
 
-from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.metrics import frechet
 from bsa_lightning.evaluation.metrics.frechet import frechet_distance, frechet_distance_of_rows
+from bsa_lightning.evaluation.metrics.kernel import NoValueError
 
 
 def cov_of(x):
@@ -96,7 +96,7 @@ def test_a_set_against_itself_is_zero_even_with_fewer_rows_than_dimensions(n):
 
 
 def test_one_row_is_refused():
-    with pytest.raises(UserError, match="needs two rows on each side, but one has 1"):
+    with pytest.raises(NoValueError, match="needs two rows on each side, but one has 1"):
         frechet_distance_of_rows(rows(50, 4), rows(1, 4))
 
 

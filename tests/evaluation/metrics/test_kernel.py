@@ -28,9 +28,10 @@ def by_pairs(x, y, bandwidth, x_clips=None, y_clips=None):
     return 100 * (within - 2 * mean(x, y, x_clips, y_clips, all_pairs=not paired))
 
 
-@pytest.mark.parametrize("chunk", [7, 2048])
-def test_is_its_definition_with_the_references_bandwidth(chunk, monkeypatch):
+@pytest.mark.parametrize(("chunk", "pairs"), [(7, 2**24), (2048, 2**24), (2048, 45), (2048, 1)])
+def test_is_its_definition_with_the_references_bandwidth(chunk, pairs, monkeypatch):
     monkeypatch.setattr(kernel, "_CHUNK", chunk)
+    monkeypatch.setattr(kernel, "_PAIRS", pairs)
     x, y = rows(20, 3), 3 * rows(15, 3, 1) + 0.5
     distances = [float((x[i] - x[j]).norm()) for i in range(20) for j in range(i)]
     assert median_distance(x) == pytest.approx(np.quantile(distances, 0.5, method="lower"), rel=1e-12)
@@ -132,3 +133,12 @@ def test_hopeless_input_is_refused():
         KernelDistance(rows(5, 3), torch.arange(5))(rows(4, 3), torch.zeros(4))
     with pytest.raises(UserError, match="half of the pairs of rows of one side are alike"):
         KernelDistance(torch.ones(5, 3))
+
+
+def test_no_more_pairs_than_said_are_in_memory(monkeypatch):
+    sizes, squares = [], kernel._squares
+    monkeypatch.setattr(kernel, "_PAIRS", 60)
+    monkeypatch.setattr(kernel, "_squares", lambda x, y: sizes.append(len(x) * len(y)) or squares(x, y))
+    KernelDistance(rows(20, 3))(rows(15, 3, 1))
+    assert max(sizes) == 60
+    assert sum(sizes) == 20 * 20 + 15 * 15 + 20 * 15

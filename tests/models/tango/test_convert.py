@@ -77,6 +77,13 @@ def test_converted_folder_says_what_it_is(original, converted):
     assert provenance["licence"] == "unknown"
 
 
+def test_a_checkpoint_is_named_after_its_folder_however_that_is_written(original, tmp_path, monkeypatch):
+    monkeypatch.chdir(original[0])
+    convert_tango(".", tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "provenance.json").read_text())["name"] == "checkpoint"
+    load_denoiser(tmp_path / "model")
+
+
 def test_the_licence_of_the_source_is_carried_along(original, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(original[0], source)
