@@ -18,7 +18,7 @@ import torch
 
 from bsa_lightning.cli.captions_alone import CaptionsAlone
 from bsa_lightning.cli.in_process import run_in_process
-from bsa_lightning.cli.ladder import ladder_config, own_guidance, prepared
+from bsa_lightning.cli.ladder import default_rate, ladder_config, own_guidance, prepared
 from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.permissions import follow_umask
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = "str | Path | TextToAudio | DiffusionPipeline"
 """A model folder, a hub id, "tiny" for the built-in teacher, a loaded model, or a pipeline of diffusers."""
-
-_LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,8 @@ def distill(
         seed: the seed of order, noise, times and caption dropout, at least 0.
         settings: further settings of ``lightning fit``, by dotted name, which go before all others, such as
             ``{"data.batch_size": 8, "trainer.devices": 2, "overwrite": True}``; ``{"ckpt_path": "last"}`` goes on with
-            a run that was stopped.
+            a run that was stopped. The learning rate is 1e-4 for the built-in teachers and 3e-5 for others, unless
+            ``"model.optimizer.init_args.lr"`` is given.
 
     Raises:
         UserError: naming a setting that is wrong; nothing is left behind then.
@@ -183,7 +182,7 @@ def distill(
         val=None if val is None else prepared(val, folder),
         weighting=weighting,
         guidance=own_guidance(folder) if guidance is None else guidance,
-        learning_rate=_LEARNING_RATE,
+        learning_rate=default_rate(folder),
         scoring=scoring,
         seed=seed,
     )

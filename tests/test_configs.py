@@ -36,11 +36,11 @@ def tangoflux(tmp_path_factory, tango):
 def root(tmp_path, monkeypatch, tango, tangoflux):
     """The repository's configurations beside stand-ins for what a user brings: own sound, ESC-10, trained teachers."""
     root = tmp_path / "root"
-    for name in ("own/audio", "data/esc10/audio", "data/AUDIOCAPS/audio_16000Hz/test"):
+    for name in ("own/val", "data/esc10/audio", "data/AUDIOCAPS/audio_16000Hz/test"):
         (root / name).mkdir(parents=True)
         soundfile.write(root / name / "a_0.wav", np.sin(np.arange(800)), 16_000)
-    for name in ("own/val.jsonl", "data/AUDIOCAPS/test_audiocaps_subset.json"):
-        (root / name).write_text('{"location": "a_0.wav", "captions": "A tone"}\n')
+    (root / "own/val/a_0.txt").write_text("A tone")
+    (root / "data/AUDIOCAPS/test_audiocaps_subset.json").write_text('{"location": "a_0.wav", "captions": "A tone"}\n')
     for name in ("train", "test"):
         list_of_one = "audiocap_id,youtube_id,start_time,caption\n1,a,0,A tone\n"
         (root / "data" / "esc10" / f"{name}.csv").write_text(list_of_one)
@@ -55,9 +55,10 @@ def root(tmp_path, monkeypatch, tango, tangoflux):
 
     for module in (loading, registry):
         monkeypatch.setattr(module, "resolve_folder", stand_in)
-    for name in ("vggish", "pann"):  # whose weights nobody has here
+    for name in ("vggish", "pann", "yamnet"):  # whose weights nobody has here
         monkeypatch.setattr(f"bsa_lightning.evaluation.embeddings.{name}.located", lambda *_: Path("nowhere"))
         monkeypatch.setattr(f"bsa_lightning.evaluation.embeddings.{name}.fill", lambda *_: "0")
+    monkeypatch.setattr("bsa_lightning.evaluation.embeddings.yamnet.sha256_of_data", lambda _: "")
     return root
 
 
@@ -138,4 +139,4 @@ def test_a_piece_changes_one_setting_of_the_scoring(monkeypatch, tmp_path, capsy
     assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False) == 0
     scoring = yaml.safe_load(capsys.readouterr().out)["scoring"]
     assert (scoring["num_captions"], scoring["batch_size"]) == (48, 4)
-    assert scoring["clips"]["class_path"].endswith("TangoManifest")
+    assert scoring["clips"]["class_path"].endswith("CaptionedFolder")

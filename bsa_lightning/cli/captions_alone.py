@@ -15,8 +15,9 @@ import torch
 
 from bsa_lightning.cli.export import export
 from bsa_lightning.cli.in_process import run_in_process
-from bsa_lightning.cli.ladder import ladder_config, own_guidance, prepared
+from bsa_lightning.cli.ladder import default_rate, ladder_config, own_guidance, prepared
 from bsa_lightning.common.errors import StoppedError, UserError
+from bsa_lightning.common.files import read_json
 from bsa_lightning.common.ranges import check_seed
 from bsa_lightning.data.datamodule import Prepared
 from bsa_lightning.data.prepare import is_prepared, prepare_folder
@@ -27,7 +28,9 @@ from bsa_lightning.distillation.guidance_modes import GuidanceMode
 from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.models.loading import read_sampling, without_weights
-from bsa_lightning.models.registry import BUILT_IN
+from bsa_lightning.models.provenance import INDEX
+from bsa_lightning.models.registry import family_of, resolve_folder
+from bsa_lightning.models.sampling_settings import SamplingSettings
 from bsa_lightning.models.vocabulary import warn_of_unknown_words
 from bsa_lightning.reporting.report import PAGE, report
 from bsa_lightning.training.run_files import CONFIG
@@ -89,6 +92,7 @@ class CaptionsAlone:
         train, held_out = self._clips()
         config = self._config(prepared(train, self.teacher), prepared(held_out, self.teacher))
         self._refuse_other_latents(config)
+        self._check_export()
         self._check(config)
         if self.is_finished:
             return self.out / STUDENT
@@ -105,6 +109,13 @@ class CaptionsAlone:
                 export(self.out, self.out / STUDENT)
             report([self.out])
         return self.out / STUDENT
+
+    def _check_export(self) -> None:
+        """Refuses a mode of guidance in which the pipeline of the teacher cannot sample the exported student."""
+        index, mode = resolve_folder(self.teacher) / INDEX, self._guidance
+        if index.is_file():
+            sampling = SamplingSettings(self.steps[1], mode.name, mode.scale, mode.range)
+            family_of(self.teacher).student_index(read_json(index), sampling)
 
     def _check(self, config: Mapping[str, Any]) -> None:
         """Builds everything but the networks' weights, which fails where a setting is wrong."""
@@ -185,7 +196,7 @@ class CaptionsAlone:
             val=held_out,
             weighting=self.weighting,
             guidance=self._guidance,
-            learning_rate=1e-4 if self.teacher in BUILT_IN else 3e-5,
+            learning_rate=default_rate(self.teacher),
             scoring=scoring,
             seed=self.seed,
         )

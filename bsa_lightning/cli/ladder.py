@@ -19,7 +19,7 @@ from bsa_lightning.distillation.rounds import Plan
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.models.hashing import sha256_of
 from bsa_lightning.models.loading import read_sampling
-from bsa_lightning.models.registry import resolve_folder
+from bsa_lightning.models.registry import BUILT_IN, resolve_folder
 
 
 def ladder_config(
@@ -75,6 +75,11 @@ def ladder_config(
         },
         "scoring": {} if scoring is None else as_config(scoring),
     }
+
+
+def default_rate(teacher: str | Path) -> float:
+    """Returns the learning rate if none is named: 1e-4 for the small built-in teachers, 3e-5 for all others."""
+    return 1e-4 if str(teacher) in BUILT_IN else 3e-5
 
 
 def own_guidance(teacher: str | Path) -> GuidanceMode:

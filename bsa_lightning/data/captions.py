@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from bsa_lightning.common.errors import UserError
@@ -11,7 +13,9 @@ from bsa_lightning.common.lists import plain_text, read_csv, read_json_lines, re
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.audio_folder import AudioFolder, Parts, normal
-from bsa_lightning.data.recordings import Recordings
+from bsa_lightning.data.recordings import Recordings, some
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -128,6 +132,7 @@ class TangoManifest(_Manifest):
             if key not in entries:
                 entries[key] = _Entry(line, location, folder.find(location))
             entries[key].captions.extend(captions)
+        _warn_of_other_folders(jsonl, entries)
         super().__init__(jsonl, folder, entries, max_missing, channels)
         self.jsonl, self.audio_dir = Path(jsonl), Path(audio_dir)
 
@@ -165,6 +170,23 @@ def _captions(row: Mapping[str, object], where: str) -> list[str]:
     captions = row.get("captions")
     several = captions if isinstance(captions, list) and captions else [captions]
     return [plain_text(caption, where=where, what="caption") for caption in several]
+
+
+def _warn_of_other_folders(manifest: Path, entries: Mapping[Parts, _Entry]) -> None:
+    """Warns of clips that were found with fewer of their folders than the others, perhaps another clip of that name."""
+    lost = {key: _num_lost(key, entry.file) for key, entry in entries.items() if entry.file is not None}
+    least = min(lost.values(), default=0)
+    if other := [entries[key] for key, number in lost.items() if number > least]:
+        _log.warning(
+            "%s: %d of %d clips are not where the list names them; files of their names in other folders were taken: %s",
+            manifest, len(other), len(lost), some([f"{entry.name} ({entry.file})" for entry in other]),
+        )  # fmt: skip
+
+
+def _num_lost(location: Parts, file: str) -> int:
+    """The number of the first parts of a location that the path of its file does not have; suffixes may differ."""
+    pairs = zip(reversed(location[:-1]), reversed(normal(file)[:-1]), strict=False)
+    return len(location) - 1 - sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _refuse_shared(manifest: Path, entries: Mapping[Parts, _Entry]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.audio import Channels
-from bsa_lightning.data.recordings import BrokenSourceError, Columns, Recordings, refuse_repeated
+from bsa_lightning.data.recordings import BrokenSourceError, Columns, Recordings, refuse_repeated, state_of
 from bsa_lightning.data.sound_source import SoundBytes, Source
 from bsa_lightning.data.store import is_url
 
@@ -79,8 +80,11 @@ class HuggingFaceDataset(Recordings):
         self._hold(items)
 
     def sound_state(self) -> str:
-        """Which data set it is; its library keeps what it has fetched of each revision apart."""
-        return f"{self.path} {self.config} {self.revision}"
+        """Which data set it is: the state of its files, and the fingerprint that its library gives it."""
+        place = Path(self.path)
+        found = place.rglob("*") if place.is_dir() else map(Path, glob.glob(self.path))  # noqa: PTH207 - or a pattern
+        where = f"{self.path} {self.config} {self.revision} {getattr(self._sounds, '_fingerprint', '')}"
+        return "\n".join([where, *(state_of(file) for file in sorted(found))])
 
     def source(self, i: int) -> Source:
         where = f"{self._where} row {i}"

@@ -165,7 +165,7 @@ class Recordings(Clips):
 
     def sound_state(self) -> str:
         """The places, sizes and times of the files."""
-        return "\n".join(_state(file) for file in self.files())
+        return "\n".join(state_of(file) for file in self.files())
 
     def __len__(self) -> int:
         return len(self._items)
@@ -234,7 +234,7 @@ def some(names: Sequence[str], between: str = ", ") -> str:
     return between.join(names[:3]) + (f"{between}..." if len(names) > 3 else "")
 
 
-def _state(file: Path) -> str:
+def state_of(file: Path) -> str:
     """The place, size and time of a file, or its place alone if it is gone."""
     try:
         found = file.stat()

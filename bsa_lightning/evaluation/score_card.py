@@ -14,7 +14,17 @@ from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 
 EVALUATOR = 3
 """The version of the evaluation, which rises whenever the same sound would get other numbers."""
-SAME = ("clips", "num_captions", "teacher", "guidance_scale", "evaluator", "embeddings", "readings", "precision")
+SAME = (
+    "clips",
+    "num_captions",
+    "teacher",
+    "guidance_scale",
+    "evaluator",
+    "embeddings",
+    "readings",
+    "precision",
+    "reference",
+)
 """The entries in which all scores of one file must agree."""
 _PACKAGES = ("torch", "torchaudio", "torchmetrics", "numpy", "scipy", "soundfile", "transformers", "diffusers")
 
@@ -50,6 +60,7 @@ def run_card(settings: ScoringSettings, *, teacher: str, guidance_scale: float, 
         settings.embeddings,
         clips=clips.fingerprint(),
         teacher=teacher,
+        reference="as recorded" if clips.recorded(0) is not None else "as trained: first channels, peak 0.5, cut",
         num_reference=len(clips),
         num_missing=len(clips.missing),
         num_captions=settings.num_generated,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import re
 from pathlib import Path
 
@@ -18,6 +19,9 @@ BUILT_IN = ("tiny", "tiny-flow")
 """What the built-in teachers are called wherever a model folder is named: one predicts v, one is a rectified flow."""
 ENTRY_POINTS = "bsa_lightning.families"
 """Group of entry points in which an installed package names its families, pipeline class = "module:Family"."""
+
+_INHERITED = "BSA_LIGHTNING_FAMILIES"
+"""The environment variable that tells the processes of other devices the families, as "Pipeline=module:Family;..."."""
 
 _families: dict[str, type[Family] | str] = {
     "TangoPipeline": "bsa_lightning.models.tango.family:TangoFamily",
@@ -34,13 +38,17 @@ def register_family(pipeline: str, family: type[Family]) -> None:
     """Has model folders of a pipeline class read by ``family``, instead of by any that was registered before.
 
     A package whose families the ``lightning`` command should know names them in its entry points instead, in the
-    group ``bsa_lightning.families``.
+    group ``bsa_lightning.families``. A run on several devices starts processes of its own, in which the module of
+    ``family`` is imported: there it must be one that can be, and not the program itself.
 
     Args:
         pipeline: the name that ``model_index.json`` gives as its ``_class_name``, such as "AudioLDMPipeline".
         family: how such folders are read; it is made without arguments.
     """
     _families[pipeline] = family
+    if family.__module__ != "__main__":  # which is another program in the processes of other devices
+        named = {**_inherited(), pipeline: f"{family.__module__}:{family.__qualname__}"}
+        os.environ[_INHERITED] = ";".join(f"{name}={place}" for name, place in named.items())
 
 
 def resolve_folder(model: str | Path) -> Path:
@@ -103,4 +111,9 @@ def family_of(model: str | Path) -> Family:
 def _registered() -> dict[str, type[Family] | str]:
     """All families by pipeline class: those of entry points, unless one was registered for the same class."""
     installed = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    return {**{point.name: point.value for point in installed}, **_families}
+    return {**{point.name: point.value for point in installed}, **_inherited(), **_families}
+
+
+def _inherited() -> dict[str, str]:
+    """The families that were registered in the process that started this one, for a run on several devices."""
+    return dict(pair.split("=", 1) for pair in os.environ.get(_INHERITED, "").split(";") if pair)

@@ -99,7 +99,8 @@ def _lines() -> Iterator[str]:
     yield from _sections(Generation, Captions)
     yield "## Python functions\n"
     yield "What `import bsa_lightning as bsa` exports beside the classes of this page.\n"
-    for function in (api.load_model, api.sample, api.distill, api.evaluate, api.report, api.score, register_family):
+    ours = (api.load_model, api.sample, api.distill, api.evaluate, api.report, api.score)
+    for function in (*ours, export.export, register_family):
         yield from _section(function, title=f"bsa.{function.__name__}")
     yield "## Options of the other commands\n"
     commands: dict[str, Callable[..., Any]] = {

@@ -1,5 +1,6 @@
 """``import bsa_lightning`` exports all that a notebook needs, documented, and is quick."""
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -8,6 +9,13 @@ import pytest
 
 import bsa_lightning as bsa
 from bsa_lightning import _PLACES
+from bsa_lightning.cli import classes
+
+PARTS = {
+    "Background", "Event", "GuidanceMode", "ListenerNetwork", "LogMelBands", "Predictors", "RowCache", "Soundscape",
+    "YAMNetNetwork",
+}  # fmt: skip
+"""Public classes of the modules whose classes a configuration names, which no setting takes."""
 
 
 @pytest.mark.parametrize("name", bsa.__all__)
@@ -20,6 +28,13 @@ def test_every_name_is_there_and_documented(name):
 
 def test_the_list_of_names_is_that_of_their_places():
     assert sorted(bsa.__all__) == sorted(name for names in _PLACES.values() for name in names)
+
+
+def test_what_yaml_names_python_exports_too():
+    for name in set(classes.MODULES) - {"bsa_lightning.generation.predict"}:  # which is for the command line
+        module = importlib.import_module(name)
+        own = {key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == name}
+        assert {key for key in own if not key.startswith("_")} - PARTS <= set(bsa.__all__), name
 
 
 def test_type_checkers_see_the_same_names():

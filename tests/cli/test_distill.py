@@ -13,11 +13,12 @@ import yaml
 
 import bsa_lightning as bsa
 from bsa_lightning.cli import captions_alone
-from bsa_lightning.cli.ladder import own_guidance
+from bsa_lightning.cli.ladder import default_rate, own_guidance
 from bsa_lightning.cli.main import main
-from bsa_lightning.common.errors import StoppedError
+from bsa_lightning.common.errors import StoppedError, UserError
 from bsa_lightning.data.latents import LatentReader
 from bsa_lightning.models.loading import read_sampling
+from bsa_lightning.models.tango.family import TangoFamily
 
 QUICK = "{scoring.num_captions: 4, scoring.seeds: [0, 1], scoring.rivals: [], trainer.enable_progress_bar: false}"
 WORDS = ["--steps", "8", "4", "--updates", "1", "--batch-size", "4", "--latents-per-caption", "1", "--settings", QUICK]
@@ -146,6 +147,28 @@ def test_a_mistake_is_one_sentence_before_anything_is_sampled(
     assert said.startswith("lightning distill: ")
     assert message in said
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("captions")
+def test_a_student_that_could_not_be_exported_is_refused_before_anything_is_sampled(
+    teacher_folder, tmp_path, monkeypatch, capsys
+):
+    def refuse(self, index, sampling):
+        raise UserError(f"guidance is {sampling.guidance}, but {index['_class_name']} cannot pass a guidance scale")
+
+    monkeypatch.setattr(TangoFamily, "student_index", refuse)
+    monkeypatch.setattr(captions_alone, "prepare_folder", None)
+    words = ["--guidance", "Embedded", "--guidance.scale", "2"]
+    assert (
+        lightning(monkeypatch, "distill", str(teacher_folder), "--captions=captions.txt", "--out=mine", *WORDS, *words)
+        == 2
+    )
+    assert "guidance is embedded, but TangoPipeline cannot pass a guidance scale" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_learning_rate_is_one_for_sound_and_captions():
+    assert [default_rate(name) for name in ("tiny", "tiny-flow", "models/tango2")] == [1e-4, 1e-4, 3e-5]
 
 
 @pytest.mark.usefixtures("captions")

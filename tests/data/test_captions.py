@@ -57,6 +57,23 @@ def test_a_location_that_leaves_the_folder_is_only_looked_up_in_it(tmp_path, aud
     assert (clips.missing, [clips.id(0)]) == (["../secret.wav"], ["YghiJ.wav"])
 
 
+def test_clips_that_are_found_in_other_folders_by_their_names_are_told(tmp_path, caplog):
+    """The folder dogs was not copied, and another clip of that name is among the cats."""
+    for name in ("cats/001.wav", "cats/002.wav"):
+        (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "audio" / name).touch()
+    for prefix in ("", "/their/machine/"):
+        lines = [f'{{"location": "{prefix}{name}", "captions": "Rain"}}' for name in ("cats/002.wav", "dogs/001.wav")]
+        list_ = write(tmp_path, "\n".join(lines), "list.jsonl")
+        caplog.clear()
+        assert len(TangoManifest(list_, tmp_path / "audio")) == 2
+        assert "1 of 2 clips are not where the list names them" in caplog.text
+        assert f"in other folders were taken: {prefix}dogs/001.wav (cats/001.wav)" in caplog.text
+    caplog.clear()
+    TangoManifest(write(tmp_path, lines[0], "list.jsonl"), tmp_path / "audio")
+    assert "other folders" not in caplog.text
+
+
 def test_missing_clips_are_counted_and_listed_up_to_a_limit(tmp_path, audio_dir, caplog):
     path = write(tmp_path, HEADER + "10,abc,30,A dog\n11,gone,7,Rain\n12,xyz,0,Wind\n")
     with pytest.raises(UserError, match=r"3 clips of which 1 are missing on disk \(gone_7\)"):

@@ -179,3 +179,13 @@ def test_the_settings_are_recorded_with_a_run(folder):
     settings = as_config(HuggingFaceDataset(str(folder), columns=Columns(id="key")))["init_args"]
     assert settings["path"] == str(folder)
     assert settings["columns"] == {"audio": "audio", "captions": "caption", "id": "key"}
+
+
+def test_a_data_set_with_other_sound_is_another(folder):
+    """Equal ids and captions, as a store of the user's cache would be taken for."""
+    before = HuggingFaceDataset(str(folder))
+    state = before.sound_state()
+    assert HuggingFaceDataset(str(folder)).sound_state() == state
+    after = HuggingFaceDataset(changed(folder, audio=[{"bytes": sound(900), "path": "a.wav"}] * NUM_ROWS))
+    assert after.fingerprint() == before.fingerprint()
+    assert after.sound_state() != state

@@ -1,10 +1,14 @@
 """Families of other packages: registered in Python, or by an entry point that an installed package has."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from outside_flow import OutsideFamily
 
 import bsa_lightning as bsa
 from bsa_lightning.common.errors import UserError
@@ -24,6 +28,7 @@ class Foreign(TangoFamily):
 def folder(teacher_folder, tmp_path, monkeypatch):
     """A model folder of a pipeline class that nobody here knows."""
     monkeypatch.setattr(registry, "_families", dict(registry._families))
+    monkeypatch.setenv("BSA_LIGHTNING_FAMILIES", "")
     folder = shutil.copytree(teacher_folder, tmp_path / "model")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "ForeignPipeline"}))
@@ -43,6 +48,23 @@ def test_a_registered_family_reads_its_folders(folder):
     assert pipeline_name(folder) == "ForeignPipeline"
     assert isinstance(family_of(folder), Foreign)
     assert load_parts(folder).sampling.num_steps == 16
+
+
+def test_a_registered_family_is_known_in_processes_of_other_devices(folder):
+    """They start without what the program has registered."""
+    bsa.register_family("ForeignPipeline", OutsideFamily)
+    code = f"from bsa_lightning.models.registry import family_of; print(type(family_of({str(folder)!r})).__name__)"
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == "OutsideFamily", ended.stderr
+
+
+def test_a_family_of_the_program_itself_is_known_there_alone(folder, monkeypatch):
+    monkeypatch.setattr(Foreign, "__module__", "__main__")
+    bsa.register_family("ForeignPipeline", Foreign)
+    assert os.environ["BSA_LIGHTNING_FAMILIES"] == ""
+    assert isinstance(family_of(folder), Foreign)
 
 
 def test_an_installed_package_names_its_families(folder, tmp_path, monkeypatch):
