@@ -1,6 +1,7 @@
 """The uses of Lightning's private parts, and of torch's process group, each with the reason why nothing public does.
 
-A new version of Lightning may break the functions of this file and no others; ``make endurance`` tests them.
+A new version of Lightning may break the functions of this file, and what ``cli/fit.py`` overrides of ``LightningCLI``;
+``make endurance`` tests them.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ TESTS = {
     "bsa_lightning/distillation/guidance_modes.py": [
         f"{D}/test_guidance_modes.py", f"{D}/test_settings.py", f"{D}/test_averaging.py",
     ],
+    "bsa_lightning/distillation/adapters.py": [f"{D}/test_adapters.py", "tests/models/test_lora.py"],
     "bsa_lightning/distillation/clip_errors.py": [f"{D}/test_clip_errors.py"],
     "bsa_lightning/distillation/round_budget.py": [f"{D}/test_round_budget.py"],
     "bsa_lightning/distillation/round_judge.py": [f"{D}/test_round_judge.py"],
