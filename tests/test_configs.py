@@ -102,13 +102,14 @@ def test_weightings_differ_in_one_line():
 
 
 @pytest.mark.parametrize(
-    ("further", "start_steps", "batch_size", "scale", "num_embeddings"),
+    ("further", "start_steps", "updates", "batch_size", "scale", "num_embeddings"),
     [
-        (["experiments/study/study.yaml"], 16, 8, 1.0, 2),
-        (["experiments/esc10/ladder.yaml"], 8, 16, 2.0, 0),
+        (["experiments/study/study.yaml"], 16, 240, 8, 1.0, 2),
+        (["experiments/esc10/ladder.yaml"], 8, 60, 16, 2.0, 0),
         (
             [f"experiments/{name}.yaml" for name in ("study/study", "esc10/ladder", "weightings/esc10")],
             16,
+            240,
             8,
             1.0,
             0,
@@ -117,19 +118,19 @@ def test_weightings_differ_in_one_line():
     ids=["study", "esc10", "study on esc10"],
 )
 def test_what_is_written_about_the_experiments_does_not_change_with_the_demo(
-    further, start_steps, batch_size, scale, num_embeddings, monkeypatch, tmp_path, capsys
+    further, start_steps, updates, batch_size, scale, num_embeddings, monkeypatch, tmp_path, capsys
 ):
     words = " ".join(f"--config {path}" for path in ["configs/demo.yaml", *further])
     command = f"lightning fit {words} --print_config"
     assert read(command, monkeypatch=monkeypatch, run=tmp_path / "run", instantiate=False) == 0
     found = yaml.safe_load(capsys.readouterr().out)
     model = found["model"]["init_args"]
-    assert model["plan"] | {"start_steps": start_steps, "end_steps": 1, "updates": 60} == model["plan"]
+    assert model["plan"] | {"start_steps": start_steps, "end_steps": 1, "updates": updates} == model["plan"]
     assert model["optimizer"]["init_args"]["lr"] == 1e-4
     assert (model["weighting"]["class_path"].rpartition(".")[2], model["ema_decay"]) == ("BSA", None)
     assert model["guidance"]["init_args"] == {"scale": scale}
     assert found["data"]["init_args"]["batch_size"] == batch_size
-    assert found["trainer"]["val_check_interval"] == 60
+    assert found["trainer"]["val_check_interval"] == updates
     assert len(found["scoring"]["embeddings"]) == num_embeddings
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO, STUDY = "configs/demo.yaml", "experiments/study/study.yaml"
-RATES = ("3e-6", "1e-5", "3e-5", "1e-4", "3e-4")
-UPDATES = 60
+RATES = ("1e-5", "3e-5", "1e-4")
+UPDATES = 240
 """A round, as in ``study.yaml``."""
 TUNING_SEED = 100
 """Held out: learning rates are chosen on it, and nothing else is."""

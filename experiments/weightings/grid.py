@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from experiments.study.run import RATES, TUNING_SEED, UPDATES, Run, validated
 
+LONGEST = 2 * UPDATES
+"""Updates of each round of the main comparison, to be doubled for as long as FD or trajectory error falls by it."""
+
 MAIN = {
     "truncated-snr": ("TruncatedSNR", None),
     "snr+1": ("SNRPlusOne", None),
@@ -33,6 +36,8 @@ FLOW = {
     "min-snr": ("MinSNR", None),
 }
 """From the built-in flow teacher, three training seeds each."""
+NUM_PAIRS = 3
+"""Training seeds on which numbers of updates are compared."""
 
 
 def weighting_options(name: str) -> tuple[str, ...]:
@@ -51,13 +56,26 @@ def tuning() -> Iterator[Run]:
 
 
 def weightings() -> Iterator[Run]:
-    """The question; and min-SNR at BSA's rate too, to tell a weighting from a rate."""
-    for names, seeds in ((MAIN, range(5)), (FURTHER, range(2))):
-        for name in names:
-            for seed in seeds:
-                yield Run("weightings", name, seed, weighting_options(name), _tuned_as(name))
+    """The question: five weightings, each at its own rate."""
+    words = ("--model.plan.updates", str(LONGEST), *validated(LONGEST))
     for seed in range(5):
-        yield Run("weightings", "min-snr-bsa-rate", seed, weighting_options("min-snr"), "bsa")
+        for name in MAIN:
+            yield Run("weightings", name, seed, (*weighting_options(name), *words), name)
+
+
+def convergence() -> Iterator[Run]:
+    """The same for half as many updates, beside the runs of the main comparison on the same seeds."""
+    yield from (run for run in weightings() if run.seed < NUM_PAIRS)
+    for seed in range(NUM_PAIRS):
+        for name in MAIN:
+            yield Run("convergence", f"{name}-{UPDATES}", seed, weighting_options(name), name)
+
+
+def caps() -> Iterator[Run]:
+    """Other caps, and two weightings that nobody distils with, beside BSA for as many updates."""
+    for name in ("bsa", "min-snr", *FURTHER):
+        for seed in range(2):
+            yield Run("caps", name, seed, weighting_options(name), _tuned_as(name))
 
 
 def flow_options(name: str) -> tuple[tuple[str, ...], int]:
@@ -88,7 +106,7 @@ def flow() -> Iterator[Run]:
 
 def guidance() -> Iterator[Run]:
     """Where guidance goes; a longer first round, in which it goes there."""
-    steps = ("--model.plan.start_steps", "8", "--model.plan.updates", "[180,60,60]")
+    steps = ("--model.plan.start_steps", "8", "--model.plan.updates", f"[{3 * UPDATES},{UPDATES},{UPDATES}]")
     rate = ("--model.optimizer.init_args.lr", "1e-4")
     for mode in ("outside", "baked", "embedded"):
         words = ("--model.guidance", mode.capitalize(), "--model.guidance.scale", "3")
@@ -96,26 +114,14 @@ def guidance() -> Iterator[Run]:
             yield Run("guidance", mode, seed, (*weighting_options("bsa"), *steps, *rate, *words))
 
 
-def budget() -> Iterator[Run]:
-    """A quarter of the usual updates, and four times as many, for those that differ most, beside the usual runs."""
-    names = ("truncated-snr", "min-snr", "bsa")
-    yield from (run for run in weightings() if run.setting in names and run.seed < 2)
-    for share, some in ((0.25, names), (4, names[1:])):
-        updates = round(share * UPDATES)
-        for name in some:
-            for seed in range(2):
-                words = (*weighting_options(name), "--model.plan.updates", str(updates), *validated(updates))
-                yield Run("budget", f"{name}-x{share:g}", seed, words, name)
-
-
 def ladder() -> Iterator[Run]:
     """64 steps to 4, halving or in one long jump, for as many network evaluations.
 
     Counting a backward pass as two forward passes, an update costs 2 + 3 evaluations a clip where steps are halved and
-    16 + 3 in the jump: four rounds of 60 updates are as much as 63 of the jump.
+    16 + 3 in the jump: four rounds of 240 updates are as much as 253 of the jump.
     """
     plan = ("--model.plan.start_steps", "64", "--model.plan.end_steps", "4", "--model.plan.off_grid", "true")
-    jump = ("--model.plan.factor", "16", "--model.plan.updates", "63", *validated(63))
+    jump = ("--model.plan.factor", "16", "--model.plan.updates", "253", *validated(253))
     for setting, words in (("halving", plan), ("jump", (*plan, *jump))):
         for seed in range(3):
             yield Run("ladder", setting, seed, (*weighting_options("bsa"), *words), "bsa")
@@ -140,11 +146,12 @@ def small() -> Iterator[Run]:
 TUNING = {"rates": tuning, "flow-rates": flow_tuning}
 PARTS = {
     "weightings": weightings,
+    "convergence": convergence,
+    "caps": caps,
     "flow": flow,
     "guidance": guidance,
     "ladder": ladder,
     "esc10": esc10,
-    "budget": budget,
     "small": small,
 }
 
