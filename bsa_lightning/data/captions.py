@@ -178,7 +178,7 @@ def _warn_of_other_folders(manifest: Path, entries: Mapping[Parts, _Entry]) -> N
     least = min(lost.values(), default=0)
     if other := [entries[key] for key, number in lost.items() if number > least]:
         _log.warning(
-            "%s: %d of %d clips are not where the list names them; files of their names in other folders were taken: %s",
+            "%s: %d of %d clips are not where the list names them; files of that name in other folders were taken: %s",
             manifest, len(other), len(lost), some([f"{entry.name} ({entry.file})" for entry in other]),
         )  # fmt: skip
 
