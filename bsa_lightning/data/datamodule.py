@@ -198,7 +198,7 @@ class AudioCapsLatents(LightningDataModule):
             world_size=world_size,
             position=self._position,
         )
-        if self.trainer is not None:
+        if isinstance(self.trainer, Trainer):
             _check_validation_interval(self.trainer, len(batches))
         return self._loader(self.train_reader, batches, self._upcoming)
 
