@@ -24,7 +24,7 @@ from endurance.jobs import Job, earlier, jobs, write_inputs
 from endurance.moments import Moment
 from endurance.processes import fork, import_everything, run
 
-ON_TWO = ("baked", "embedded", "denoising", "adaptive")
+ON_TWO = ("baked", "embedded", "denoising", "adaptive", "lora")
 """What is run on two processes too, where each attempt takes three times as long."""
 
 
