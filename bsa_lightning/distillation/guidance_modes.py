@@ -61,9 +61,9 @@ class GuidanceMode(ABC):
         Raises:
             UserError: if the teacher cannot be guided at this scale.
         """
-        lowest, highest = own.guidance_range or (0.0, float(LARGEST_SCALE))
+        lowest, highest = own.guidance_range or (0, LARGEST_SCALE)
         low, high = self.range or (self.scale, self.scale)
-        takes_scale = own.guidance == self.name == "embedded" and lowest <= low <= high <= highest
+        takes_scale = own.guidance == self.name == "embedded" and lowest <= low and high <= highest
         if own.guidance == "outside" or takes_scale or (own.guidance == "baked" and low == high == 1.0):
             return
         scales = f"{self.scale:g}" if low == high else f"scales from {low:g} to {high:g}"

@@ -157,10 +157,16 @@ def test_a_scale_is_never_dropped_for_want_of_the_null_conditioning(scale):
 def test_a_student_as_first_teacher(guidance, again, refused):
     own = SamplingSettings(4, guidance.name, guidance.scale, guidance.range)
     if refused:
-        with pytest.raises(UserError, match=f"a student with guidance {guidance.name}.*, which cannot be guided"):
+        by = f"{again.scale:g}" if again.range is None else "scales from {:g} to {:g}".format(*again.range)
+        told = f"a student with guidance {guidance.name}.*, which cannot be guided by {by} in the mode {again.name}"
+        with pytest.raises(UserError, match=told):
             again.check_teacher("models/student", own)
     else:
         again.check_teacher("models/student", own)
+
+
+def test_a_student_of_any_scale_takes_all():
+    Embedded(2.0, 0.0, 1000.0).check_teacher("models/student", SamplingSettings(4, "embedded", 2.0))
 
 
 def test_modes_are_what_they_are_where_nothing_else_is_said():

@@ -136,9 +136,14 @@ def test_hopeless_input_is_refused():
 
 
 def test_no_more_pairs_than_said_are_in_memory(monkeypatch):
+    assert kernel._PAIRS * torch.float64.itemsize == 128 * 2**20
     sizes, squares = [], kernel._squares
     monkeypatch.setattr(kernel, "_PAIRS", 60)
     monkeypatch.setattr(kernel, "_squares", lambda x, y: sizes.append(len(x) * len(y)) or squares(x, y))
     KernelDistance(rows(20, 3))(rows(15, 3, 1))
     assert max(sizes) == 60
     assert sum(sizes) == 20 * 20 + 15 * 15 + 20 * 15
+    sizes.clear()
+    monkeypatch.setattr(kernel, "_PAIRS", 1)
+    KernelDistance(rows(20, 3))
+    assert set(sizes) == {20}  # a row at a time, at least
