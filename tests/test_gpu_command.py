@@ -36,7 +36,7 @@ def test_every_part_runs_and_says_what_it_could_not_do(tmp_path):
     skipped = {test["test"].rpartition("::")[2] for test in tests if test["outcome"] == "skipped"}
     assert {"test_networks_sharded_over_one_device", "test_a_compiled_ladder_is_the_same"} <= skipped
     assert all("needs a CUDA device" in test["why"] for test in tests if test["outcome"] == "skipped")
-    assert sum(test["outcome"] == "passed" for test in tests) >= 10
+    assert sum(test["outcome"] == "passed" for test in tests) >= 50
     found = {result["what"] for result in lines(out / "full_size.jsonl")}
     assert found == {"device", "peak", "writing", "preparing", "training", "sampling"}
     trained = {

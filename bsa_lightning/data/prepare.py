@@ -155,7 +155,7 @@ def _prepare_share(
     devices: int,
     accelerator: str,
 ) -> None:
-    device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device("cpu")
+    device = torch.device(accelerator, rank) if accelerator == "cuda" else torch.device(accelerator)
     codec, conditioner = load_codec(teacher).to(device), load_conditioner(teacher).to(device)
     share = planned[rank::devices]
     if not share:

@@ -142,7 +142,6 @@ def restore_shared(checkpoint: dict[str, Any], module: nn.Module, teacher: Denoi
     restore_teacher(checkpoint, teacher)  # with its buffers, which nothing shares
 
 
-@torch.no_grad()
 def _fill(network: Denoiser, weights: dict[str, Tensor]) -> None:
     for name, tensor in network.state_dict().items():
         tensor.copy_(weights[name])

@@ -71,6 +71,19 @@ def convergence() -> Iterator[Run]:
             yield Run("convergence", f"{name}-{UPDATES}", seed, weighting_options(name), name)
 
 
+def longer() -> Iterator[Run]:
+    """Longer rounds where those of the main comparison have not converged, at 2 steps and at 1.
+
+    All at 1e-4, which was the best rate at these steps for every weighting.
+    """
+    for updates, names in ((8 * UPDATES, ("bsa", "min-snr", "truncated-snr")), (4 * UPDATES, ("bsa", "min-snr"))):
+        plan = ("--model.plan.updates", f"[{LONGEST},{LONGEST},{updates},{updates}]", *validated(LONGEST))
+        for seed in range(NUM_PAIRS):
+            for name in names:
+                options = (*weighting_options(name), *plan, "--model.optimizer.init_args.lr", "1e-4")
+                yield Run("longer", f"{name}-{updates}", seed, options)
+
+
 def caps() -> Iterator[Run]:
     """Other caps, and two weightings that nobody distils with, beside BSA for as many updates."""
     for name in ("bsa", "min-snr", *FURTHER):
@@ -147,6 +160,7 @@ TUNING = {"rates": tuning, "flow-rates": flow_tuning}
 PARTS = {
     "weightings": weightings,
     "convergence": convergence,
+    "longer": longer,
     "caps": caps,
     "flow": flow,
     "guidance": guidance,

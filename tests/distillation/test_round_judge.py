@@ -64,6 +64,7 @@ def test_a_round_is_extended_rolled_back_and_cooled_down(scripted, tmp_path, cap
     module, seen, look = scripted(script, plan=Plan(8, 4, 10, most_updates=14))
     assert seen == list(script)  # every third update, and where the round decides
     assert module.global_step == 12
+    assert module.trainer.callback_metrics["val/planned_updates"] == 12
     assert look.rates == [1e-3] * 11 + [0.5e-3]
     assert same(look.weights["before 11"], look.weights["after 9"])
     assert not same(look.weights["after 10"], look.weights["after 9"])
@@ -141,7 +142,7 @@ def test_validations_that_cannot_judge_are_refused(trainer, module, message):
         judge.setup(trainer_like(**trainer), module_like(**module), "fit")
     judge.setup(trainer_like(**trainer), module_like(**module), "validate")
     judge.setup(trainer_like(**trainer), module_like(plan=Plan(8, 4, 10), **module), "fit")
-    judge.setup(trainer_like(check_val_every_n_epoch=1), module_like(), "fit")
+    judge.setup(trainer_like(check_val_every_n_epoch=1), module_like(num_clips=2), "fit")
 
 
 @pytest.mark.parametrize("change", ["devices", "clips"])

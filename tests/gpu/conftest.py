@@ -1,4 +1,4 @@
-"""Tests for a CUDA device: ``make gpu`` runs them, on the CPU where none is there, so that they are known to run.
+"""Tests for a CUDA device: ``make gpu`` runs them, on a simulated device where none is there.
 
 Whatever has no meaning without a CUDA device asks for the fixture ``cuda``, and is skipped by name.
 """
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import context_of
 
 HERE = Path(__file__).parent
 
@@ -19,16 +20,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("default"), append=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def device():
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = "cuda" if torch.cuda.is_available() else "simulated"
+    with context_of(place):
+        yield torch.device(place)
 
 
 @pytest.fixture
-def cuda(device):
-    if device.type != "cuda":
+def cuda():
+    if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    return device
+    return torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)

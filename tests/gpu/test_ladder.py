@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from ladder import StopAt, data_of, module_of, trainer_of
+from places import context_of, trainer_on
 from tolerances import LADDERS, LOW_PRECISION
 
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
@@ -33,7 +34,7 @@ VALIDATED = {"limit_val_batches": 1.0, "val_check_interval": 4, "check_val_every
 
 def ladder(run, teacher, latents, *callbacks, on, settings=None, ckpt_path=None, **trainer):
     module = module_of(teacher, **{"optimizer": SGD} | (settings or {}))
-    trainer = trainer_of(run, *callbacks, accelerator="gpu" if on == "cuda" else "cpu", devices=1, **trainer)
+    trainer = trainer_of(run, *callbacks, **trainer_on(on) | trainer)
     trainer.fit(module, data_of(latents), ckpt_path=ckpt_path, weights_only=True)
     return module, trainer
 
@@ -119,7 +120,8 @@ def one_ladder(place, teacher, latents, run, stop, resume):
     callbacks = [StopAt(int(stop))] if int(stop) else []
     last = Path(run) / "checkpoints" / "last.ckpt" if int(resume) else None
     settings = {"ema_decay": 0.5, "optimizer": functools.partial(torch.optim.Adam, lr=1e-3)}
-    ladder(Path(run), teacher, latents, *callbacks, on=place, settings=settings, ckpt_path=last)
+    with context_of(place):
+        ladder(Path(run), teacher, latents, *callbacks, on=place, settings=settings, ckpt_path=last)
 
 
 def test_a_ladder_begun_here_goes_on_on_the_cpu(device, teacher_folder, latents_folder, tmp_path):

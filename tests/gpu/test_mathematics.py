@@ -80,13 +80,13 @@ def test_conditioning_is_chosen_and_repeated_as_on_the_cpu(device):
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5, torch.tensor([1.0, 2.0, 4.0])], ids=["one", "guided", "of each clip"])
-def test_no_float64_reaches_the_device(scale, cuda, teacher_folder):
+def test_no_float64_reaches_the_device(scale, device, teacher_folder):
     """MPS has none: times, schedules, weights and draws stay on the CPU."""
     from bsa_lightning.models.loading import load_denoiser
 
-    denoiser = load_denoiser(teacher_folder).to(cuda)
+    denoiser = load_denoiser(teacher_folder).to(device)
     z_t, conditioning = denoiser.example_inputs(3)
-    z_t, conditioning = z_t.to(cuda), conditioning.to(cuda)
+    z_t, conditioning = z_t.to(device), conditioning.to(device)
     denoise = predictor(denoiser, conditioning, null=conditioning[:1], guidance_scale=scale)
     with NoFloat64():
         draws = draw(seed=0, step=0, micro_batch=0, rank=0, latents=z_t, caption_dropout=0.5)

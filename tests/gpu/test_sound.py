@@ -5,9 +5,11 @@ import csv
 import pytest
 import torch
 from ladder import data_of, module_of, trainer_of
+from places import trainer_on
 from tolerances import DEVICES, SAMPLES
 from toy_clips import ToyClips
 
+from bsa_lightning.data import prepare
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.soundscapes import Soundscapes
@@ -24,7 +26,9 @@ def batches(folder):
     return list(data.train_dataloader())
 
 
-def test_a_store_prepared_here_is_that_of_the_cpu(device, teacher_folder, tmp_path):
+def test_a_store_prepared_here_is_that_of_the_cpu(device, teacher_folder, tmp_path, monkeypatch):
+    if device.type != "cuda":
+        monkeypatch.setattr(prepare, "_accelerator", lambda accelerator, _: accelerator)
     folders = tmp_path / "there", tmp_path / "here"
     for folder, place in zip(folders, (device.type, "cpu"), strict=True):
         prepare_folder(ToyClips(10), folder, str(teacher_folder), batch_size=4, accelerator=place)
@@ -63,12 +67,12 @@ def rows_of(run):
 def test_scores_are_those_of_the_cpu(device, teacher_folder, latents_folder, tmp_path):
     """One student, scored on both."""
     found = []
-    for name, accelerator in (("here", "cpu"), ("there", "gpu" if device.type == "cuda" else "cpu")):
+    for name, place in (("here", "cpu"), ("there", device.type)):
         run = tmp_path / name
         run.mkdir()
         clips, cache = ToyClips(24), tmp_path / f"{name}-cache"
         scoring = Scoring(ScoringSettings(clips, num_captions=12, batch_size=6, cache=cache))
-        trainer = trainer_of(run, scoring, accelerator=accelerator, devices=1)
+        trainer = trainer_of(run, scoring, **trainer_on(place))
         trainer.fit(module_of(teacher_folder), data_of(latents_folder))
         found.append(rows_of(run))
     here, there = found

@@ -28,13 +28,15 @@ TESTS = {
         f"{D}/test_methods.py", f"{D}/test_segmented_consistency.py", "tests/evaluation/test_renoised_students.py",
     ],
     "bsa_lightning/distillation/module.py": MODULE,
-    "bsa_lightning/distillation/rounds_module.py": [*MODULE, f"{D}/test_round_judge.py"],
+    "bsa_lightning/distillation/rounds_module.py": [*MODULE, f"{D}/test_round_judge.py", f"{D}/test_rounds_module.py"],
     "bsa_lightning/distillation/promotion.py": [f"{D}/test_promotion_hooks.py", f"{D}/test_promotion.py"],
     "bsa_lightning/distillation/draws.py": [f"{D}/test_draws.py", f"{D}/test_steps.py"],
     "bsa_lightning/distillation/guidance_modes.py": [
         f"{D}/test_guidance_modes.py", f"{D}/test_settings.py", f"{D}/test_averaging.py",
     ],
-    "bsa_lightning/distillation/adapters.py": [f"{D}/test_adapters.py", "tests/models/test_lora.py"],
+    "bsa_lightning/distillation/adapters.py": [
+        f"{D}/test_adapters.py", f"{D}/test_promotion.py", f"{D}/test_averaging.py", "tests/models/test_lora.py",
+    ],
     "bsa_lightning/distillation/clip_errors.py": [f"{D}/test_clip_errors.py"],
     "bsa_lightning/distillation/round_budget.py": [f"{D}/test_round_budget.py"],
     "bsa_lightning/distillation/round_judge.py": [f"{D}/test_round_judge.py"],
