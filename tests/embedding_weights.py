@@ -108,3 +108,44 @@ def frechet_audio_distance(monkeypatch):
         module.EncodecModel = None
         monkeypatch.setitem(sys.modules, name, module)
     return pytest.importorskip("frechet_audio_distance")
+
+
+CLAP_TEXTS = ["a dog barks", "rain on a roof", ""]
+
+
+def write_clap(folder, *, fusion=False, seed=0):
+    """A whole folder as transformers saves it: tiny, but at CLAP's own rate, bands, picture and width."""
+    from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
+
+    letters = sorted(set("".join(CLAP_TEXTS).replace(" ", "Ġ")))
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters]
+    text = {
+        "vocab_size": len(tokens),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "max_position_embeddings": 42,
+        "pad_token_id": 1,
+        "projection_dim": 512,
+    }
+    audio = ClapAudioConfig(
+        patch_embeds_hidden_size=8,
+        depths=[1, 1],
+        num_attention_heads=[2, 2],
+        hidden_size=16,
+        projection_dim=512,
+        enable_fusion=fusion,
+        fusion_type="aff_2d" if fusion else None,
+        aff_block_r=2,
+    )
+    torch.manual_seed(seed)
+    model = ClapModel(ClapConfig(text_config=text, audio_config=audio.to_dict(), projection_dim=512))
+    for weight in model.parameters():  # as initialised, all clips sound almost the same
+        if weight.ndim > 1:
+            torch.nn.init.kaiming_normal_(weight, nonlinearity="linear")
+    model.save_pretrained(folder)
+    ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc").save_pretrained(folder)
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    RobertaTokenizer(vocab=vocabulary, merges=[], model_max_length=40).save_pretrained(folder)
+    return folder

@@ -2,8 +2,8 @@
 
 Each part has a limit of its own, and what it found is in the folder as soon as it is known. Needs torch, lightning,
 transformers and this checkout; what else is missing is taken from the wheels that ``make gpu-wheels`` collects. On a
-machine without a CUDA device the tests run on a simulated one (``tests/simulated_device.py``), the other parts in a small
-form on the CPU, and all say what they could not do.
+machine without a CUDA device the tests run on a simulated one (``tests/simulated_device.py``), the other parts in a
+small form on the CPU, and all say what they could not do.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from ladder import StopAt, data_of, module_of, trainer_of
 from places import context_of, trainer_on
 from tolerances import LADDERS, LOW_PRECISION
 
+from bsa_lightning.distillation.denoising import Denoising
 from bsa_lightning.distillation.guidance_modes import Baked, Embedded, Outside
 from bsa_lightning.distillation.methods import SegmentedConsistency
 from bsa_lightning.distillation.rounds import Plan
@@ -63,6 +64,20 @@ def test_a_ladder_is_that_of_the_cpu(name, device, teacher_folder, latents_folde
     torch.testing.assert_close(weights(there), weights(here), **LADDERS)
     for metric, value in other.callback_metrics.items():
         assert float(trainer.callback_metrics[metric]) == pytest.approx(float(value), rel=1e-3), metric
+
+
+def test_a_fine_tuning_is_that_of_the_cpu(device, teacher_folder, latents_folder, tmp_path):
+    ends = []
+    for place in (device.type, "cpu"):
+        module = Denoising(str(teacher_folder), optimizer=SGD, ema_decay=0.5)
+        trainer = trainer_of(tmp_path / place, **trainer_on(place) | VALIDATED | {"max_steps": 4})
+        trainer.fit(module, data_of(latents_folder))
+        ends.append((module, float(trainer.callback_metrics["val/loss"])))
+    (there, loss), (here, expected) = ends
+    torch.testing.assert_close(
+        *(torch.cat([p.detach().cpu().flatten() for p in m.parameters()]) for m in (there, here)), **LADDERS
+    )
+    assert loss == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

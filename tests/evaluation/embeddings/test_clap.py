@@ -3,52 +3,13 @@ import shutil
 
 import pytest
 import torch
-from embedding_weights import refuse_network
+from embedding_weights import CLAP_TEXTS as TEXTS
+from embedding_weights import refuse_network, write_clap
 from safetensors.torch import load_file, save_file
 from tolerances import FLOAT32
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.evaluation.embeddings.clap import CLAP
-
-TEXTS = ["a dog barks", "rain on a roof", ""]
-
-
-def write_clap(folder, *, fusion=False, seed=0):
-    """A whole folder as transformers saves it: tiny, but at CLAP's own rate, bands, picture and width."""
-    from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
-
-    letters = sorted(set("".join(TEXTS).replace(" ", "Ġ")))
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters]
-    text = {
-        "vocab_size": len(tokens),
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "max_position_embeddings": 42,
-        "pad_token_id": 1,
-        "projection_dim": 512,
-    }
-    audio = ClapAudioConfig(
-        patch_embeds_hidden_size=8,
-        depths=[1, 1],
-        num_attention_heads=[2, 2],
-        hidden_size=16,
-        projection_dim=512,
-        enable_fusion=fusion,
-        fusion_type="aff_2d" if fusion else None,
-        aff_block_r=2,
-    )
-    torch.manual_seed(seed)
-    model = ClapModel(ClapConfig(text_config=text, audio_config=audio.to_dict(), projection_dim=512))
-    for weight in model.parameters():  # as initialised, all clips sound almost the same
-        if weight.ndim > 1:
-            torch.nn.init.kaiming_normal_(weight, nonlinearity="linear")
-    model.save_pretrained(folder)
-    ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc").save_pretrained(folder)
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    RobertaTokenizer(vocab=vocabulary, merges=[], model_max_length=40).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
