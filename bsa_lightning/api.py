@@ -155,7 +155,9 @@ def distill(
     if not (isinstance(steps, Sequence) and len(steps) == 2):
         raise UserError(f"steps is {steps!r}, but must be two numbers, of the teacher and the last student, as (8, 1)")
     if (train is None) == (captions is None) or (captions is not None and val is not None):
-        raise UserError("name either train, and val if there is any, or captions alone")
+        raise UserError(
+            "train, val and captions do not fit together; name either train, and val if there is any, or captions alone"
+        )
     if captions is not None:
         return TextToAudio(
             CaptionsAlone(

@@ -63,10 +63,10 @@ class Mistakes:
             raise UserError(enumerated(list(self.sentences)))
 
     def make(self, kind: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as jsonargparse calls it
-        """Returns an object, or ``REFUSED`` where a setting is wrong, of which each is noted.
+        """Returns an object, or ``REFUSED`` if a setting is wrong; every wrong setting is noted.
 
-        After a mistake the constructor is called again with a stand-in for the setting, whose value may be all that
-        was wrong; only what it says of another value that was given counts then.
+        After a mistake, the constructor is called again with a stand-in for the wrong value, to find further mistakes;
+        an error then counts only if it is about another value that the user gave.
 
         Args:
             kind: the class.

@@ -18,7 +18,7 @@ def convert(
 ) -> None:
     """Converts a checkpoint of Tango or TangoFlux, in its original layout, to a folder that we and diffusers open.
 
-    Which of them it is, the files of the folder say (tangoflux.safetensors, vae.safetensors), or the hub id.
+    The two are told apart by the files of the folder (tangoflux.safetensors, vae.safetensors), or by the hub id.
 
     Args:
         src: the folder or hub id of the checkpoint, or tango, tango-full, tango-full-ft-audiocaps, tango2, tango2-full,
@@ -26,10 +26,10 @@ def convert(
         dst: the folder to write, which must not exist.
         text_encoder: the folder or hub id of T5's tokenizer (and configuration); ``None`` takes the one that the
             checkpoint names.
-        vae: the checkpoint to take the codec from, for a checkpoint that training has written, which has none; ``None``
+        vae: the checkpoint to take the codec from, since checkpoints that training has written have no codec; ``None``
             takes the codec of src.
-        licence: the licence of the weights; ``None`` takes the one on the card of src, for TangoFlux non-commercial
-            research where the card names none.
+        licence: the licence of the weights; ``None`` takes the one on the card of src. If the card names none, it is
+            non-commercial research for TangoFlux.
     """
     from bsa_lightning.models.provenance import INDEX
     from bsa_lightning.models.tango.convert import convert_tango

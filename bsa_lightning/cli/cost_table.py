@@ -41,7 +41,7 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
         ("gradients", _size(found.gradients), "float32"),
         ("optimizer", _size(found.optimizer), _optimizer_name(config)),
         ("activations", _size(found.activations), f"peak, {batch_size} clips, {precision}, {_checkpointing(module)}"),
-        ("together", _size(found.total), "and the allocator's own, and DDP's buckets (again the gradients)"),
+        ("together", _size(found.total), "without the allocator's overhead and DDP's buckets (the gradients again)"),
     ]
     if is_published:
         print(f"{module.teacher_name} is no folder here, so that the shapes are those of the published weights\n")

@@ -64,15 +64,15 @@ def distill(
         captions: a text file with a caption on each line, a CSV file with a column caption, or JSON lines with
             captions.
         steps: the number of steps of the teacher and of the last student, as two numbers; the first is a power of two
-            times the second, and each round halves it.
+            times the second, since each round halves the number of steps.
         out: the folder of the run.
         updates: the number of updates of each round, at least 1; ``None`` is 60 on a CPU and 1000 on a GPU.
         batch_size: the number of clips of an update on each device; ``None`` is 16.
         learning_rate: the learning rate of Adam at the start of each round; ``None`` is 1e-4 for the built-in teacher
             and 3e-5 for others.
         weighting: the weighting of the loss, such as MinSNR; ``None`` is BSA with gamma = 5.
-        guidance: where guidance goes (Baked, Embedded, Outside) with its scale; ``None`` bakes in the scale that the
-            model is made for, with which latents are sampled, too.
+        guidance: where guidance goes (Baked, Embedded, Outside) with its scale, with which the latents are sampled,
+            too; ``None`` bakes in the scale that the model is made for.
         latents_per_caption: the number of latents that the teacher samples of each caption; ``None`` is as many as make
             256 latents.
         seed: the seed of order, noise, times and caption dropout, at least 0.

@@ -33,17 +33,17 @@ def export(
 ) -> None:
     """Writes a student with its teacher's codec and text encoder, ready for its pipeline class, with a model card.
 
-    Of a student that was trained with ``model.adapter``, its adapter is merged, or else written alone: in peft's
-    format, which diffusers' load_lora_adapter reads into the network of the first teacher.
+    If the student was trained with ``model.adapter``, its adapter is merged into the weights or, with ``adapter``,
+    written alone, in peft's format, which diffusers' load_lora_adapter reads into the network of the first teacher.
 
-    Of a run that has fine-tuned a teacher, the teacher is exported.
+    If the run has fine-tuned a teacher, the teacher is exported.
 
     Args:
         run: the folder of the run, or of one of its students in rounds/.
         dst: the folder to write, which must not exist.
         student: the student to export: "last" is the one with the fewest steps, "best" the one with the lowest score;
             or the name of a folder in rounds/.
-        metric: the column of scores.csv in which "best" is the lowest.
+        metric: the column of scores.csv by which "best" is chosen; the lowest value is the best.
         push_to_hub: the repository on the Hugging Face hub, as owner/name, to which the folder is uploaded, too.
         private: whether that repository, if it is new, can be seen by its owner alone.
         adapter: whether to write the adapter of the student alone, a small file beside its scheduler.

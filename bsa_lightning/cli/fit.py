@@ -129,7 +129,7 @@ class Command(LightningCLI):
             "--wandb",
             type=Literal["offline", "online", "disabled"] | None,
             default=None,
-            help="Weights & Biases; None is WANDB_MODE, or offline without it",
+            help="the mode of Weights & Biases; None takes WANDB_MODE, or offline if that is not set",
         )
         parser.add_argument(
             "--checkpoint_every", type=int, default=100, help="updates between two checkpoints to resume from"

@@ -39,8 +39,8 @@ def generate(
 
     Args:
         captions: the captions.
-        model: the folder of a model or a student, or of a run, whose last student it is, or "tiny" for the built-in
-            teacher.
+        model: the folder of a model, of a student, or of a run (which stands for its last student), or "tiny" for the
+            built-in teacher.
         steps: the number of steps of the sampler, at least 1; ``None`` takes what the model was made for.
         guidance: the guidance scale, at least 0, where 1 is no guidance; ``None`` takes what the model was made for.
         seed: the seed of the noise, at least 0; the same seed gives the same sound.

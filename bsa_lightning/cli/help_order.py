@@ -62,9 +62,9 @@ def put_ours_first(parser: ArgumentParser, command: str) -> None:
             str(title),
             "\nexamples:",
             *_lines(command, examples),
-            "\nwhat a class takes is told by its own help:",
+            "\nthe help of a class lists its settings:",
             *_lines(command, _CLASSES if command == "fit" else _CLASSES[-2:-1]),
-            "\n`lightning recipes` lists the recipes. An option is written whole; the last one counts.",
+            "\n`lightning recipes` lists the recipes. Write options in full; if one is repeated, the last one counts.",
         ]
     )
     # Only the help goes by the order of the groups.

@@ -23,7 +23,7 @@ COMMANDS = {
     "validate": ("fit", "distillation and trajectory error of a run, on its validation clips"),
     "test": ("fit", "score teacher and students at every step count, with repeats and intervals"),
     "predict": ("fit", "captions file to audio files, over all devices"),
-    "distill": ("distill", "a model and a file of captions to a student, its scores and a page, without any sound"),
+    "distill": ("distill", "a model and a file of captions to a student, its scores and a page, without recordings"),
     "prepare": ("prepare", "audio and captions to latents and text states, over all devices; resumable"),
     "convert": ("convert", "an original checkpoint of Tango or TangoFlux to a model folder"),
     "generate": ("generate", "one or more captions to wav files"),

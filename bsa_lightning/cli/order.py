@@ -35,7 +35,7 @@ def refuse_wrong_order(words: Sequence[str]) -> None:
         if _names_class(later, found) and (earlier := _forgotten(later, found)) is not None:
             raise UserError(
                 f"{_source(earlier)} sets {earlier.name} before {_source(later)} names {later.value} for"
-                f" {later.name}, which forgets it; give the class first"
+                f" {later.name}, which discards that setting; give the class first"
             )
     whole = [place for place in found if place.file is not None and place.name == "model" and place.is_class]
     for recipe in whole:

@@ -17,7 +17,7 @@ def run(words: list[str]) -> None:
         call(copy, words, positional=True)
         return
     print("\n".join(f"{name}\n{_comment(path)}" for name, path in recipes().items()))
-    print("Print one with `lightning recipes NAME`, and copy it out to be changed with --out FILE.")
+    print("`lightning recipes NAME` prints one, and `lightning recipes NAME --out FILE` makes a copy to be changed.")
 
 
 def copy(name: str, out: Path | None = None) -> None:

@@ -136,7 +136,7 @@ def model_of(model: str | Path, *, setting: str = "model") -> str | Path:
     if Named(run / "model", setting).is_model:
         return run / "model"
     if found.is_run:
-        raise UserError(f"{setting} is {model}, a run without a finished student; go on with it, or name another")
+        raise UserError(f"{setting} is {model}, a run without a finished student; continue it, or name another")
     return model
 
 

@@ -46,8 +46,8 @@ def score_model(
     For example: ``lightning score --model runs/fine-tune --clips Soundscapes --clips.num_clips 128 --clips.seed 3``.
 
     Args:
-        model: the folder of a model or a student, or of a run, whose last student or fine-tuned teacher it is, a hub
-            id, or "tiny" for the built-in teacher.
+        model: the folder of a model, of a student, or of a run (which stands for its last student or its fine-tuned
+            teacher), a hub id, or "tiny" for the built-in teacher.
         clips: held-out captioned sound, all of which is the reference, such as TangoManifest or Soundscapes.
         num_captions: the number of captions that sound is generated for, the first ones of clips; at least 1.
         seeds: the seeds of the sampling noise, one repeat each.
@@ -130,7 +130,8 @@ def refuse_folders(words: Sequence[str]) -> None:
     """
     if words:
         raise UserError(
-            f"{' and '.join(words)} would be folders of sound, but --model is scored against --clips; leave one out"
+            f"{' and '.join(words)} would be folders of sound to score, but --model is given, which is scored against"
+            " --clips; leave out the folders, or --model"
         )
 
 

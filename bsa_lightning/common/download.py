@@ -144,7 +144,7 @@ def _refuse_full(partial: Path, needed: int | None) -> None:
     free = shutil.disk_usage(partial.parent).free
     if needed is not None and free < needed:
         raise UserError(
-            f"the disk of {partial.parent} has {free / 1e6:.0f} MB of room, but {needed / 1e6:.0f} MB are to come;"
+            f"the disk of {partial.parent} has {free / 1e6:.0f} MB free, but {needed / 1e6:.0f} MB are still needed;"
             " free some space and run the same command again"
         )
 

@@ -1,14 +1,14 @@
 """Keeps Lightning from importing, at start-up, packages that the command does not use.
 
 ``import lightning.pytorch`` imports torch's compiler for one class and one decorator, and all of torchmetrics for two
-classes. torchmetrics in
-turn imports torchvision, scipy, sympy, transformers and librosa wherever they are installed, which takes longer than
-torch itself. Neither has a setting for that, so that their imports are changed here, and nowhere else:
+classes. torchmetrics in turn imports torchvision, scipy, sympy, transformers and librosa wherever they are installed,
+which takes longer than torch itself. Neither has a setting for that, so their imports are changed here, and nowhere
+else:
 
 - ``torchmetrics`` runs its own ``__init__`` at the first use of a name that is not listed in ``_TORCHMETRICS``. It is
   the same package with the same names and features, only later.
-- Lightning asks whether objects are ``torch._dynamo.OptimizedModule``, and does no more with this class. None is, as
-  long as ``torch._dynamo`` is not imported, so that a class which answers so stands for it.
+- Lightning uses the class ``torch._dynamo.OptimizedModule`` only in ``isinstance``. As long as ``torch._dynamo`` is not
+  imported, no object is an instance of it, so a class that takes this into account stands in its place.
 - Lightning decorates one method with ``torch.compiler.disable``, which imports the compiler at once. torch itself has a
   decorator that does the same at the first call.
 

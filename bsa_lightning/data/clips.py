@@ -123,9 +123,9 @@ class Clips(ABC):
         return hashlib.sha256(f"{digest.hexdigest()} {settings}".encode()).hexdigest()
 
     def sound_state(self) -> str:
-        """A text that differs where the sound of equal ids and captions does, as far as can be said without reading it.
+        """A text that differs if clips of equal ids and captions differ in sound, as far as known without reading it.
 
-        Stores that nobody has named, in the user's cache, are told apart by it.
+        It distinguishes the stores in the user's cache folder, which have no names given by the user.
         """
         return ""
 

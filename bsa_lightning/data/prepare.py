@@ -49,8 +49,8 @@ def prepare_folder(
     All recordings are read before the first one is encoded. Those that cannot be read are logged and count as missing,
     and the numbers of silent, clipped and cut recordings are logged, with the seconds that are left out.
 
-    If the folder contains a store of another list for the same teacher, its shards are kept whose clips are also
-    consecutive in the new list, with the same captions; the others are encoded again. The old store remains valid until
+    If the folder contains a store of another list for the same teacher, a shard is kept if its clips are consecutive in
+    the new list, too, with the same captions; the others are encoded again. The old store remains valid until
     the new one is complete. Clips are identified by their ids, so a file with new sound under an old name is not
     noticed; delete the folder then.
 

@@ -60,7 +60,8 @@ class WebDataset(Recordings):
         kind = kind.lower()
         if not kind or (kind == "json") != bool(entry):
             raise UserError(
-                f'caption_member is "{caption_member}", but must be such as txt, or json.caption for an entry of a json'
+                f'caption_member is "{caption_member}", but must be a suffix such as txt, or json.caption for the entry'
+                " caption of a JSON member"
             )
         paths = _shards(str(shards))
         folder = os.path.commonpath([path.parent for path in paths])

@@ -84,8 +84,8 @@ class TeacherSamples(Clips):
         train, test = hold_out(distinct_captions(self.file), num_held_out)
         self._captions = test if held_out else train
         if not self._captions:
-            part = "none is held out" if held_out else f"all of its {len(test)} are held out"
-            raise UserError(f"num_held_out is {num_held_out}, so that of the captions of {file} {part}; change it")
+            part = f"no caption of {file} is" if held_out else f"all {len(test)} captions of {file} are"
+            raise UserError(f"num_held_out is {num_held_out}, so that {part} held out; change it")
 
     def __len__(self) -> int:
         return len(self._captions) * self.latents_per_caption

@@ -33,9 +33,9 @@ def sample(
 
     Args:
         denoise: ``(z_t, t) -> Prediction``, conditioning and guidance bound; ``t`` is (batch,) float64 on the CPU.
-        schedule: the denoiser's.
-        noise: standard normal.
-        num_steps: N steps on the N + 1 times of the trailing grid.
+        schedule: the noise schedule of the denoiser.
+        noise: standard normal noise.
+        num_steps: the number of steps N, on the N + 1 times of the trailing grid.
         on_step: called after each step with its number, from 1.
     """
     z = noise

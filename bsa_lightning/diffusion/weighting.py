@@ -147,7 +147,7 @@ class FlowBSA(_Capped):
 
 
 class Tango(_Capped):
-    """The weighting that Tango was trained with: min(SNR, gamma) / SNR of its v-loss, which is times SNR + 1 in x."""
+    """w = min(SNR, gamma) (SNR + 1) / SNR: Tango was trained with min(SNR, gamma) / SNR as the weight of its v-loss."""
 
     name = "tango"
 
@@ -182,7 +182,7 @@ class OwnWeighting(Weighting):
         others = (Uniform, SNR, TruncatedSNR, SNRPlusOne, VelocityMSE, MinSNR, BSA, FlowBSA, Tango)
         if taken := [kind.__name__ for kind in others if kind.name == self.name]:
             raise UserError(
-                f'name is "{self.name}", by which reports know the results of {taken[0]}; choose another one'
+                f'name is "{self.name}", which is the name of {taken[0]} in scores and reports; choose another one'
             )
 
     @property
@@ -209,10 +209,10 @@ def check_weights(weighting: Weighting, schedule: Schedule, times: Tensor, *, wh
     """Refuses a weighting that gives no weight to any of ``times`` (n,); warns where it gives none to some of them.
 
     Args:
-        weighting: of the error in x.
-        schedule: from times to SNR.
-        times: that are trained at.
-        where: which times they are, for the message.
+        weighting: the weighting of the squared error in x.
+        schedule: the noise schedule, which gives the SNR at each time.
+        times: the times that are trained at.
+        where: a phrase that says which times these are, for the message.
 
     Raises:
         UserError: if all weights vanish in float32, or one is negative or not finite.

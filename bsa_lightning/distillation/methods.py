@@ -21,17 +21,18 @@ class Predictors(NamedTuple):
     """The predictors of a loss, with conditioning and guidance bound."""
 
     teacher: Predictor
-    """That of the first step of the target."""
+    """The predictor of the first step of the target."""
     second: Predictor
-    """That of the further steps of the target."""
+    """The predictor of the further steps of the target."""
     student: Predictor
-    """That of the step that is trained."""
+    """The predictor of the step that is trained."""
 
 
 class Method(ABC):
-    """What a step of the student from time t to s learns: a first predictor's step, then those of a second one.
+    """The base class of methods: which steps the target of the student's step from time t to time s is made of.
 
-    A method of one's own inherits from it; the module asks a method, and knows none by name.
+    A first predictor takes the first of these steps, a second predictor the further ones. Inherit from this class for a
+    method of your own; the module knows no method by name.
     """
 
     name: str

@@ -50,8 +50,8 @@ class ProgressiveDistillation(RoundsModule):
         seed: the seed of noise, times and caption dropout, at least 0.
         networks: the options of teacher and student, such as compilation; ``None`` is ``NetworkOptions()``.
         method: the method of distillation; ``None`` is ``Progressive()``.
-        adapter: trains a low-rank adapter of the student alone, whose other weights are its teacher's in memory, too;
-            ``None`` trains all weights.
+        adapter: the low-rank adapter to train in place of the weights of the student, which then shares its teacher's
+            weights in memory; ``None`` trains all weights.
     """
 
     def __init__(

@@ -43,7 +43,8 @@ class RoundBudget:
     clips, of the network that the round would end with, are compared with those of earlier validations of the round, on
     the same clips and noise; a difference counts if the whole 95 % interval of its mean over clips is on one side of
     zero. The error has fallen if it is lower than at the best validation so far, or than where it had last fallen (so
-    that steps count together which are too small each); it has risen if it is higher than at the best. Then:
+    that several falls that are each too small to count, count together); it has risen if it is higher than at the best.
+    Then:
 
     - The learning rate is held for four fifths of ``updates``, and a fifth longer each time that the error has fallen
       within the last fifth and not risen again, as far as ``most_updates`` allow with the cooldown.

@@ -35,11 +35,11 @@ _families: dict[str, type[Family] | str] = {
 
 
 def register_family(pipeline: str, family: type[Family]) -> None:
-    """Has model folders of a pipeline class read by ``family``, instead of by any that was registered before.
+    """Registers the family that reads the model folders of a pipeline class, in place of any registered before.
 
     A package whose families the ``lightning`` command should know names them in its entry points instead, in the
-    group ``bsa_lightning.families``. A run on several devices starts processes of its own, in which the module of
-    ``family`` is imported: there it must be one that can be, and not the program itself.
+    group ``bsa_lightning.families``. A run on several devices starts processes of its own, which import the module of
+    ``family``: for such a run, ``family`` must be defined in a module that can be imported, not in the program itself.
 
     Args:
         pipeline: the name that ``model_index.json`` gives as its ``_class_name``, such as "AudioLDMPipeline".
@@ -54,7 +54,7 @@ def register_family(pipeline: str, family: type[Family]) -> None:
 def resolve_folder(model: str | Path) -> Path:
     """The folder of ``model``: a path, a hub id, or the name of a built-in teacher.
 
-    What looks like a hub id is one where there is no folder of its first part; its files are fetched once.
+    A name of the form "owner/name" is a hub id unless there is a local folder "owner"; its files are fetched once.
 
     Raises:
         UserError: if there is no such folder, and no such repository on the hub that can be had.

@@ -45,7 +45,7 @@ def test_the_card_has_means_over_seeds_and_how_the_model_was_sampled(score, monk
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("a", "b", "--model", "tiny", *CLIPS), "a and b would be folders of sound, but --model is scored against"),
+        (("a", "b", "--model", "tiny", *CLIPS), "a and b would be folders of sound to score, but --model is given"),
         (("--model", "tiny"), "clips must be set"),
         (("--model", "tiny", *CLIPS, "--steps", "0"), "steps is 0, but must be a whole number, at least 1"),
         (("--model", "tiny", *CLIPS, "--steps", "5000"), "steps is 5000, but must be a finite number, at most 1024"),

@@ -147,7 +147,7 @@ def test_a_disk_without_room_is_found_before_the_transfer(path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2_000_000))
     with serving(CONTENT) as (url, _):
-        assert "has 2 MB of room, but 3 MB are to come; free some space" in refused(path, url)
+        assert "has 2 MB free, but 3 MB are still needed; free some space" in refused(path, url)
     assert not path.parent.exists()
 
 

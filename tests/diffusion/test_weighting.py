@@ -94,7 +94,7 @@ def test_a_student_records_the_settings_of_its_weighting():
     [
         (lambda snr: snr, None, "<lambda>, which has no import path that a run could record; define it by `def`"),
         (torch.log1p, None, "which has no import path"),
-        (bsa, None, 'name is "bsa", by which reports know the results of BSA; choose another one'),
+        (bsa, None, 'name is "bsa", which is the name of BSA in scores and reports; choose another one'),
         (log_snr, "a/b", 'name is "a/b", but must be of letters'),
         (log_snr, "", 'name is "", but must be of letters'),
     ],

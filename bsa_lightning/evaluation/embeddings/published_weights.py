@@ -111,8 +111,8 @@ def fill(network: nn.Module, path: Path, published: Published, read: Callable[[P
     if unquote(path.name) == published.name and published.sha256 and not published.is_it(sha256):
         raise UserError(
             f"{path} is damaged or another file (sha256 {sha256[:8]}..., {path.stat().st_size} bytes);"
-            f" put {published.whereabouts} there, or give weights of your own another name, under which they are taken"
-            " unchecked"
+            f" put {published.whereabouts} there, or, if these are weights of your own, give the file another name: it"
+            " is then not compared with the published one"
         )
     if published.sha256 and not published.is_it(sha256):
         _log.warning(

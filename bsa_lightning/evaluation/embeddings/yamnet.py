@@ -35,7 +35,7 @@ class YAMNet(Pretrained):
 
     A patch has 0.96 s, and starts 0.48 s after the one before; silence completes the last, as in TensorFlow's YAMNet.
     A clip's logits are those of its mean probabilities over all patches. The class agreement is the share of clips
-    among whose five most probable classes is one that the caption names; captions that name none are passed over.
+    for which the caption names at least one of the five most probable classes; captions that name none are left out.
 
     Args:
         weights: the file yamnet.h5, as TensorFlow publishes it, or the folder that it is kept in; ``None`` is the

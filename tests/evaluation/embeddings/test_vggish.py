@@ -141,7 +141,7 @@ def test_a_published_name_stands_for_the_published_bytes(file, tmp_path):
     path.write_bytes(file.read_bytes())
     with pytest.raises(UserError, match=r"damaged or another file \(sha256 .* put vggish-10086976\.pth") as refused:
         VGGish(path)
-    assert "or give weights of your own another name, under which they are taken unchecked" in str(refused.value)
+    assert "if these are weights of your own, give the file another name" in str(refused.value)
 
 
 def test_weights_of_ones_own_are_taken_and_said(file, caplog):
