@@ -18,7 +18,7 @@ import torch
 
 from bsa_lightning.cli.captions_alone import CaptionsAlone
 from bsa_lightning.cli.in_process import run_in_process
-from bsa_lightning.cli.ladder import default_rate, ladder_config, own_guidance, prepared
+from bsa_lightning.cli.ladder import default_rate, ladder_config, last_student, own_guidance, prepared
 from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.permissions import follow_umask
@@ -189,7 +189,7 @@ def distill(
         seed=seed,
     )
     run_in_process("fit", config, settings)
-    return TextToAudio(Path(out) / "rounds" / plan.rounds[-1].folder)
+    return TextToAudio(last_student(out, plan))
 
 
 def evaluate(run: str | Path, settings: Mapping[str, object] | None = None) -> Path:

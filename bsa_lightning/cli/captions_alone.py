@@ -15,7 +15,7 @@ import torch
 
 from bsa_lightning.cli.export import export
 from bsa_lightning.cli.in_process import run_in_process
-from bsa_lightning.cli.ladder import default_rate, ladder_config, own_guidance, prepared
+from bsa_lightning.cli.ladder import default_rate, ladder_config, last_student, own_guidance, prepared
 from bsa_lightning.common.errors import StoppedError, UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.common.ranges import check_seed
@@ -103,6 +103,7 @@ class CaptionsAlone:
         except StoppedError as error:
             text = f"{str(error).partition(';')[0]}; the same command goes on from there"
             raise StoppedError(text, error.exit_code) from error
+        last_student(self.out, self._plan)
         run_in_process("test", RunFolder(self.out).config() | {"run": str(self.out)}, None)
         with redirect_stdout(StringIO()):  # the table and the paths, which the command prints
             if not (self.out / STUDENT).is_dir():
@@ -183,15 +184,19 @@ class CaptionsAlone:
     def _guidance(self) -> GuidanceMode:
         return own_guidance(self.teacher) if self.guidance is None else self.guidance
 
+    @property
+    def _plan(self) -> Plan:
+        default = 1000 if torch.cuda.is_available() else 60
+        return Plan(*self.steps, updates=default if self.updates is None else self.updates)
+
     def _config(self, train: Prepared, held_out: Prepared) -> dict[str, Any]:
-        updates = (1000 if torch.cuda.is_available() else 60) if self.updates is None else self.updates
         scoring = ScoringSettings(num_captions=NUM_SCORED, seeds=SEEDS) if self.scoring is None else self.scoring
         if scoring.clips is None:
             scoring = replace(scoring, clips=PreparedSound(Path(held_out.folder), self.teacher))
         config = ladder_config(
             self.teacher,
             run=self.out,
-            plan=Plan(*self.steps, updates=updates),
+            plan=self._plan,
             train=train,
             val=held_out,
             weighting=self.weighting,

@@ -158,8 +158,8 @@ class Command(LightningCLI):
         self.folder = RunFolder(Path(self._get(self.config, "run")), fresh=fresh)
         # Other ranks start when the first has made the folder.
         if fresh and not self.begins and not self.of_folder.sentences:
-            overwrite = self._get(self.config, "overwrite")
-            self.of_folder.check(lambda: rank_zero_only(self.folder.refuse_if_used)(overwrite=overwrite), None)
+            settings = {"overwrite": self._get(self.config, "overwrite"), "config": self._dumped()}
+            self.of_folder.check(lambda: rank_zero_only(self.folder.refuse_if_used)(**settings), None)
         self.config[self.subcommand].ckpt_path = checkpoint
         self.callbacks: list[Callback] = [RunRecord(self.folder, self._dumped(), fresh=fresh)]
         point = self.mistakes.check(self._resume_point, None)

@@ -10,6 +10,7 @@ import torch
 
 from bsa_lightning.cli.as_config import as_config
 from bsa_lightning.common.cache import user_cache
+from bsa_lightning.common.errors import UserError
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.datamodule import AudioCapsLatents, Prepared
 from bsa_lightning.diffusion.weighting import BSA, Weighting
@@ -75,6 +76,21 @@ def ladder_config(
         },
         "scoring": {} if scoring is None else as_config(scoring),
     }
+
+
+def last_student(run: str | Path, plan: Plan) -> Path:
+    """Returns the folder of the last student of a fit that has ended.
+
+    Raises:
+        UserError: if the fit ended before that student was finished.
+    """
+    folder = Path(run) / "rounds" / plan.rounds[-1].folder
+    if not folder.is_dir():
+        raise UserError(
+            f"the training in {run} ended before its student of {plan.end_steps} steps was finished, since a limit such"
+            " as trainer.max_steps or trainer.max_time was reached; raise the limit, and go on with the run"
+        )
+    return folder
 
 
 def default_rate(teacher: str | Path) -> float:

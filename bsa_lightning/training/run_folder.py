@@ -93,14 +93,16 @@ class RunFolder:
                 f"run is {self.path}, which holds {taken[0]} but is not a run's folder; name another with --run"
             )
 
-    def refuse_if_used(self, *, overwrite: bool) -> None:
+    def refuse_if_used(self, *, overwrite: bool, config: Mapping[str, Any]) -> None:
         """Refuses a folder in which a new run cannot be started.
 
         Args:
             overwrite: whether a run that is there may be replaced.
+            config: the resolved configuration of the new run.
 
         Raises:
-            UserError: if the folder holds a run and ``overwrite`` is false, or holds something else.
+            UserError: if the folder holds a run and ``overwrite`` is false, if the new run needs what would be removed
+                with the old one, or if the folder holds something else.
         """
         refuse_file(self.path, setting="run")
         found = [path.name for path in self.path.iterdir() if not is_partial(path)] if self.path.is_dir() else []
@@ -119,6 +121,18 @@ class RunFolder:
                 f"run is {self.path}, which holds a run already; name another with --run, replace this one"
                 " (--overwrite true), or go on with its fit (--ckpt_path last)"
             )
+        parts = {name: config[name] for name in ("model", "data", "scoring") if name in config}
+        for key, value in _texts("", parts):
+            if self._would_remove(value):
+                raise UserError(
+                    f"{key} is {value}, which would be removed with the run that --overwrite true replaces; name"
+                    " another folder with --run, or copy it out first"
+                )
+
+    def _would_remove(self, name: str) -> bool:
+        run, path = self.path.resolve(), Path(name).resolve()
+        outputs = [run / output for output in OUTPUTS]
+        return path.exists() and (path == run or any(path == place or place in path.parents for place in outputs))
 
     def clear(self) -> None:
         """Removes what an earlier run has written to this folder, and nothing else."""
@@ -238,4 +252,13 @@ def _leaves(key: str, content: object) -> Iterator[tuple[str, object]]:
         for name, value in content.items():
             yield from _leaves(f"{key}.{name}" if key else str(name), value)
     else:
+        yield key, content
+
+
+def _texts(key: str, content: object) -> Iterator[tuple[str, str]]:
+    """Yields the dotted keys and the values of all texts in a nested configuration, those in lists too."""
+    items = content.items() if isinstance(content, Mapping) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in items:
+        yield from _texts(f"{key}.{name}" if key else str(name), value)
+    if isinstance(content, str):
         yield key, content

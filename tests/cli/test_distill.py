@@ -94,6 +94,22 @@ def test_captions_become_a_student_a_table_and_a_page(teacher_folder, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("captions")
+def test_a_fit_that_a_limit_has_stopped_is_not_taken_for_finished(teacher_folder, tmp_path, monkeypatch, capsys):
+    """Two of three rounds."""
+    words = ["distill", str(teacher_folder), "--captions", "captions.txt", "--out", "mine", "--steps", "8", "1"]
+    words += WORDS[3:-1]
+    assert lightning(monkeypatch, *words, QUICK.replace("{", "{trainer.max_steps: 2, ")) == 2
+    text = "the training in mine ended before its student of 1 steps was finished, since a limit such as trainer.max_"
+    assert text in capsys.readouterr().err
+    assert (tmp_path / "mine" / "rounds" / "1-4steps").is_dir()
+    assert not (tmp_path / "mine" / "student").exists()
+    assert lightning(monkeypatch, *words, QUICK) == 0
+    assert json.loads((tmp_path / "mine" / "student" / "provenance.json").read_text())["num_steps"] == 1
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("captions")
 def test_two_processes_go_the_whole_way(teacher_folder, tmp_path):

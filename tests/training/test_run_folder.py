@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -31,26 +32,49 @@ def test_a_run_keeps_its_wandb_id_until_it_is_replaced(run):
 def test_a_used_folder_is_refused_unless_overwritten(run):
     (run.path / "metrics.csv").write_text("step\n1\n")
     with pytest.raises(UserError, match="holds a run already"):
-        run.refuse_if_used(overwrite=False)
-    run.refuse_if_used(overwrite=True)
+        run.refuse_if_used(overwrite=False, config={})
+    run.refuse_if_used(overwrite=True, config={})
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"model": {"init_args": {"teacher": "{run}/model"}}}, "model.init_args.teacher"),
+        ({"model": {"model": "{run}"}}, "model.model"),
+        ({"data": {"train": {"folder": "{run}/samples/x/../store"}}}, "data.train.folder"),
+        ({"scoring": {"embeddings": [{}, {"weights": "{run}/rounds/1-4steps/w.pth"}]}}, "scoring.embeddings.1.weights"),
+    ],
+)
+def test_a_run_is_not_replaced_by_one_that_needs_a_part_of_it(run, tmp_path, monkeypatch, config, key):
+    for name in ("model", "samples/store", "samples/x", "rounds/1-4steps", "latents"):
+        (run.path / name).mkdir(parents=True)
+    (run.path / "rounds/1-4steps/w.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    here = json.loads(json.dumps(config).replace("{run}", os.path.relpath(run.path)))
+    with pytest.raises(UserError, match=rf"{key} is .*, which would be removed with the run"):
+        run.refuse_if_used(overwrite=True, config=here)
+    with pytest.raises(UserError, match="which holds a run already"):
+        run.refuse_if_used(overwrite=False, config=here)
+    kept = {"run": str(run.path), "data": {"train": str(run.path / "latents"), "n": 1}, "scoring": {"name": "nowhere"}}
+    run.refuse_if_used(overwrite=True, config=kept)
 
 
 def test_a_run_that_never_began_may_be_started_again(run):
-    run.refuse_if_used(overwrite=False)
+    run.refuse_if_used(overwrite=False, config={})
 
 
 @pytest.mark.parametrize("names", [[], ["wandb"], [".environment.json.partial-01234567-1-89abcdef"]])
 def test_a_new_folder_or_one_with_what_a_refused_or_killed_start_left_is_free(tmp_path, names):
     for name in names:
         (tmp_path / name).mkdir()
-    RunFolder(tmp_path).refuse_if_used(overwrite=False)
+    RunFolder(tmp_path).refuse_if_used(overwrite=False, config={})
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_what_is_no_run_is_never_overwritten(tmp_path, overwrite):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not a run's folder"):
-        RunFolder(tmp_path).refuse_if_used(overwrite=overwrite)
+        RunFolder(tmp_path).refuse_if_used(overwrite=overwrite, config={})
 
 
 def test_clearing_leaves_what_the_run_did_not_write(run):
@@ -95,7 +119,7 @@ def test_what_a_killed_removal_left_is_replaced_and_never_gone_on_with(run, dies
     monkeypatch.setattr("bsa_lightning.training.run_folder.remove", die)
     with pytest.raises(InterruptedError):
         run.clear()
-    RunFolder(run.path).refuse_if_used(overwrite=True)
+    RunFolder(run.path).refuse_if_used(overwrite=True, config={})
     assert run.last_checkpoint.exists() == (dies_at == 0)
     if run.last_checkpoint.exists() or (run.path / "rounds").exists():
         assert run.config() == CONFIG
