@@ -179,6 +179,11 @@ class OwnWeighting(Weighting):
         self.name = function.__name__.strip("_").replace("_", "-") if name is None else name
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise UserError(f'name is "{self.name}", but must be of letters, digits, and . + - _; choose another one')
+        if found := [word for word in ("-with-", "-by-") if word in f"-{self.name}-"]:
+            raise UserError(
+                f'name is "{self.name}", in which "{found[0]}" would begin the name of a sampler or method in the'
+                " names of folders; give another name"
+            )
         others = (Uniform, SNR, TruncatedSNR, SNRPlusOne, VelocityMSE, MinSNR, BSA, FlowBSA, Tango)
         if taken := [kind.__name__ for kind in others if kind.name == self.name]:
             raise UserError(

@@ -63,7 +63,12 @@ class ResumePoint(RoundObserver):
         self._written: int | None = None
         self._logged: dict[str, Any] = {}
         self._stepped: int | None = None
+        self._is_fit = False
         self._is_resumed = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del trainer, pl_module
+        self._is_fit = stage == "fit"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.interruption.listen()
@@ -121,9 +126,14 @@ class ResumePoint(RoundObserver):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._logged, self._stepped, self._is_resumed = state_dict["logged"], state_dict["stepped"], True
-        # The run's own config.yaml may have been edited since.
+        # The run's own config.yaml may have been edited since. A validation may have data and precision of its own.
         if "settings" in state_dict:
-            self.folder.refuse_other(self.settings, state_dict["settings"])
+            section = "" if self._is_fit else "model."
+            now, then = (
+                {key: value for key, value in settings.items() if key.startswith(section)}
+                for settings in (self.settings, state_dict["settings"])
+            )
+            self.folder.refuse_other(now, then)
         else:
             rank_zero_warn(f"{self.file} is of an earlier version and holds no settings, so that they are not compared")
 

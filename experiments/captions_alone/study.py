@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import bsa_lightning as bsa
+from bsa_lightning.common.files import atomic_write
 from bsa_lightning.data.clips import Clips
 from bsa_lightning.data.prepare import prepare_folder
 from bsa_lightning.data.prepared_sound import PreparedSound
@@ -72,7 +73,9 @@ def train(clips: Clips, run: Path, seed: int) -> None:
 def score_against_teacher(run: Path, copy: Path, sound: PreparedSound) -> None:
     """Scores the students of a run, in a copy of it, against the teacher's own sound."""
     if not copy.is_dir():
-        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("scores.*", "differences.csv", "rows", "samples"))
+        with atomic_write(copy) as partial:
+            left_out = shutil.ignore_patterns("scores.*", "differences.csv", "rows", "samples")
+            shutil.copytree(run, partial, ignore=left_out)
     bsa.evaluate(copy, {"scoring.clips": sound})
 
 

@@ -31,6 +31,8 @@ for _part in methods.TEACHERS:
     TUNING[f"{_part}-rates"] = functools.partial(methods.tuning, _part)
 REFUSED = 2
 """Exit code of a command that says in a sentence why it stopped."""
+DIVERGED = ("had no usable gradient", "weights that are not finite")
+"""Of the sentence, where the rate was too high."""
 
 
 def command(words: list[str], log: Path) -> None:
@@ -83,8 +85,11 @@ class Study:
                 raise
 
     def is_done(self, run: Run) -> bool:
-        """Whether nothing is left to do."""
-        return (run.folder(self.root) / "done").is_file()
+        """Whether nothing is left to do; refuses what was done with other options."""
+        done = run.folder(self.root) / "done"
+        if done.is_file() and done.read_text() != " ".join(run.options):
+            raise SystemExit(f"{done.parent} was run with the options {done.read_text()!r}; move it out of the way")
+        return done.is_file()
 
     def run(self, run: Run) -> None:
         began = time.monotonic()
@@ -97,10 +102,10 @@ class Study:
         if code == 0 and run.scored:
             code = self.lightning(["test", "--config", str(folder / "config.yaml")], log)
         # A rate at which training was given up is simply bad.
-        diverged = code == REFUSED and not run.scored and (folder / "metrics.csv").is_file()
+        diverged = code == REFUSED and not run.scored and any(sign in last_line(log) for sign in DIVERGED)
         if code and not diverged:
             raise SystemExit(f"{folder} ended with {code}: {last_line(log)}")
-        (folder / "done").touch()
+        (folder / "done").write_text(" ".join(run.options))
         (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # the largest file, of use to nobody now
         print(f"  {folder}: {time.monotonic() - began:.0f} s", flush=True)
 

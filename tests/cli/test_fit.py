@@ -86,7 +86,10 @@ def test_validate_adds_nothing_to_the_run(lightning, run):
     lightning("fit")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert lightning("validate") == (0, "")
+    other = ("--trainer.accumulate_grad_batches", "2", "--data.seed", "3")
+    assert lightning("validate", *other) == (0, "")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert lightning("fit", "--ckpt_path", "last", *other)[0] == 2
 
 
 def test_a_second_fit_is_refused_and_damages_nothing(lightning, run):

@@ -95,6 +95,8 @@ def test_a_student_records_the_settings_of_its_weighting():
         (lambda snr: snr, None, "<lambda>, which has no import path that a run could record; define it by `def`"),
         (torch.log1p, None, "which has no import path"),
         (bsa, None, 'name is "bsa", which is the name of BSA in scores and reports; choose another one'),
+        (log_snr, "snr-with-floor", 'name is "snr-with-floor", in which "-with-" would begin the name of a sampler'),
+        (log_snr, "by-hand", 'name is "by-hand", in which "-by-" would'),
         (log_snr, "a/b", 'name is "a/b", but must be of letters'),
         (log_snr, "", 'name is "", but must be of letters'),
     ],
