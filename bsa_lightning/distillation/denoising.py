@@ -21,6 +21,7 @@ from bsa_lightning.distillation.draws import draw, seed_networks
 from bsa_lightning.distillation.validation import WeightedMean
 from bsa_lightning.models import provenance as origin
 from bsa_lightning.models.base import Denoiser
+from bsa_lightning.models.family import copy_licences
 from bsa_lightning.models.loading import folder_sha256, load_denoiser, read_licence, read_provenance
 from bsa_lightning.models.model_folder import ModelFolder
 from bsa_lightning.models.predictor import predictor
@@ -166,6 +167,7 @@ class Denoising(LatentModule):
         self._check_start()
         with atomic_write(folder) as partial:
             shutil.copytree(start, partial, ignore=shutil.ignore_patterns(family_of(start).network, ".*", "*.md"))
+            copy_licences(start, partial)
             network.save(partial)
             family_of(start).carry_pipeline(partial)
             known = read_provenance(start)

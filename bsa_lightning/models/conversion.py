@@ -15,7 +15,7 @@ from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import atomic_write
 from bsa_lightning.models import provenance as origin
 from bsa_lightning.models.family import Family, copy_licences
-from bsa_lightning.models.hub import fetch
+from bsa_lightning.models.hub import LICENCE_FILES, fetch
 from bsa_lightning.models.model_card import licence_of, model_card
 from bsa_lightning.models.model_folder import check_finite
 from bsa_lightning.models.provenance import INDEX
@@ -179,7 +179,7 @@ def source_folder(
         src: a folder, a hub id, or one of ``published``.
         files: the files that a repository of the hub must have.
         published: the names of declare-lab's checkpoints on the hub.
-        optional: patterns of files to fetch if the repository has them, besides its card.
+        optional: patterns of files to fetch if the repository has them, besides its card and its licence.
         option: the option with which the user can name a folder instead, for the message.
 
     Raises:
@@ -193,7 +193,7 @@ def source_folder(
         raise UserError(
             f'{src} is neither a folder nor a hub id; name a folder, "owner/name", or one of {", ".join(published)}'
         )
-    return fetch(named, files, optional=("README.md", *optional), option=option)
+    return fetch(named, files, optional=("README.md", *LICENCE_FILES, *optional), option=option)
 
 
 def hub_id(src: str, *, published: Sequence[str]) -> str | None:

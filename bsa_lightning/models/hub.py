@@ -16,8 +16,10 @@ from bsa_lightning.common.download import is_offline
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import disk_trouble, sha256_of_file
 
-_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.md"]
-"""Patterns of the files of a model folder that are downloaded: weights in one format only, and its card."""
+LICENCE_FILES = ("*LICEN*", "*icen[cs]e*", "*NOTICE*", "*otice*")
+"""Patterns of licence and notice files, which every copy of a model must carry."""
+_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.md", *LICENCE_FILES]
+"""Patterns of the files of a model folder that are downloaded: weights in one format only, its card and its licence."""
 
 
 def fetch(hub_id: str, files: Sequence[str], *, optional: Sequence[str] = (), option: str) -> Path:

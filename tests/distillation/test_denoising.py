@@ -67,6 +67,16 @@ def test_the_default_loss_is_plain_v_mse(teacher_folder, latents_folder):
     torch.testing.assert_close(loss, (v[0] - v[1]).square().mean(), rtol=1e-4, atol=0)
 
 
+def test_the_licence_is_passed_on_and_the_card_is_not(teacher_folder, latents_folder, tmp_path):
+    start = shutil.copytree(teacher_folder, tmp_path / "start")
+    for name in ("LICENSE.md", "NOTICE", "README.md"):
+        (start / name).write_text("theirs")
+    train(module_of(start), latents_folder, tmp_path / "run", max_steps=1)
+    assert [(tmp_path / "run" / "model" / name).is_file() for name in ("LICENSE.md", "NOTICE")] == [True, True]
+    card = tmp_path / "run" / "model" / "README.md"
+    assert not card.is_file() or card.read_text() != "theirs"
+
+
 def test_without_an_end_the_rate_cannot_fall(teacher_folder, latents_folder, tmp_path):
     with pytest.raises(UserError, match="max_steps is not set"):
         train(module_of(teacher_folder), latents_folder, tmp_path, max_steps=-1)

@@ -12,7 +12,7 @@ import threading
 import pytest
 from ports import free_port
 
-from bsa_lightning.models.hub import fetch_model
+from bsa_lightning.models.hub import _MODEL_FILES, fetch_model
 
 COMMIT = "0" * 40
 FILES = {"config.json": b'{"width": 3}', "model.safetensors": random.Random(0).randbytes(1_000_000)}
@@ -141,3 +141,11 @@ def test_a_model_is_asked_for_once_in_a_process(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
     assert [fetch_model("somebody/else"), fetch_model("somebody/else")] == [tmp_path, tmp_path]
     assert asked == ["somebody/else"]
+
+
+def test_the_licence_of_a_model_is_fetched_with_it():
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = ["LICENSE", "NOTICE", "Licence.pdf", "notice.html", "README.md", "unet/config.json"]
+    found = filter_repo_objects([*wanted, "model.bin", "samples/rain.wav"], allow_patterns=_MODEL_FILES)
+    assert list(found) == wanted

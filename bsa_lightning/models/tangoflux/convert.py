@@ -37,8 +37,6 @@ from bsa_lightning.models.tangoflux.family import TangoFluxFamily
 if TYPE_CHECKING:
     from diffusers import AutoencoderOobleck
 
-_LICENCE_FILES = ("*LICEN*", "*icen[cs]e*", "*NOTICE*", "*otice*")
-"""Patterns of the licence files of a hub repository."""
 _LICENCE = (
     "non-commercial research only (Stability AI Community License; WavCaps, academic use only; UK research exemption)"
 )
@@ -82,7 +80,7 @@ def convert_tangoflux(
     """
     refuse_existing(dst, setting="dst")
     option = f"SRC; likewise {TEXT_ENCODER} with {', '.join(TEXT_FILES)}, as --text_encoder"
-    folder = source_folder(src, FILES, published=PUBLISHED, optional=_LICENCE_FILES, option=option)
+    folder = source_folder(src, FILES, published=PUBLISHED, option=option)
     codec_folder = folder if vae is None else source_folder(vae, FILES[2:], published=PUBLISHED, option="--vae")
     checkpoint = read_checkpoint(folder, codec_folder)
     words = text_folder(text_encoder or checkpoint.config["text_encoder_name"], folder)
