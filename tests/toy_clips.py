@@ -25,3 +25,10 @@ class ToyClips(Clips):
         generator = torch.Generator().manual_seed(i)
         wave = 0.5 * torch.rand(num_samples, generator=generator) * (torch.arange(num_samples) % (50 + 7 * i) < 25)
         return wave if num_channels == 1 else wave / torch.arange(1, num_channels + 1)[:, None]
+
+
+class BrokenClips(ToyClips):
+    """The sixth clip is not a number."""
+
+    def waveform(self, i, **form):
+        return super().waveform(i, **form) * (torch.nan if i == 5 else 1)

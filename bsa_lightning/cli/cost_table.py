@@ -54,7 +54,7 @@ def print_plan(parser: ArgumentParser, config: Namespace) -> None:
     print(f"{'student':<12}{found.student_flops / 1e12:>10.3g}  TFLOP, forward and backward")
     print(f"\none evaluation of the network for one clip: {evaluation / 1e12:.3g} TFLOP")
     for round_ in module.plan.rounds:
-        before = module.plan.factor * round_.num_steps
+        before = module.plan.start_steps if module.method.keeps_teacher else module.plan.factor * round_.num_steps
         print(f"round {round_.index + 1}: {before} to {round_.num_steps} steps, {_budget(round_, module.plan)}")
     if module.plan.is_adaptive:
         kept = _size(found.student + found.average)

@@ -13,6 +13,7 @@ from pathlib import Path
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import disk_trouble, sha256_of_file
 from bsa_lightning.common.locks import locked
+from bsa_lightning.common.settings_alone import refuse_to_load
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def fetch_file(path: Path, *, url: str, sha256: str, page: str) -> None:
     """
     if path.is_file():
         return
+    refuse_to_load(path)
     advice = f"put {path.name} from {page} there (sha256 {sha256[:8]}...)"
     if is_offline():
         raise UserError(f"{path.absolute()} is not there, and HF_HUB_OFFLINE is set; {advice}")

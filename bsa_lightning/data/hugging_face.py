@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.settings_alone import refuse_to_load
 from bsa_lightning.data.audio import Channels
 from bsa_lightning.data.recordings import BrokenSourceError, Columns, Recordings, refuse_repeated, state_of
 from bsa_lightning.data.sound_source import SoundBytes, Source
@@ -108,6 +109,7 @@ def _open(
     Raises:
         UserError: if it cannot be opened, or has no such split or columns.
     """
+    refuse_to_load(path)
     datasets = _library()
     wanted = [name for name in columns.names if name != columns.audio]
     try:

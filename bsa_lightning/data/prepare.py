@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.queues import SimpleQueue
@@ -105,9 +106,12 @@ def prepare_folder(
             _prepare_share(0, *arguments)
         else:
             errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
-            torch.multiprocessing.spawn(_prepare_and_report, (errors, *arguments), nprocs=devices)
-            if not errors.empty():
-                raise UserError(errors.get())
+            try:
+                torch.multiprocessing.spawn(_prepare_and_report, (errors, *arguments), nprocs=devices)
+            except torch.multiprocessing.ProcessExitedException:
+                if errors.empty():
+                    raise
+                raise UserError(errors.get()) from None
         _finish(out, planned, request, conditioner)
     return len(chosen)
 
@@ -138,11 +142,15 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _prepare_and_report(rank: int, errors: SimpleQueue[str], *arguments: Any) -> None:  # noqa: ANN401 - the arguments of _prepare_share
-    """Passes a ``UserError`` to the first process, which would otherwise see the traceback of another process."""
+    """Passes a ``UserError`` to the first process, which would otherwise see the traceback of another process.
+
+    The exit code ends the other processes, too, whose work would be for nothing.
+    """
     try:
         _prepare_share(rank, *arguments)
     except UserError as error:
         errors.put(str(error))
+        sys.exit(1)
 
 
 def _prepare_share(

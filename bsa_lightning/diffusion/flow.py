@@ -50,7 +50,8 @@ class Shift(Warp):
         self.shift = shift
 
     def __call__(self, t: Tensor) -> Tensor:
-        return self.shift * t / (1 + (self.shift - 1) * t)
+        # 1 + (shift - 1) is not shift for all numbers, such as 0.1.
+        return torch.where(t == 1, 1.0, self.shift * t / (1 + (self.shift - 1) * t))
 
 
 class LogSNR(Warp):

@@ -15,6 +15,7 @@ from pathlib import Path
 from bsa_lightning.common.download import is_offline
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import disk_trouble, sha256_of_file
+from bsa_lightning.common.settings_alone import refuse_to_load
 
 LICENCE_FILES = ("*LICEN*", "*icen[cs]e*", "*NOTICE*", "*otice*")
 """Patterns of licence and notice files, which every copy of a model must carry."""
@@ -76,6 +77,7 @@ def _snapshot(hub_id: str, patterns: Sequence[str]) -> Path:
         _NotFetchedError: if they cannot be had.
         UserError: if the disk is full or cannot be written.
     """
+    refuse_to_load(hub_id)
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils import enable_progress_bars
 

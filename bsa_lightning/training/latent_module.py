@@ -125,9 +125,14 @@ class LatentModule(LightningModule, ABC):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Updates the network, and its average unless the update was skipped, before any callback sees the step."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of half precision
+        scale = 0.0 if scaler is None else scaler.get_scale()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.has_pending_gradients = False
-        if self.ema is not None and any(parameter.grad is not None for parameter in self.learner.parameters()):
+        # A scaler that skips an update keeps the gradients and lowers its scale.
+        is_skipped = scaler is not None and scaler.get_scale() < scale
+        has_gradients = any(parameter.grad is not None for parameter in self.learner.parameters())
+        if self.ema is not None and has_gradients and not is_skipped:
             self.ema.update(self.learner)
         optimizer.zero_grad()  # frees the gradients' memory before the next forward pass
 

@@ -22,6 +22,16 @@ def test_a_plan_says_the_steps_and_updates_of_every_round(monkeypatch, capsys, t
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plan_of_a_method_that_keeps_its_teacher_says_so(monkeypatch, capsys, tmp_path):
+    words = ["fit", "--config", "configs/demo.yaml", "--run", str(tmp_path / "run"), "--plan"]
+    words += ["--model.method", "SegmentedConsistency", "--model.ema_decay", "0.9", "--model.plan.end_steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["lightning", *words])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("round")]
+    assert lines == ["round 1: 8 to 4 steps, 120 updates", "round 2: 8 to 2 steps, 120 updates"]
+
+
 def test_a_plan_says_where_shapes_are_those_of_published_weights(monkeypatch, capsys, tmp_path):
     words = ["fit", "--config", "tango-audiocaps", "--run", str(tmp_path / "run"), "--plan"]
     monkeypatch.setattr(sys, "argv", ["lightning", *words])

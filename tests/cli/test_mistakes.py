@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from embedding_weights import refuse_network
 from toys import TOY_CONFIG
 
 from bsa_lightning.cli import (
@@ -14,8 +15,12 @@ from bsa_lightning.cli.main import main
 from bsa_lightning.cli.order import refuse_wrong_order
 from bsa_lightning.cli.setting_places import places, without_setting, yaml_settings
 from bsa_lightning.common.errors import UserError
+from bsa_lightning.common.settings_alone import NotLoadedError, without_networks
+from bsa_lightning.data.hugging_face import HuggingFaceDataset
 from bsa_lightning.data.soundscapes import Soundscapes
+from bsa_lightning.evaluation.embeddings.vggish import VGGish
 from bsa_lightning.evaluation.scoring_settings import ScoringSettings
+from bsa_lightning.models.hub import fetch_model
 
 
 @pytest.fixture
@@ -180,3 +185,17 @@ def test_a_setting_of_two_values_is_refused(refused):
     text = refused(*words, "--settings", "{model.init_args.plan.updates: 9}")
     assert "settings has model.init_args.plan.updates = 9" in text
     assert "says 3; give one of the two" in text
+
+
+def test_nothing_is_fetched_in_place_of_a_wrong_setting(monkeypatch, tmp_path):
+    """The other settings are tried with the published weights, which is what the setting is without a value."""
+    refuse_network(monkeypatch)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    mistakes = Mistakes(())
+    mistakes.make(VGGish, weights=tmp_path / "typo.pth")
+    assert len(mistakes.sentences) == 1
+    with without_networks():
+        for fetches, *settings in ((VGGish,), (fetch_model, "somebody/model"), (HuggingFaceDataset, "somebody/set")):
+            with pytest.raises(NotLoadedError):
+                fetches(*settings)

@@ -1,12 +1,13 @@
 import resource
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from filelock import FileLock
 from tiny_model import write_model
-from toy_clips import ToyClips
+from toy_clips import BrokenClips, ToyClips
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.locks import LOCK
@@ -105,9 +106,19 @@ def test_another_request_is_refused_and_damages_nothing(latents_folder, teacher_
 
 
 def test_a_mistake_in_another_process_is_still_one_sentence(teacher_folder, tmp_path):
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="is not empty and holds no prepared latents"):
-        prepare_again(tmp_path, teacher_folder, devices=2)
+    with pytest.raises(UserError, match='^clip "toy-5" has a latent of the codec that is not a finite number'):
+        prepare_folder(BrokenClips(6), tmp_path, str(teacher_folder), batch_size=3, shard_size=3, devices=2)
+
+
+def test_a_mistake_ends_its_process_and_with_it_the_others(monkeypatch):
+    def fail(*_):
+        raise UserError("nothing fits")
+
+    monkeypatch.setattr(prepare, "_prepare_share", fail)
+    told = []
+    with pytest.raises(SystemExit, match="1"):
+        prepare._prepare_and_report(1, SimpleNamespace(put=told.append))
+    assert told == ["nothing fits"]
 
 
 def test_a_folder_of_something_else_is_not_touched(teacher_folder, tmp_path):
@@ -161,16 +172,9 @@ def test_two_at_once_take_turns(latents_folder, teacher_folder, tmp_path, caplog
     assert contents(tmp_path / "store") == contents(latents_folder)
 
 
-class _Broken(ToyClips):
-    """One clip is not a number."""
-
-    def waveform(self, i, **length):
-        return super().waveform(i, **length) * (torch.nan if i == 5 else 1)
-
-
 def test_a_clip_without_a_finite_latent_is_named_and_not_written(teacher_folder, tmp_path):
     with pytest.raises(UserError, match='clip "toy-5" has a latent of the codec that is not a finite number'):
-        prepare_again(tmp_path / "store", teacher_folder, clips=_Broken(24))
+        prepare_again(tmp_path / "store", teacher_folder, clips=BrokenClips(24))
     assert [path.name for path in (tmp_path / "store").iterdir()] == [prepare.REQUEST]
 
 

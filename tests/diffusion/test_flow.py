@@ -50,6 +50,11 @@ def test_a_shift_is_that_of_diffusers():
     torch.testing.assert_close(Shift(3.0)(trailing_grid(8)).float(), scheduler.sigmas, **FLOAT32)
 
 
+def test_every_shift_ends_where_it_should():
+    for hundredths in range(1, 1000):
+        assert FlowSchedule(Shift(hundredths / 100)).warp(torch.ones(1, dtype=torch.float64)) == 1
+
+
 def test_ends_that_rounding_has_moved_do_not_leap():
     assert LogSNR()(tensor(1e-17, 1 - 1e-16)).tolist() == [0, 1]
     assert LogSNR()(tensor(1e-6)).item() == pytest.approx(1 / (1 + math.e**2), rel=1e-4)

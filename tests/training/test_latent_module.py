@@ -62,6 +62,14 @@ def test_the_average_moves_with_an_update_that_is_one(module):
     assert float((moved - student).abs().max()) == pytest.approx(0.1, rel=1e-5)
     torch.testing.assert_close(weights(module.ema.average), (before + moved) / 2)
     assert first.grad is None
+    plugin = module.trainer.strategy.precision_plugin
+    average = weights(module.ema.average)
+    for scales, moves in (([4.0, 2.0], False), ([4.0, 4.0], True), ([4.0, 8.0], True)):
+        plugin.scaler = SimpleNamespace(get_scale=functools.partial(scales.pop, 0))
+        module.optimizer_step(0, 0, optimizer, closure)
+        assert torch.equal(weights(module.ema.average), average) is not moves
+        average = weights(module.ema.average)
+    del plugin.scaler
     module.ema = None
     module.optimizer_step(0, 0, optimizer, closure)
     assert not torch.equal(weights(module.student), moved)
