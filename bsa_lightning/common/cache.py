@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from bsa_lightning.common.files import atomic_write, make_folder, remove_partial
+from bsa_lightning.common.files import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,18 +20,15 @@ def user_cache(name: str) -> Path:
 
 
 def write_shared_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file to a folder that several runs share, and removes partial files of killed processes.
+    """Writes a safetensors file to a folder that several runs share.
 
     The file contains a digest of its tensors, which :func:`read_shared_tensors` verifies.
     """
     from safetensors.torch import save
 
     tensors = dict(sorted(tensors.items()))
-    make_folder(path.parent)
-    with FileLock(path.parent / ".lock"):
-        remove_partial(path.parent)
-        with atomic_write(path) as partial:
-            partial.write_bytes(save(tensors, {"sha256": tensors_sha256(tensors)}))
+    with atomic_write(path) as partial:
+        partial.write_bytes(save(tensors, {"sha256": tensors_sha256(tensors)}))
 
 
 def read_shared_tensors(path: Path, *, device: str) -> dict[str, Tensor] | None:

@@ -27,7 +27,6 @@ def sample(
     schedule: Schedule,
     noise: Tensor,
     num_steps: int,
-    on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Clean latents (batch, ...) from ``noise`` (batch, ...), z_1; the last step lands on t = 0 and so returns x.
 
@@ -36,13 +35,10 @@ def sample(
         schedule: the noise schedule of the denoiser.
         noise: standard normal noise.
         num_steps: the number of steps N, on the N + 1 times of the trailing grid.
-        on_step: called after each step with its number, from 1.
     """
     z = noise
-    for step, (t, s) in enumerate(pairwise(schedule.grid(num_steps)), start=1):
+    for t, s in pairwise(schedule.grid(num_steps)):
         prediction = denoise(z, t.expand(len(z)))
         alpha_s, sigma_s = schedule.alpha_sigma(s, dtype=z.dtype)
         z = ddim_step(prediction=prediction, alpha_s=alpha_s, sigma_s=sigma_s)
-        if on_step is not None:
-            on_step(step)
     return z

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,7 +36,6 @@ def generate_latents(
     guidance_scale: float,
     num_steps: int,
     noise: Tensor,
-    on_step: Callable[[int], None] | None = None,
     sampler: Sampler = _DDIM,
 ) -> Tensor:
     """Returns clean scaled latents of the shape of ``noise``.
@@ -48,11 +47,10 @@ def generate_latents(
         guidance_scale: the guidance scale that ``predictor`` is given; 1 is no guidance.
         num_steps: the number of steps of the sampler, at least 1.
         noise: standard normal latents, (batch, ...).
-        on_step: a function that is called after each step with its number, from 1; ``None`` calls nothing.
         sampler: the sampler; students are made for DDIM.
     """
     denoise = predictor(denoiser, conditioning, null=null, guidance_scale=guidance_scale)
-    return sampler(denoise, denoiser.schedule, noise, num_steps, on_step)
+    return sampler(denoise, denoiser.schedule, noise, num_steps)
 
 
 def generate(

@@ -48,7 +48,6 @@ class Sampler(ABC):
         schedule: Schedule,
         noise: Tensor,
         num_steps: int,
-        on_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Returns clean latents of the shape of ``noise``.
 
@@ -58,7 +57,6 @@ class Sampler(ABC):
             schedule: the noise schedule of the denoiser.
             noise: the standard normal latents z_1, (batch, ...).
             num_steps: the number of steps N on the grid of the schedule, 1, 1 - 1/N, ..., 0; at least 1.
-            on_step: a function that is called after each step with its number, from 1; ``None`` calls nothing.
         """
 
 
@@ -78,9 +76,8 @@ class DDIM(Sampler):
         schedule: Schedule,
         noise: Tensor,
         num_steps: int,
-        on_step: Callable[[int], None] | None = None,
     ) -> Tensor:
-        return sample(denoise=denoise, schedule=schedule, noise=noise, num_steps=num_steps, on_step=on_step)
+        return sample(denoise=denoise, schedule=schedule, noise=noise, num_steps=num_steps)
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,6 @@ class Renoising(Sampler):
         schedule: Schedule,
         noise: Tensor,
         num_steps: int,
-        on_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         fresh = [seeded(_digest(clip)) for clip in noise] if num_steps > 1 else []
         z = noise
@@ -114,8 +110,6 @@ class Renoising(Sampler):
                 alpha, sigma = schedule.alpha_sigma(s, dtype=x.dtype)
                 eps = torch.stack([torch.randn(noise.shape[1:], generator=generator) for generator in fresh])
                 z = add_noise(x=x, eps=eps.to(x), alpha=alpha, sigma=sigma)
-            if on_step is not None:
-                on_step(step)
         return x
 
 
@@ -141,7 +135,6 @@ class DPMSolver(Sampler):
         schedule: Schedule,
         noise: Tensor,
         num_steps: int,
-        on_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         from diffusers import DPMSolverMultistepScheduler
 
@@ -154,11 +147,9 @@ class DPMSolver(Sampler):
         solver.timesteps, solver.sigmas = grid[:-1], sigma / alpha.clamp(min=_LEAST_SIGNAL)
         solver.set_begin_index(0)
         z = noise / scales[0]
-        for step, (t, scale) in enumerate(zip(grid[:-1], scales, strict=False), start=1):
+        for t, scale in zip(grid[:-1], scales, strict=False):
             x = denoise(scale * z, t.expand(len(z))).x
             z = solver.step(x, t, z, return_dict=False)[0]
-            if on_step is not None:
-                on_step(step)
         return z
 
 

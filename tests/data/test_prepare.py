@@ -106,7 +106,7 @@ def test_another_request_is_refused_and_damages_nothing(latents_folder, teacher_
 
 
 def test_a_mistake_in_another_process_is_still_one_sentence(teacher_folder, tmp_path):
-    with pytest.raises(UserError, match='^clip "toy-5" has a latent of the codec that is not a finite number'):
+    with pytest.raises(UserError, match=r'^clip "toy-5" has a latent of the codec that is not a finite number'):
         prepare_folder(BrokenClips(6), tmp_path, str(teacher_folder), batch_size=3, shard_size=3, devices=2)
 
 

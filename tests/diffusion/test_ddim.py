@@ -46,15 +46,6 @@ def test_equals_diffusers_ddim_step_by_step(num_timesteps, num_steps, name, spac
     torch.testing.assert_close(ours, z, **SAMPLES)
 
 
-def test_steps_are_told():
-    schedule = TableSchedule(scaled_linear(**BETAS, num_timesteps=1000))
-    steps = []
-    sample(
-        denoise=GaussianTeacher(schedule), schedule=schedule, noise=torch.zeros(1, 1), num_steps=4, on_step=steps.append
-    )
-    assert steps == [1, 2, 3, 4]
-
-
 def test_no_gradient_is_kept_of_a_sample():
     schedule = TableSchedule(scaled_linear(**BETAS, num_timesteps=1000))
     teacher = GaussianTeacher(schedule, mean=torch.tensor(0.7, requires_grad=True))

@@ -105,18 +105,17 @@ def test_an_ideal_consistency_model_keeps_the_distribution_of_the_data(schedule)
 @pytest.mark.parametrize("sampler", [DDIM(), DPMSolver(), Renoising()], ids=lambda sampler: sampler.name)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_one_evaluation_a_step_at_the_times_of_the_trailing_grid(sampler, schedule):
-    times, steps = [], []
+    times = []
 
     def denoise(z, t):
         times.append(t.tolist())
         assert t.dtype == torch.float64
         return curved(z, t)
 
-    found = sampler(denoise, schedule, noise(2, 3).float(), 5, steps.append)
+    found = sampler(denoise, schedule, noise(2, 3).float(), 5)
     assert found.isfinite().all()
     assert (found.shape, found.dtype) == ((2, 3), torch.float32)
     assert times == [[t, t] for t in (1.0, 0.8, 0.6, 0.4, 0.2)]
-    assert steps == [1, 2, 3, 4, 5]
 
 
 def test_equal_samplers_are_one():
