@@ -58,11 +58,24 @@ class RankWatch(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         del pl_module, stage
-        if self._thread is not None:
-            trainer.strategy.barrier("rank watch")  # a rank that has finished first is not dead
+        if self._thread is not None:  # a rank that has finished first is not dead
+            _wait_for_all(rendezvous_store(), trainer.world_size)
+            trainer.strategy.barrier("rank watch")
             self._thread.ended.set()
             self._thread.join()
             self._thread = None
+
+
+def _wait_for_all(store: Store, world_size: int) -> None:
+    """Waits until this has been called on every rank, for as long as that takes.
+
+    A barrier gives up after half an hour, in which the first rank may still compute the differences of a test.
+    """
+    arrived = store.add("rank-watch/arrived", 1)
+    wanted = -(-arrived // world_size) * world_size  # of all stages so far
+    while arrived < wanted:
+        time.sleep(_BEAT / 5)
+        arrived = store.add("rank-watch/arrived", 0)
 
 
 class _Listener(threading.Thread):

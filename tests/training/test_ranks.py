@@ -6,11 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import torch
 from command_lines import ROOT
+
+from bsa_lightning.training.rank_watch import _wait_for_all
 
 CONFIG = """
 run: run
@@ -91,3 +94,22 @@ def test_sigterm_to_the_launcher_stops_both_with_a_checkpoint(ranks, tmp_path):
     assert wait_until_gone(processes[1], 30)
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == int(steps[0])
+
+
+def test_ranks_wait_for_the_last_one_in_every_stage():
+    store, seen = torch.distributed.HashStore(), []
+
+    def rank(number):
+        for stage in range(2):
+            time.sleep(0.3 * number)
+            seen.append(("came", stage))
+            _wait_for_all(store, 3)
+            seen.append(("went", stage))
+
+    threads = [threading.Thread(target=rank, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    stages = [[what for what, stage in seen if stage == wanted] for wanted in range(2)]
+    assert stages == [["came"] * 3 + ["went"] * 3] * 2
