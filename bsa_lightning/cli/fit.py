@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -176,25 +176,25 @@ class Command(LightningCLI):
         )
 
     def instantiate_classes(self) -> None:
-        """Makes the model last: its networks take seconds to load, and a mistake elsewhere is told before that.
+        """Makes embeddings and networks last, which take long to load: a mistake elsewhere is told before that.
 
         All that the settings have wrong is told at once, and what is wrong with the folder of the run comes last.
         """
-        settings = self.config.clone()
-        model = Namespace(model=settings[self.subcommand].pop("model"))
-        made = [(self.mistakes.make, object, True)]
+        settings, parser = self.config.clone(), self._parser(self.subcommand)
+        model, scoring = (Namespace({name: settings[self.subcommand].pop(name)}) for name in ("model", "scoring"))
+        make = partial(parser.instantiate, instantiators=[(self.mistakes.make, object, True)])
         with held_back(RANK_ZERO):  # lines on devices, which nobody needs before a mistake
-            self.config_init = self.parser.instantiate(settings, instantiators=made)
+            self.config_init = self.parser.instantiate(settings, instantiators=[(self.mistakes.make, object, True)])
             self.datamodule = self._get(self.config_init, "data")
+            with without_networks():
+                make(model)
+            with without_networks() if self.mistakes.sentences or self.of_folder.sentences else nullcontext():
+                self.config_init[self.subcommand].scoring = make(scoring).scoring
             if not any(self._get(self.config_init, name) is REFUSED for name in ("data", "scoring")):
                 self.mistakes.check(self._make_trainer, None)
-            parser = self._parser(self.subcommand)
-            if self.mistakes.sentences or self.of_folder.sentences:
-                with without_networks():
-                    parser.instantiate(model, instantiators=made)
-                self.mistakes.sentences |= self.of_folder.sentences
-                self.mistakes.refuse()
-            self.model = parser.instantiate(model, instantiators=made).model
+            self.mistakes.sentences |= self.of_folder.sentences
+            self.mistakes.refuse()
+            self.model = make(model).model
             self.mistakes.refuse()
 
     def _make_trainer(self) -> None:

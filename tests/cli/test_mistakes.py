@@ -199,3 +199,18 @@ def test_nothing_is_fetched_in_place_of_a_wrong_setting(monkeypatch, tmp_path):
         for fetches, *settings in ((VGGish,), (fetch_model, "somebody/model"), (HuggingFaceDataset, "somebody/set")):
             with pytest.raises(NotLoadedError):
                 fetches(*settings)
+
+
+def test_a_mistake_elsewhere_comes_before_embeddings_are_fetched(monkeypatch, capsys, tmp_path):
+    refuse_network(monkeypatch)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ["fit", "--config", "demo", "--run", str(tmp_path / "run"), "--model.plan.start_steps", "7"]
+    words += ["--scoring.num_captions", "0", "--scoring.embeddings", "[{class_path: VGGish}]"]
+    monkeypatch.setattr(sys, "argv", ["lightning", *words])
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert "start_steps" in told
+    assert "num_captions is 0" in told
+    assert "VGGish" not in told
+    assert list(tmp_path.iterdir()) == []

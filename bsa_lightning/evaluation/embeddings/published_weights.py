@@ -17,6 +17,7 @@ from bsa_lightning.common.cache import user_cache
 from bsa_lightning.common.download import fetch_file
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
+from bsa_lightning.common.settings_alone import refuse_to_load
 from bsa_lightning.evaluation.embeddings.base import Embedding
 from bsa_lightning.models.weight_files import check
 
@@ -107,6 +108,7 @@ def fill(network: nn.Module, path: Path, published: Published, read: Callable[[P
     """
     if not path.is_file():
         raise UserError(f'weights is "{path}", but no such file or folder exists; put {published.whereabouts} there')
+    refuse_to_load(path)
     sha256 = sha256_of_file(path)
     if unquote(path.name) == published.name and published.sha256 and not published.is_it(sha256):
         raise UserError(
