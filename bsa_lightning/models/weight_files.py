@@ -155,3 +155,8 @@ def _first(folder: Path) -> Path:
                 if path.exists() or path.is_symlink():
                     return path
     raise UserError(f"{folder} has no weights, such as {_STEMS[0]}.safetensors; copy the folder again")
+
+
+def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, by their names without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

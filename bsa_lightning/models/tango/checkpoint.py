@@ -13,7 +13,7 @@ from torch import Tensor
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import read_json
 from bsa_lightning.models.tango.shapes import Config
-from bsa_lightning.models.weight_files import read_weights, shards_of
+from bsa_lightning.models.weight_files import part_of, read_weights, shards_of
 
 CODEC_FILES = ("vae_config.json", "pytorch_model_vae.bin")
 FILES = ("main_config.json", "pytorch_model_main.bin", *CODEC_FILES)
@@ -84,10 +84,10 @@ def read_checkpoint(folder: Path, codec: Path) -> TangoCheckpoint:
     if not isinstance(text_encoder_name, str) or not text_encoder_name:
         raise UserError(f"text_encoder_name is {text_encoder_name} of {folder}, but must be a folder or a hub id")
     return TangoCheckpoint(
-        unet=_part(main, "unet."),
-        text_encoder=_part(main, "text_encoder."),
+        unet=part_of(main, "unet."),
+        text_encoder=part_of(main, "text_encoder."),
         vae={name: tensor for name, tensor in vae.items() if not name.startswith("vocoder.")},
-        vocoder={re.sub(r"^ups\.", "upsampler.", name): tensor for name, tensor in _part(vae, "vocoder.").items()},
+        vocoder={re.sub(r"^ups\.", "upsampler.", name): tensor for name, tensor in part_of(vae, "vocoder.").items()},
         unet_config=_unet_config(folder, main_config),
         vae_config=read_json(codec / "vae_config.json"),
         text_encoder_name=text_encoder_name,
@@ -199,7 +199,3 @@ def _advice(folder: Path, prefix: str, usual: str, passed: list[str]) -> str:
     if below:
         return f"{text}; there are such files in {', '.join(below[:_SHOWN])}, of which one may be meant"
     return f"{text}; put it there"
-
-
-def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

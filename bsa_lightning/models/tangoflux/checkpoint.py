@@ -12,7 +12,7 @@ from bsa_lightning.common.files import read_json
 from bsa_lightning.models.conversion import TEXT_ENCODER, Config, Weights, count
 from bsa_lightning.models.provenance import is_integer, is_number
 from bsa_lightning.models.tangoflux.denoiser import FRAMES
-from bsa_lightning.models.weight_files import read_weights
+from bsa_lightning.models.weight_files import part_of, read_weights
 
 PUBLISHED = ("TangoFlux", "TangoFlux-base")
 """Names of declare-lab's checkpoints on the hub."""
@@ -95,13 +95,13 @@ def read_checkpoint(folder: Path, codec: Path) -> TangoFluxCheckpoint:
     if not (codec / FILES[2]).is_file():
         raise UserError(f"{codec} has no {FILES[2]}; name a published TangoFlux checkpoint's folder with --vae")
     return TangoFluxCheckpoint(
-        transformer=_part(weights, "transformer."),
+        transformer=part_of(weights, "transformer."),
         projection={
             _PROJECTION_NAMES.get(name, name): tensor
             for name, tensor in weights.items()
             if name.startswith(_PARTS[1:3])
         },
-        text_encoder=_part(weights, "text_encoder."),
+        text_encoder=part_of(weights, "text_encoder."),
         vae=read_weights(codec / FILES[2]),
         config=config,
         sample_rate=_sample_rate(codec / "vae_config.json"),
@@ -167,7 +167,3 @@ def _check(config: Config, path: Path) -> None:
         raise UserError(
             f'text_encoder_name is "{config["text_encoder_name"]}" in {path}, but must be a folder or a hub id'
         )
-
-
-def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
