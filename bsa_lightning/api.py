@@ -189,7 +189,7 @@ def distill(
         seed=seed,
     )
     run_in_process("fit", config, settings)
-    return TextToAudio(last_student(out, plan))
+    return TextToAudio(last_student(out))
 
 
 def evaluate(run: str | Path, settings: Mapping[str, object] | None = None) -> Path:

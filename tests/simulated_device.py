@@ -19,10 +19,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 aten = torch.ops.aten
 _COPIES = (aten.copy_.default, aten._to_copy.default)
 _INDEXED = (aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default)
-"""Of these, the indices may be on the CPU, and are copied."""
+"""Of these, the indices may be on the CPU, and are copied; the CPU waits for a mask, to know how much it chooses."""
 _READ = (
     aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.default, aten.nonzero.default,
-    aten.masked_select.default, aten._unique2.default,
+    aten.masked_select.default, aten._unique2.default, aten.unique_dim.default, aten.bincount.default,
 )  # fmt: skip
 """The CPU waits for these, since what they return, or its shape, depends on what is in the tensor."""
 
@@ -108,21 +108,31 @@ def _ends_there(func, args, kwargs, there):
 
 def _check(func, args, kwargs, tensors, ends_there):
     """Refuses tensors of two devices, and notes where the CPU would wait."""
-    there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
-    here = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere) and tensor.dim() > 0]
+    if (generator := kwargs.get("generator")) is not None and ends_there and generator.device.type == "cpu":
+        raise RuntimeError(f"{func} on {DEVICE} with a generator of the CPU")
     if func in _COPIES:
         crosses = any(isinstance(tensor, Elsewhere) is not ends_there for tensor in tensors)
-        does_not_wait = kwargs.get("non_blocking") or args[2:3] == (True,)
-        waits = crosses and not does_not_wait
-    elif there and here:
-        if func not in _INDEXED or not isinstance(args[0], Elsewhere):
-            shapes = [f"{tuple(tensor.shape)} on {tensor.device.type}" for tensor in tensors]
-            raise RuntimeError(f"{func} of tensors on two devices: {', '.join(shapes)}")
-        waits = True
+        waits = crosses and not (kwargs.get("non_blocking") or args[2:3] == (True,))
+    elif func in _INDEXED and isinstance(args[0], Elsewhere):
+        _refuse_two_devices(func, [args[0], *(arg for arg in args[2:] if isinstance(arg, torch.Tensor))])
+        indices = [index for index in args[1] if index is not None]
+        waits = any(not isinstance(index, Elsewhere) or index.dtype is torch.bool for index in indices)
     else:
-        waits = bool(there) and func in _READ
+        _refuse_two_devices(func, tensors)
+        waits = func in _READ and any(isinstance(tensor, Elsewhere) for tensor in tensors)
     if waits:
         _note(func)
+
+
+def _refuse_two_devices(func, tensors):
+    """Refuses tensors of two devices, but for numbers on the CPU that an element-wise operation reads."""
+    changes_the_first = func._schema.is_mutable and not isinstance(tensors[0], Elsewhere) if tensors else False
+    takes_numbers = torch.Tag.pointwise in func.tags and not changes_the_first
+    there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
+    numbers = [tensor for tensor in tensors if takes_numbers and tensor.dim() == 0 and tensor.device.type == "cpu"]
+    if there and len(there) + len(numbers) < len(tensors):
+        shapes = [f"{tuple(tensor.shape)} on {tensor.device.type}" for tensor in tensors]
+        raise RuntimeError(f"{func} of tensors on two devices: {', '.join(shapes)}")
 
 
 def _run(func, args, kwargs):

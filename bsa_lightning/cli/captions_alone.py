@@ -103,7 +103,7 @@ class CaptionsAlone:
         except StoppedError as error:
             text = f"{str(error).partition(';')[0]}; the same command goes on from there"
             raise StoppedError(text, error.exit_code) from error
-        last_student(self.out, self._plan)
+        last_student(self.out)
         run_in_process("test", RunFolder(self.out).config() | {"run": str(self.out)}, None)
         with redirect_stdout(StringIO()):  # the table and the paths, which the command prints
             if not (self.out / STUDENT).is_dir():
@@ -184,19 +184,15 @@ class CaptionsAlone:
     def _guidance(self) -> GuidanceMode:
         return own_guidance(self.teacher) if self.guidance is None else self.guidance
 
-    @property
-    def _plan(self) -> Plan:
-        default = 1000 if torch.cuda.is_available() else 60
-        return Plan(*self.steps, updates=default if self.updates is None else self.updates)
-
     def _config(self, train: Prepared, held_out: Prepared) -> dict[str, Any]:
+        updates = (1000 if torch.cuda.is_available() else 60) if self.updates is None else self.updates
         scoring = ScoringSettings(num_captions=NUM_SCORED, seeds=SEEDS) if self.scoring is None else self.scoring
         if scoring.clips is None:
             scoring = replace(scoring, clips=PreparedSound(Path(held_out.folder), self.teacher))
         config = ladder_config(
             self.teacher,
             run=self.out,
-            plan=self._plan,
+            plan=Plan(*self.steps, updates=updates),
             train=train,
             val=held_out,
             weighting=self.weighting,

@@ -28,7 +28,7 @@ from bsa_lightning.cli.lightning_remarks import RANK_ZERO, quieten
 from bsa_lightning.cli.loading import held_back
 from bsa_lightning.cli.mistakes import read_all
 from bsa_lightning.cli.outcome import Outcome, fit_outcome, predict_outcome, test_outcome
-from bsa_lightning.cli.trainer_settings import TRAINER_DEFAULTS, check_gpus, trainer_mistakes
+from bsa_lightning.cli.trainer_settings import TRAINER_DEFAULTS, check_gpus, listed, trainer_mistakes
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.ranges import check_number
 from bsa_lightning.common.settings_alone import without_networks
@@ -182,19 +182,22 @@ class Command(LightningCLI):
         """
         settings, parser = self.config.clone(), self._parser(self.subcommand)
         model, scoring = (Namespace({name: settings[self.subcommand].pop(name)}) for name in ("model", "scoring"))
-        make = partial(parser.instantiate, instantiators=[(self.mistakes.make, object, True)])
+        made = [(self.mistakes.make, object, True)]
+        make = partial(parser.instantiate, instantiators=made)
         with held_back(RANK_ZERO):  # lines on devices, which nobody needs before a mistake
-            self.config_init = self.parser.instantiate(settings, instantiators=[(self.mistakes.make, object, True)])
+            self.config_init = self.parser.instantiate(settings, instantiators=made)
             self.datamodule = self._get(self.config_init, "data")
+            self.mistakes.check(lambda: check_gpus(self._get(self.config_init, "trainer")), None)
             with without_networks():
-                make(model)
+                self.model = make(model).model  # whole already if it loads nothing by our loaders
             with without_networks() if self.mistakes.sentences or self.of_folder.sentences else nullcontext():
-                self.config_init[self.subcommand].scoring = make(scoring).scoring
-            if not any(self._get(self.config_init, name) is REFUSED for name in ("data", "scoring")):
+                found = make(scoring).scoring
+            self.config_init[self.subcommand].scoring = ScoringSettings() if found is REFUSED else found
+            if self.datamodule is not REFUSED:
                 self.mistakes.check(self._make_trainer, None)
             self.mistakes.sentences |= self.of_folder.sentences
             self.mistakes.refuse()
-            self.model = make(model).model
+            self.model = make(model).model if self.model is REFUSED else self.model
             self.mistakes.refuse()
 
     def _make_trainer(self) -> None:
@@ -225,16 +228,15 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer with what every run has beside the callbacks, loggers and plugins that its settings name."""
         trainer = self._get(self.config_init, "trainer")
-        check_gpus(trainer)
-        callbacks = _listed(trainer.callbacks)
+        callbacks = listed(trainer.callbacks)
         own: dict[str, Any] = {
             "default_root_dir": self.folder.path,
             "callbacks": self._all_callbacks(callbacks, with_bar=trainer.enable_progress_bar is not False),
             "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-            "plugins": [*_listed(trainer.plugins), self.reader],
+            "plugins": [*listed(trainer.plugins), self.reader],
         }
         if trainer.logger is not False:
-            own["logger"] = [*self._loggers(), *_listed(None if trainer.logger is True else trainer.logger)]
+            own["logger"] = [*self._loggers(), *listed(None if trainer.logger is True else trainer.logger)]
         try:
             return super().instantiate_trainer(**own, **kwargs)
         except UserError:
@@ -293,8 +295,3 @@ class Command(LightningCLI):
             self.subcommand, self.config[self.subcommand], self.given_checkpoint, self._dumped(), self.locks
         )
         return path
-
-
-def _listed(given: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one object, a list of them, or None
-    """The objects of a setting of the trainer, as a list."""
-    return given if isinstance(given, list) else [] if given is None else [given]

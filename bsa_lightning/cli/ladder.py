@@ -21,6 +21,7 @@ from bsa_lightning.evaluation.scoring_settings import ScoringSettings
 from bsa_lightning.models.hashing import sha256_of
 from bsa_lightning.models.loading import read_sampling
 from bsa_lightning.models.registry import BUILT_IN, resolve_folder
+from bsa_lightning.training.run_folder import RunFolder
 
 
 def ladder_config(
@@ -78,12 +79,13 @@ def ladder_config(
     }
 
 
-def last_student(run: str | Path, plan: Plan) -> Path:
+def last_student(run: str | Path) -> Path:
     """Returns the folder of the last student of a fit that has ended.
 
     Raises:
         UserError: if the fit ended before that student was finished.
     """
+    plan = Plan(**RunFolder(Path(run)).config()["model"]["init_args"]["plan"])
     folder = Path(run) / "rounds" / plan.rounds[-1].folder
     if not folder.is_dir():
         raise UserError(

@@ -104,3 +104,8 @@ def check_gpus(trainer: Namespace) -> None:
             f"trainer.devices is {trainer.devices}, but torch finds {there} GPU{'s' * (there > 1)} on this machine;"
             f" name at most {there}"
         )
+
+
+def listed(given: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one object, a list of them, or None
+    """The objects of a setting of the trainer, as a list."""
+    return given if isinstance(given, list) else [] if given is None else [given]

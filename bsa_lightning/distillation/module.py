@@ -69,10 +69,10 @@ class ProgressiveDistillation(RoundsModule):
     ) -> None:
         networks = NetworkOptions() if networks is None else networks
         super().__init__(teacher, compiled=networks.compile, plan=plan, optimizer=optimizer)
-        check_training(optimizer, seed=seed, ema_decay=ema_decay)
         adapters.check(adapter, networks)
         self.method = Progressive() if method is None else method
         self.method.check(ema_decay=ema_decay)
+        check_training(optimizer, seed=seed, ema_decay=ema_decay)
         self.weighting = weighting
         self.guidance = guidance
         self.seed = seed

@@ -33,7 +33,8 @@ def copy_part(part: Path, out: Path) -> None:
 def copy_licences(source: Path, out: Path) -> None:
     """Copies the licence and notice files of a folder, which some licences ask every copy and derivative to carry."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and any(word in path.name.lower() for word in _LICENCES):
+        is_licence = any(word in path.name.lower() for word in _LICENCES)
+        if is_licence and path.is_file() and not (out / path.name).exists():
             shutil.copyfile(path, out / path.name)
 
 

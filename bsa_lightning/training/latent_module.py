@@ -125,11 +125,11 @@ class LatentModule(LightningModule, ABC):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Updates the network, and its average unless the update was skipped, before any callback sees the step."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of half precision
+        # A scaler, of half precision, that skips an update keeps the gradients and lowers its scale.
+        scaler = None if self.ema is None else getattr(self.trainer.precision_plugin, "scaler", None)
         scale = 0.0 if scaler is None else scaler.get_scale()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.has_pending_gradients = False
-        # A scaler that skips an update keeps the gradients and lowers its scale.
         is_skipped = scaler is not None and scaler.get_scale() < scale
         has_gradients = any(parameter.grad is not None for parameter in self.learner.parameters())
         if self.ema is not None and has_gradients and not is_skipped:

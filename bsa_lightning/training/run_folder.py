@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import platform
 import re
 import subprocess
@@ -129,21 +130,29 @@ class RunFolder:
                     " another folder with --run, or copy it out first"
                 )
 
-    def _would_remove(self, name: str) -> bool:
-        run, path = self.path.resolve(), Path(name).resolve()
-        outputs = [run / output for output in OUTPUTS]
-        return path.exists() and (path == run or any(path == place or place in path.parents for place in outputs))
+    def _would_remove(self, text: str) -> bool:
+        """Returns whether a text is a path, with a separator, to something that :meth:`clear` removes, or parts of."""
+        if os.sep not in text or not os.path.exists(text):  # noqa: PTH110 - that of pathlib raises for long names
+            return False
+        run, path = self.path.resolve(), Path(text).resolve()
+        removed = [place.resolve() for name in OUTPUTS for place in self._removed(name)]
+        is_in_run = path == run or run in path.parents
+        return is_in_run and any(path == place or place in path.parents or path in place.parents for place in removed)
+
+    def _removed(self, name: str) -> list[Path]:
+        """Returns what :meth:`clear` removes of one of ``OUTPUTS``."""
+        patterns = INSIDE.get(name)
+        if patterns is None:
+            return [self.path / name]
+        return [path for pattern in patterns for path in sorted((self.path / name).glob(pattern))]
 
     def clear(self) -> None:
         """Removes what an earlier run has written to this folder, and nothing else."""
         for name in OUTPUTS:
+            for path in self._removed(name):
+                remove(path)
             folder = self.path / name
-            for pattern in INSIDE.get(name, ()):
-                for path in sorted(folder.glob(pattern)):
-                    remove(path)
-            if name not in INSIDE:
-                remove(folder)
-            elif folder.is_dir():
+            if name in INSIDE and folder.is_dir():
                 for inside in (*folder.iterdir(), folder):
                     with suppress(OSError):  # it is not a folder, or holds files of the user's
                         inside.rmdir()

@@ -87,8 +87,9 @@ class Study:
     def is_done(self, run: Run) -> bool:
         """Whether nothing is left to do; refuses what was done with other options."""
         done = run.folder(self.root) / "done"
-        if done.is_file() and done.read_text() != " ".join(run.options):
-            raise SystemExit(f"{done.parent} was run with the options {done.read_text()!r}; move it out of the way")
+        then = done.read_text() if done.is_file() else ""  # of a study before it was written, too
+        if then not in ("", " ".join(run.options)):
+            raise SystemExit(f"{done.parent} was run with the options {then!r}; move it out of the way")
         return done.is_file()
 
     def run(self, run: Run) -> None:

@@ -40,14 +40,15 @@ def test_a_used_folder_is_refused_unless_overwritten(run):
     ("config", "key"),
     [
         ({"model": {"init_args": {"teacher": "{run}/model"}}}, "model.init_args.teacher"),
-        ({"model": {"model": "{run}"}}, "model.model"),
-        ({"data": {"train": {"folder": "{run}/samples/x/../store"}}}, "data.train.folder"),
+        ({"model": {"model": "./{run}"}}, "model.model"),
+        ({"data": {"train": {"folder": "{run}/samples/x/../teacher-8steps"}}}, "data.train.folder"),
         ({"scoring": {"embeddings": [{}, {"weights": "{run}/rounds/1-4steps/w.pth"}]}}, "scoring.embeddings.1.weights"),
     ],
 )
 def test_a_run_is_not_replaced_by_one_that_needs_a_part_of_it(run, tmp_path, monkeypatch, config, key):
-    for name in ("model", "samples/store", "samples/x", "rounds/1-4steps", "latents"):
+    for name in ("model", "samples/store", "samples/x", "samples/teacher-8steps", "rounds/1-4steps", "latents"):
         (run.path / name).mkdir(parents=True)
+    (run.path / "samples/teacher-8steps/00-rain.wav").touch()
     (run.path / "rounds/1-4steps/w.pth").touch()
     monkeypatch.chdir(tmp_path)
     here = json.loads(json.dumps(config).replace("{run}", os.path.relpath(run.path)))
@@ -55,8 +56,9 @@ def test_a_run_is_not_replaced_by_one_that_needs_a_part_of_it(run, tmp_path, mon
         run.refuse_if_used(overwrite=True, config=here)
     with pytest.raises(UserError, match="which holds a run already"):
         run.refuse_if_used(overwrite=False, config=here)
-    kept = {"run": str(run.path), "data": {"train": str(run.path / "latents"), "n": 1}, "scoring": {"name": "nowhere"}}
-    run.refuse_if_used(overwrite=True, config=kept)
+    kept = {"train": str(run.path / "latents"), "n": 1, "val": str(run.path / "samples" / "store"), "word": "run"}
+    others = {"name": "nowhere", "long": f"runs/{300 * 'x'}", "rows": "rows"}
+    run.refuse_if_used(overwrite=True, config={"run": str(run.path), "data": kept, "scoring": others})
 
 
 def test_a_run_that_never_began_may_be_started_again(run):

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from bsa_lightning.common.errors import UserError
 from bsa_lightning.common.files import sha256_of_file
+from bsa_lightning.common.settings_alone import refuse_to_load
 from bsa_lightning.evaluation.embeddings.base import Features
 from bsa_lightning.evaluation.embeddings.published_weights import Pretrained
 from bsa_lightning.evaluation.embeddings.reading import Reading
@@ -46,6 +47,7 @@ class CLAP(Pretrained):
         super().__init__(reading)
         self.checkpoint = checkpoint
         folder = _folder(checkpoint)
+        refuse_to_load(folder)
         try:
             self.model = read_network(ClapModel, folder)
             with readable(folder, "a CLAP"):
