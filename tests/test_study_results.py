@@ -23,6 +23,7 @@ METRICS = ("fd_logmel", "trajectory_error", "seconds_per_clip")
         ("weightings/history/flow", ()),
         ("weightings/results/weightings", ()),
         ("weightings/results/convergence", ()),
+        ("weightings/results/longer", ()),
         ("methods/results", ()),
     ],
 )
