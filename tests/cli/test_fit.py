@@ -1,5 +1,4 @@
 import csv
-import functools
 import os
 import pickle
 import resource
@@ -8,7 +7,7 @@ import sys
 import pytest
 import torch
 import yaml
-from toys import TOY_CONFIG, ToyModule
+from toys import TOY_CONFIG
 
 from bsa_lightning.cli import (
     classes,
@@ -66,19 +65,6 @@ def test_the_recorded_configuration_is_resolved_and_can_be_run(lightning, run, t
     again = tmp_path / "again"
     assert lightning("fit", "--config", str(run / "config.yaml"), "--run", str(again)) == (0, "")
     assert yaml.safe_load((again / "config.yaml").read_text()) == {**config, "run": str(again)}
-
-
-def test_a_module_of_ones_own_is_made_once(lightning, monkeypatch):
-    made, init = [], ToyModule.__init__
-
-    @functools.wraps(init)
-    def noted(self, *args, **kwargs):
-        made.append(torch.initial_seed())
-        init(self, *args, **kwargs)
-
-    monkeypatch.setattr(ToyModule, "__init__", noted)
-    assert lightning("fit") == (0, "")
-    assert made == [0]
 
 
 def test_resume_goes_on_where_the_checkpoint_is(lightning, run):

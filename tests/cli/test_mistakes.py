@@ -1,10 +1,12 @@
 """All mistakes of a command at once, each with what was meant and where it was written."""
 
+import functools
 import sys
 
 import pytest
+import torch
 from embedding_weights import refuse_network
-from toys import TOY_CONFIG
+from toys import TOY_CONFIG, ToyModule
 
 from bsa_lightning.cli import (
     classes,
@@ -185,6 +187,23 @@ def test_a_setting_of_two_values_is_refused(refused):
     text = refused(*words, "--settings", "{model.init_args.plan.updates: 9}")
     assert "settings has model.init_args.plan.updates = 9" in text
     assert "says 3; give one of the two" in text
+
+
+def test_a_module_of_ones_own_is_made_once(monkeypatch, tmp_path):
+    """Its settings are not tried before, as those of our modules are, since nothing would end its constructor."""
+    made, init = [], ToyModule.__init__
+
+    @functools.wraps(init)
+    def noted(self, *args, **kwargs):
+        made.append(torch.initial_seed())
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(ToyModule, "__init__", noted)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(TOY_CONFIG)
+    monkeypatch.setattr(sys, "argv", ["lightning", *TOY])
+    assert main() == 0
+    assert made == [0]
 
 
 def test_nothing_is_fetched_in_place_of_a_wrong_setting(monkeypatch, tmp_path):
